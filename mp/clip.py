@@ -1,0 +1,179 @@
+"""CLIP's image and text towers (Radford et al. 2021) with OpenAI's weights, written out.
+
+Every size follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and the
+parameters carry OpenAI's names. Dimensions in the comments:
+
+    B images, C class prompts, N patches + 1, T tokens, P shared prefix, L own tokens of a class,
+    H heads, d = 64 per head, W width of a tower, E joint embedding
+"""
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mp import weights
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """softmax(q kᵀ / √d) v for q [..., T, d] and k, v [..., S, d], S ≥ T: query i sees keys 0..S-T+i."""
+    mask = None
+    if causal:
+        T, S = q.shape[-2], k.shape[-2]
+        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    if not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # The fused kernels have no second derivative, and MAML needs it: with gradients, the plain formula.
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [..., T, S]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; `past` holds keys and values [..., H, P, d] of positions before x."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.heads = width // 64
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)        # [..., T, 3W]
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2)   # [..., H, 3, T, d]
+        q, k, v = qkv.unbind(-3)                                         # each [..., H, T, d]
+        own = k, v
+        if past is not None:
+            k, v = (torch.cat([p.expand(*t.shape[:-2], -1, -1), t], -2) for p, t in zip(past, own))
+        y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)        # [..., T, W]
+        return self.out_proj(y), own
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = Attention(width)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
+        self.mlp.add_module("gelu", QuickGELU())
+        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        y, own = self.attn(self.ln_1(x), causal, past)
+        x = x + y
+        return x + self.mlp(self.ln_2(x)), own
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, layers: int):
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
+
+
+class ImageTower(nn.Module):
+    def __init__(self, image_size: int, patch: int, width: int, layers: int, embed: int):
+        super().__init__()
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty((image_size // patch) ** 2 + 1, width))
+        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.transformer = Transformer(width, layers)
+        self.proj = nn.Parameter(torch.empty(width, embed))
+
+    def forward(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
+        B, n = len(images), len(prompts[0]) if prompts else 0
+        x = self.conv1(images).flatten(2).transpose(1, 2)                      # [B, N-1, W]
+        x = torch.cat([self.class_embedding.expand(B, 1, -1), x], 1) + self.positional_embedding
+        if prompts:
+            x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                # [B, N+n, W]
+        x = self.ln_pre(x)
+        for i, block in enumerate(self.transformer.resblocks):
+            if 0 < i < len(prompts):
+                x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)
+            x, _ = block(x, causal=False)
+        return self.ln_post(x[:, 0]) @ self.proj                               # [B, E]
+
+
+class CLIP(nn.Module):
+    """Both towers. Features are not normalised, as OpenAI's are not."""
+
+    def __init__(self, image_size: int, patch: int, image_width: int, image_layers: int, text_width: int,
+                 text_layers: int, embed: int, vocabulary: int = 49408, context: int = 77):
+        super().__init__()
+        self.visual = ImageTower(image_size, patch, image_width, image_layers, embed)
+        self.token_embedding = nn.Embedding(vocabulary, text_width)
+        self.positional_embedding = nn.Parameter(torch.empty(context, text_width))
+        self.transformer = Transformer(text_width, text_layers)
+        self.ln_final = nn.LayerNorm(text_width)
+        self.text_projection = nn.Parameter(torch.empty(text_width, embed))
+        self.logit_scale = nn.Parameter(torch.empty(()))
+
+    def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
+        """Features [B, E] of images [B, 3, size, size].
+
+        `prompts` (PromptSRC): one [n, W] per layer, for the first len(prompts) layers. The first is
+        appended after the positions are added and before ln_pre; each later one takes the place of
+        the last n positions, without ln_pre.
+        """
+        return self.visual(images, prompts)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
+
+        The tokens that all rows begin with are encoded once; nothing after the last EOT is.
+        """
+        eot = tokens.argmax(-1)
+        same = (tokens == tokens[0]).all(0).long().cumprod(0).sum()
+        P = min(int(same), int(eot.min()))          # EOT is never part of the shared prefix
+        x = self.token_embedding(tokens[:, : int(eot.max()) + 1])
+        return self.encode_prompts(x[:1, :P], x[:, P:], eot - P)[0]
+
+    def encode_prompts(self, prefix: Tensor, suffix: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
+
+        prefix [B, P, W]: embeddings of SOS and context; suffix [C, L, W]: of each class's own tokens,
+        padded; eot [C]: where EOT stands in the suffix; deep (PromptSRC): one [n, W] for each layer
+        from the second on, taking the place of positions 1..n.
+
+        Attention is causal, so the prefix never sees a class: it goes through the tower once, and the
+        classes attend to its keys and values. What follows a class's EOT is not seen by it either.
+        """
+        B, P, W = prefix.shape
+        C, L, _ = suffix.shape
+        prefix = prefix + self.positional_embedding[:P]
+        suffix = (suffix + self.positional_embedding[P : P + L]).expand(B, C, L, W)
+        for i, block in enumerate(self.transformer.resblocks):
+            if 0 < i <= len(deep):
+                own = deep[i - 1].expand(B, -1, -1)
+                prefix = torch.cat([prefix[:, :1], own, prefix[:, 1 + own.shape[1] :]], 1)
+            prefix, (keys, values) = block(prefix, causal=True)               # [B, P, W], [B, H, P, d]
+            suffix, _ = block(suffix, True, (keys[:, None], values[:, None]))  # [B, C, L, W]
+        at_eot = suffix[:, torch.arange(C, device=eot.device), eot]           # [B, C, W]
+        return self.ln_final(at_eot) @ self.text_projection
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> CLIP:
+    """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
+
+    All sizes follow from the tensors. Raises UserError for a file that is absent, damaged, or holds
+    something other than a ViT CLIP, saying what is missing or wrong.
+    """
+    path = Path(path)
+    state = weights.read_state(path)
+    with torch.device("meta"):  # no memory for parameters that are about to be replaced
+        clip = CLIP(**weights.sizes(state, path))
+    weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
+    clip.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    return clip.to(device).eval().requires_grad_(False)

@@ -1,0 +1,31 @@
+"""CoOp (Zhou et al. 2022): four context vectors in place of "a photo of a", the same for every class."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mp.clip import CLIP
+from mp.prompts import ClassPrompts, class_prompts, encode_classes, handcrafted_context, normalize
+
+
+class CoOp(nn.Module):
+    """Owns what is learnt, `ctx` [4, W]; classes and images are arguments, so any task can use it."""
+
+    def __init__(self, clip: CLIP):
+        super().__init__()
+        self.ctx = nn.Parameter(handcrafted_context(clip))
+
+    def prepare(self, clip: CLIP, names: list[str]) -> ClassPrompts:
+        """What the classes of a task look like to this learner."""
+        return class_prompts(clip, names)
+
+    @torch.no_grad()
+    def look(self, clip: CLIP, images: Tensor) -> tuple[Tensor]:
+        """What this learner needs of images [B, 3, size, size]: their normalised features [B, E]."""
+        return (normalize(clip.encode_image(images)),)
+
+    def forward(self, clip: CLIP, classes: ClassPrompts, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits [B, C], or with labels [B] the loss."""
+        prefix = torch.cat([classes.sos, self.ctx])[None]                            # [1, 5, W]
+        text = encode_classes(clip, classes, prefix)[0]                              # [C, E]
+        logits = clip.logit_scale.exp() * features @ text.T
+        return logits if labels is None else F.cross_entropy(logits, labels)

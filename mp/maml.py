@@ -1,0 +1,112 @@
+"""Algorithm 1 of the paper: MAML (Finn et al. 2017) with gradient clipping, on plain dicts of tensors.
+
+A loss is a function `loss(params, batch) -> scalar`. Nothing here knows about prompts, CLIP or images.
+"""
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Params = dict[str, Tensor]
+Loss = Callable[[Params, object], Tensor]
+
+
+def run(learner: nn.Module, params: Params, *args) -> Tensor:
+    """`learner(*args)` with `params` in place of its own parameters.
+
+    functional_call alone accepts a misspelt or missing name without a word and falls back to the
+    learner's own tensor, which would train nothing; here it is a KeyError.
+    """
+    own = dict(learner.named_parameters())
+    if own.keys() != params.keys():
+        raise KeyError(f"parameters {sorted(params.keys() ^ own.keys())} are missing or unknown")
+    return functional_call(learner, params, args)
+
+
+def value_and_grad(loss: Loss, params: Params, batch, create_graph: bool = False) -> tuple[Tensor, Params]:
+    """The loss and its gradient. A parameter the loss doesn't depend on is an error, not a zero."""
+    value = loss(params, batch)
+    grads = torch.autograd.grad(value, tuple(params.values()), create_graph=create_graph)
+    return value.detach(), dict(zip(params, grads))
+
+
+def leaves(params: Params) -> Params:
+    """The same values as fresh leaves of autograd's graph."""
+    return {k: v.detach().requires_grad_() for k, v in params.items()}
+
+
+def adapt(loss: Loss, params: Params, batches: Iterable, inner_lr: float) -> list[Params]:
+    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …], the last being p'.
+
+    No graph is kept from one step to the next.
+    """
+    path = [leaves(params)]
+    for batch in batches:
+        _, grad = value_and_grad(loss, path[-1], batch)
+        path.append(leaves({k: p - inner_lr * grad[k] for k, p in path[-1].items()}))
+    return path
+
+
+def meta_gradient(loss: Loss, params: Params, support: list, query: list[tuple[object, float]], inner_lr: float,
+                  first_order: bool = False) -> tuple[Tensor, Params]:
+    """Line 9 for one task: the query loss after adaptation and its exact gradient with respect to `params`.
+
+    support: one batch per inner step. query: (batch, weight) pairs; the loss is their weighted sum.
+
+    With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
+    g ← (I - α ∇²L_t(p^t)) g. Each step costs one vector-Jacobian product at the stored p^t, so memory
+    doesn't grow with the number of steps, as it does with a graph through all of them.
+    """
+    path = adapt(loss, params, support, inner_lr)
+    value, g = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
+    for batch, weight in query:
+        part, grad = value_and_grad(loss, path[-1], batch)
+        value = value + weight * part
+        g = {k: g[k] + weight * grad[k] for k in g}
+    if first_order:  # takes the Jacobians for the identity
+        return value, g
+    for p, batch in zip(reversed(path[:-1]), reversed(support)):
+        _, inner = value_and_grad(loss, p, batch, create_graph=True)
+        # A parameter may enter a loss linearly, so that its second derivative is a true zero.
+        hvp = torch.autograd.grad(tuple(inner.values()), tuple(p.values()), tuple(g.values()), materialize_grads=True)
+        g = {k: v - inner_lr * h for (k, v), h in zip(g.items(), hvp)}
+    return value, g
+
+
+def clip_by_norm(grad: Params, clip_norm: float) -> tuple[Params, Tensor]:
+    """γ / max(‖G‖, γ) · G over all tensors together (line 10), and ‖G‖ before clipping."""
+    norm = torch.stack([g.norm() for g in grad.values()]).norm()
+    scale = clip_norm / norm.clamp(min=clip_norm)
+    return {k: scale * g for k, g in grad.items()}, norm
+
+
+class AdamState(NamedTuple):
+    step: int
+    mean: Params    # running mean of gradients
+    square: Params  # running mean of squared gradients
+
+
+def adam_start(params: Params) -> AdamState:
+    zeros = {k: torch.zeros_like(p) for k, p in params.items()}
+    return AdamState(0, zeros, zeros)
+
+
+def adam(params: Params, grad: Params, state: AdamState, lr: float, beta1: float = 0.9, beta2: float = 0.999,
+         eps: float = 1e-8) -> tuple[Params, AdamState]:
+    """One step of Adam (Kingma & Ba 2015): new parameters and new state; the arguments are left as they are."""
+    t = state.step + 1
+    mean = {k: beta1 * state.mean[k] + (1 - beta1) * g for k, g in grad.items()}
+    square = {k: beta2 * state.square[k] + (1 - beta2) * g * g for k, g in grad.items()}
+    new = {k: p - lr * (mean[k] / (1 - beta1**t)) / ((square[k] / (1 - beta2**t)).sqrt() + eps)
+           for k, p in params.items()}
+    return new, AdamState(t, mean, square)
+
+
+def meta_update(params: Params, grad: Params, state: AdamState, meta_lr: float,
+                clip_norm: float) -> tuple[Params, AdamState, Tensor]:
+    """Line 10: p ← p - Adam(β) γ / max(‖G‖, γ) · G. Returns p, Adam's state and ‖G‖ before clipping."""
+    clipped, norm = clip_by_norm(grad, clip_norm)
+    params, state = adam(params, clipped, state, meta_lr)
+    return params, state, norm

@@ -1,0 +1,126 @@
+"""CLIP's tokenizer: lower-cased byte-level byte-pair encoding with 49,408 tokens.
+
+    >>> encode("a photo of a cat.")
+    [320, 1125, 539, 320, 2368, 269]
+    >>> decode([320, 1125, 539, 320, 2368, 269])
+    'a photo of a cat . '
+
+Every UTF-8 byte is written as one printable character; a word starts as its bytes, the last one
+marked "</w>", and the pair that was merged earliest in training is joined until no pair is left.
+"""
+import gzip
+import html
+from functools import cache, lru_cache
+from heapq import heapify, heappop, heappush
+from pathlib import Path
+
+import torch
+
+MERGES = Path(__file__).with_name("bpe_simple_vocab_16e6.txt.gz")  # OpenAI's, MIT licence
+CONTEXT_LENGTH = 77
+SOS, EOT = 49406, 49407  # <|startoftext|> and <|endoftext|>: the two largest ids
+
+
+@cache
+def byte_symbols() -> dict[int, str]:
+    """A printable character for each byte: itself where it is one, else one from 256 upwards."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [b for b in range(256) if b not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+@cache
+def tables() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+    """Token -> id, and pair -> merge rank. Read at first use, so that importing stays quick."""
+    with gzip.open(MERGES, "rt", encoding="utf-8") as f:
+        lines = f.read().split("\n")[1 : 49152 - 256 - 2 + 1]  # the file holds more merges than CLIP uses
+    pairs = [tuple(line.split()) for line in lines]
+    symbols = list(byte_symbols().values())
+    tokens = symbols + [s + "</w>" for s in symbols] + ["".join(p) for p in pairs]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {t: i for i, t in enumerate(tokens)}, {p: i for i, p in enumerate(pairs)}
+
+
+@cache
+def word_pattern():
+    import regex  # knows Unicode's letter (L) and number (N) classes; `re` does not
+
+    return regex.compile(
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        regex.IGNORECASE,
+    )
+
+
+def merge(word: str) -> list[str]:
+    """Split one word, written in byte symbols, into tokens.
+
+    A heap of candidate pairs over a linked list, so that a very long word costs n log n, not n².
+    Equal ranks are joined from the left, as in the original's passes over the whole word; that is
+    the same because a token arises from one pair alone, so a new pair always ranks behind.
+    """
+    _, ranks = tables()
+    parts = [*word[:-1], word[-1] + "</w>"]
+    after = list(range(1, len(parts) + 1))    # index of the next living part
+    before = list(range(-1, len(parts) - 1))
+    heap = [(ranks[p], i, p) for i, p in enumerate(zip(parts, parts[1:])) if p in ranks]
+    heapify(heap)
+    while heap:
+        _, i, (left, right) = heappop(heap)
+        j = after[i]
+        if parts[i] != left or j >= len(parts) or parts[j] != right:
+            continue  # one of the two was merged away since this pair was pushed
+        parts[i], parts[j] = left + right, ""
+        after[i] = after[j]
+        if after[i] < len(parts):
+            before[after[i]] = i
+        for a in (before[i], i):
+            if a >= 0 and after[a] < len(parts) and (pair := (parts[a], parts[after[a]])) in ranks:
+                heappush(heap, (ranks[pair], a, pair))
+    return [p for p in parts if p]
+
+
+@lru_cache(maxsize=65536)
+def word_ids(word: str) -> tuple[int, ...]:
+    ids, _ = tables()
+    if word in ("<|startoftext|>", "<|endoftext|>"):
+        return (ids[word],)
+    symbols = byte_symbols()
+    return tuple(ids[t] for t in merge("".join(symbols[b] for b in word.encode("utf-8"))))
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of `text`, without SOS and EOT, of any length."""
+    import ftfy
+
+    import regex
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    text = regex.sub(r"\s+", " ", text).strip().lower()
+    return [i for word in word_pattern().findall(text) for i in word_ids(word)]
+
+
+@cache
+def names_and_bytes() -> tuple[list[str], dict[str, int]]:
+    return list(tables()[0]), {s: b for b, s in byte_symbols().items()}
+
+
+def decode(ids: list[int]) -> str:
+    """Text of token ids; every word is followed by a space. Broken UTF-8 becomes U+FFFD."""
+    names, byte_of = names_and_bytes()
+    raw = bytearray(byte_of[c] for i in ids for c in names[i])
+    return raw.decode("utf-8", errors="replace").replace("</w>", " ")
+
+
+def tokenize(texts: str | list[str]) -> torch.Tensor:
+    """Token ids [n, 77]: SOS, the text's ids, EOT, zeros.
+
+    Raises ValueError naming a text that has more than 75 tokens of its own.
+    """
+    texts = [texts] if isinstance(texts, str) else texts
+    tokens = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.long)
+    for row, text in zip(tokens, texts):
+        ids = [SOS, *encode(text), EOT]
+        if len(ids) > CONTEXT_LENGTH:
+            raise ValueError(f"text of {len(ids) - 2} tokens doesn't fit; {CONTEXT_LENGTH - 2} do: {text[:80]!r}")
+        row[: len(ids)] = torch.tensor(ids)
+    return tokens

@@ -1,0 +1,34 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_json():
+    return json.loads((GOLDEN / "golden_A.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden():
+    with np.load(GOLDEN / "golden_A.npz") as f:
+        return dict(f)
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    from tests.golden import recipe
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def clip(recipe, tmp_path_factory):
+    """The golden CLIP, through the real loading code."""
+    from mp.clip import load
+    path = tmp_path_factory.mktemp("weights") / "golden.pt"
+    torch.save({k: torch.as_tensor(v) for k, v in recipe.clip_state("A").items()}, path)
+    return load(path)

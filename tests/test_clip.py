@@ -1,0 +1,78 @@
+"""CLIP against OpenAI's code (golden numbers), and the short text encoding against the plain one."""
+import numpy as np
+import pytest
+import torch
+
+from mp import tokenizer
+
+
+def close(a, b, atol=1e-5):
+    np.testing.assert_allclose(np.asarray(a.detach()), np.asarray(b), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["fused", "plain"])
+def test_golden_features(clip, golden, recipe, grad):
+    images = torch.from_numpy(recipe.images("A", "batch", 6))
+    tokens = torch.from_numpy(golden["clip/tokens"]).long()
+    with torch.set_grad_enabled(grad):
+        image, text = clip.encode_image(images), clip.encode_text(tokens)
+        close(image, golden["clip/image_features"])
+        close(text, golden["clip/text_features"])
+        image, text = (x / x.norm(dim=-1, keepdim=True) for x in (image, text))
+        close(clip.logit_scale.exp() * image @ text.T, golden["clip/logits_per_image"], atol=1e-4)
+
+
+NAMES = ["x", "sea or lake", "a very long class name that goes on and on, to the edge of reason " * 2, "t-rex", "é"]
+
+
+def plain_text_features(clip, x, eot):
+    """All 77 positions of embeddings x [C, 77, W] through torch's own multi-head attention. [C, E]"""
+    x = x + clip.positional_embedding
+    mask = torch.full((77, 77), float("-inf"), dtype=x.dtype).triu(1)
+    for b in clip.transformer.resblocks:
+        y = b.ln_1(x).transpose(0, 1)
+        y, _ = torch.nn.functional.multi_head_attention_forward(
+            y, y, y, x.shape[-1], b.attn.heads, b.attn.in_proj_weight, b.attn.in_proj_bias, None, None, False, 0.0,
+            b.attn.out_proj.weight, b.attn.out_proj.bias, need_weights=True, attn_mask=mask)
+        x = x + y.transpose(0, 1)
+        x = x + b.mlp(b.ln_2(x))
+    return clip.ln_final(x[torch.arange(len(x)), eot]) @ clip.text_projection
+
+
+def test_shared_prefix_equals_77_positions_to_the_second_derivative(clip):
+    tokens = tokenizer.tokenize([f"a photo of a {n}." for n in NAMES])
+    eot, embedded = tokens.argmax(-1), clip.token_embedding(tokens)
+    ctx = embedded[0, 1:5]
+    target = torch.randn(len(NAMES), clip.text_projection.shape[1], generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(ctx.shape, generator=torch.Generator().manual_seed(1))
+
+    def short(p):
+        prefix = torch.cat([embedded[:1, :1], p[None]], 1)
+        return clip.encode_prompts(prefix, embedded[:, 5 : int(eot.max()) + 1], eot - 5)[0]
+
+    def plain(p):
+        x = torch.cat([embedded[:, :1], p.expand(len(NAMES), -1, -1), embedded[:, 5:]], 1)
+        return plain_text_features(clip, x, eot)
+
+    results = []
+    for encode in (short, plain):
+        p = ctx.clone().requires_grad_()
+        features = encode(p)
+        loss = torch.nn.functional.cosine_similarity(features, target).exp().sum()
+        grad, = torch.autograd.grad(loss, p, create_graph=True)
+        hvp, = torch.autograd.grad(grad, p, direction)
+        results.append((features, grad, hvp))
+    for a, b in zip(*results):
+        assert b.abs().max() > 1e-3  # a zero would agree with anything
+        close(a, b.detach(), atol=1e-5)
+
+
+def test_encode_text_of_one_row_and_of_mixed_rows(clip):
+    for texts in (["a photo of a cat."], ["a cat.", "the dog.", ""], ["cat", "cat"]):
+        tokens = tokenizer.tokenize(texts)
+        with torch.no_grad():
+            close(clip.encode_text(tokens), plain_text_features(clip, clip.token_embedding(tokens), tokens.argmax(-1)))
+
+
+def test_nothing_of_clip_is_learnt(clip):
+    assert not any(p.requires_grad for p in clip.parameters()) and not clip.training

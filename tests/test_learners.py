@@ -1,0 +1,132 @@
+"""Logits, every loss term and every gradient of the three learners, against the original implementations."""
+import numpy as np
+import pytest
+import torch
+
+from mp import maml, prompts
+from mp.cocoop import CoCoOp
+from mp.coop import CoOp
+from mp.errors import UserError
+from mp.promptsrc import PromptSRC
+
+CASES = ["coop", "cocoop", "promptsrc3", "promptsrc2"]
+
+
+def golden_learner(case, clip, recipe):
+    """The learner in the state the golden numbers start from."""
+    if case == "coop":
+        return CoOp(clip)
+    if case == "cocoop":
+        learner = CoCoOp(clip)
+        given = {f"meta_net.{k}": v for k, v in recipe.meta_net("A").items()}
+    else:
+        depth = int(case[-1])
+        learner = PromptSRC(clip, depth)
+        deep = recipe.deep_prompts("A", depth)
+        given = {f"text.{i}": v for i, v in enumerate(deep["text"], 1)}
+        given |= {f"vision.{i}": v for i, v in enumerate(deep["vision"])}
+    state = learner.state_dict()
+    assert set(state) == {"ctx", *given}
+    learner.load_state_dict({"ctx": state["ctx"], **{k: torch.from_numpy(v) for k, v in given.items()}})
+    return learner
+
+
+def golden_batch(learner, clip, golden, recipe):
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    images = torch.from_numpy(recipe.images("A", "batch", 6))
+    return classes, learner.look(clip, images), torch.from_numpy(golden["labels"]).long()
+
+
+def near(a, b, atol):
+    np.testing.assert_allclose(a.detach().numpy(), b, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("budget", [None, 1], ids=["whole", "chunks"])
+def test_golden(case, budget, clip, golden, recipe, monkeypatch):
+    if budget:
+        monkeypatch.setattr(prompts, "ACTIVATION_BUDGET", budget)  # every prompt becomes its own chunk
+    learner = golden_learner(case, clip, recipe)
+    classes, inputs, labels = golden_batch(learner, clip, golden, recipe)
+    near(learner.ctx, golden[f"{case}/init/ctx"] if f"{case}/init/ctx" in golden else learner.ctx.detach(), 1e-7)
+    near(learner(clip, classes, *inputs), golden[f"{case}/logits"], 1e-4)
+    loss = learner(clip, classes, *inputs, labels)
+    near(loss, golden[f"{case}/loss"], 1e-5)
+    loss.backward()
+    names = [k.removeprefix(f"{case}/grad/") for k in golden if k.startswith(f"{case}/grad/")]
+    assert set(names) == {n for n, _ in learner.named_parameters()}
+    for name, p in learner.named_parameters():
+        expected = golden[f"{case}/grad/{name}"]
+        near(p.grad, expected, 1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("case", ["promptsrc3", "promptsrc2"])
+def test_golden_terms_of_promptsrc(case, clip, golden, recipe):
+    learner = golden_learner(case, clip, recipe)
+    classes, (images, frozen), labels = golden_batch(learner, clip, golden, recipe)
+    logits, text, image = learner.logits_and_features(clip, classes, images)
+    near(text, golden[f"{case}/text_features"], 1e-5)
+    near(image, golden[f"{case}/image_features"], 1e-5)
+    near(classes.frozen, golden[f"{case}/frozen_text_features"], 1e-5)
+    near(frozen, golden[f"{case}/frozen_image_features"], 1e-5)
+    terms = learner.loss_terms(clip, classes, logits, text, image, frozen, labels)
+    for name in ("ce", "text", "image", "kl"):
+        near(terms[name], golden[f"{case}/loss_{name}"], 1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, clip, golden, recipe):
+    learner = golden_learner(case, clip, recipe)
+    classes, _, _ = golden_batch(learner, clip, golden, recipe)
+    batches = []
+    for i in range(steps + 1):
+        inputs = learner.look(clip, torch.from_numpy(recipe.images("A", f"meta{i}", 3)))
+        batches.append((inputs, torch.from_numpy(recipe.labels("A", f"meta{i}", 3, 7))))
+
+    def loss(params, batch):
+        inputs, labels = batch
+        return maml.run(learner, params, clip, classes, *inputs, labels)
+
+    start = {k: p.detach().clone().requires_grad_() for k, p in learner.named_parameters()}
+    inner_lr = 0.05
+    value, grad = maml.meta_gradient(loss, start, batches[:-1], [(batches[-1], 1.0)], inner_lr)
+    p = start
+    for batch in batches[:-1]:
+        inner = torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)
+        p = {k: v - inner_lr * g for (k, v), g in zip(p.items(), inner)}
+    expected = torch.autograd.grad(loss(p, batches[-1]), tuple(start.values()))
+    for (k, g), e in zip(grad.items(), expected):
+        assert e.abs().max() > 1e-6
+        near(g, e.numpy(), 1e-5 * max(1, float(e.abs().max())))
+    near(value, loss(p, batches[-1]).detach().numpy(), 1e-5)
+
+
+def test_promptsrc_refuses_more_depth_than_the_towers_have(clip):
+    with pytest.raises(UserError, match="prompt depth 4: these towers take 1 to 3"):
+        PromptSRC(clip, depth=4)
+
+
+def test_promptsrc_of_depth_one_and_of_other_lengths(clip, recipe):
+    images = torch.from_numpy(recipe.images("A", "batch", 2))
+    for depth, length in ((1, 2), (2, 6)):
+        learner = PromptSRC(clip, depth, length, torch.Generator().manual_seed(0))
+        classes = learner.prepare(clip, ["cat", "sea or lake"])
+        learner(clip, classes, *learner.look(clip, images), torch.tensor([0, 1])).backward()
+        assert all(p.grad.abs().max() > 0 and len(p) == length for p in learner.parameters())
+
+
+def test_initial_values_follow_the_generator(clip):
+    draws = [CoCoOp(clip, torch.Generator().manual_seed(s)).meta_net.linear1.weight for s in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    deep = PromptSRC(clip, 3, 4, torch.Generator().manual_seed(0))
+    values = torch.cat([p.detach().flatten() for k, p in deep.named_parameters() if k != "ctx"])
+    assert abs(float(values.std()) - 0.02) < 0.001 and abs(float(values.mean())) < 0.002
+
+
+@pytest.mark.parametrize("names, message", [(["cat", "  "], "class 1 has an empty name"),
+                                            (["_"], "empty name"),
+                                            (["cat", "dog " * 80], "too long for CLIP.*dog dog")])
+def test_class_names_that_cannot_be_used(clip, names, message):
+    with pytest.raises(UserError, match=message):
+        CoOp(clip).prepare(clip, names)

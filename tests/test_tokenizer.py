@@ -1,0 +1,65 @@
+"""The tokenizer against OpenAI's own ids, and a slow but plain re-statement of its merge rule."""
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mp import tokenizer
+
+
+def test_golden_tokens(golden_json):
+    for text, ids in golden_json["tokens"]:
+        assert tokenizer.encode(text) == ids, text
+
+
+def test_golden_decode(golden_json):
+    for ids, text in golden_json["decode"]:
+        assert tokenizer.decode(ids) == text
+
+
+def test_golden_rows(golden):
+    rows = tokenizer.tokenize([str(p) for p in golden["clip/prompts"]])
+    assert rows.dtype == torch.long
+    np.testing.assert_array_equal(rows.numpy(), golden["clip/tokens"])
+
+
+def plain_merge(word):
+    """Join every occurrence of the earliest-learnt pair, from the left, until none is left."""
+    _, ranks = tokenizer.tables()
+    parts = [*word[:-1], word[-1] + "</w>"]
+    while pairs := {p for p in zip(parts, parts[1:]) if p in ranks}:
+        a, b = min(pairs, key=ranks.get)
+        joined, i = [], 0
+        while i < len(parts):
+            if parts[i : i + 2] == [a, b]:
+                joined, i = [*joined, a + b], i + 2
+            else:
+                joined, i = [*joined, parts[i]], i + 1
+        parts = joined
+    return parts
+
+
+def test_every_token_arises_from_one_pair():
+    ids, ranks = tokenizer.tables()
+    assert len(ids) == 49408 and ids["<|endoftext|>"] == tokenizer.EOT
+    assert len({a + b for a, b in ranks}) == len(ranks)
+
+
+def test_merge_equals_the_plain_rule():
+    rng = random.Random(0)
+    for _ in range(3000):
+        word = "".join(rng.choice("abcdeinorst'!é"[: rng.choice((2, 4, 14))]) for _ in range(rng.randint(1, 24)))
+        word = "".join(tokenizer.byte_symbols()[b] for b in word.encode())
+        assert tokenizer.merge(word) == plain_merge(word), word
+
+
+def test_75_tokens_fit_and_76_do_not():
+    row = tokenizer.tokenize("cat " * 75)[0]
+    assert row[0] == tokenizer.SOS and row[76] == tokenizer.EOT and (row != 0).all()
+    with pytest.raises(ValueError, match="76 tokens.*cat cat"):
+        tokenizer.tokenize(["fine", "cat " * 76])
+
+
+def test_a_very_long_word_is_no_trap():
+    assert len(tokenizer.encode("ab" * 50_000)) > 1000
