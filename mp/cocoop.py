@@ -10,6 +10,8 @@ from mp.prompts import ClassPrompts, class_prompts, encode_classes, handcrafted_
 class CoCoOp(nn.Module):
     """Owns `ctx` [4, W] and the meta-net E -> E/16 -> W, whose output is added to all four vectors."""
 
+    sees_images = False  # features of frozen CLIP are enough
+
     def __init__(self, clip: CLIP, generator: torch.Generator | None = None):
         super().__init__()
         self.ctx = nn.Parameter(handcrafted_context(clip))

@@ -10,6 +10,8 @@ from mp.prompts import ClassPrompts, class_prompts, encode_classes, handcrafted_
 class CoOp(nn.Module):
     """Owns what is learnt, `ctx` [4, W]; classes and images are arguments, so any task can use it."""
 
+    sees_images = False  # features of frozen CLIP are enough
+
     def __init__(self, clip: CLIP):
         super().__init__()
         self.ctx = nn.Parameter(handcrafted_context(clip))

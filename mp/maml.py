@@ -37,42 +37,45 @@ def leaves(params: Params) -> Params:
     return {k: v.detach().requires_grad_() for k, v in params.items()}
 
 
-def adapt(loss: Loss, params: Params, batches: Iterable, inner_lr: float) -> list[Params]:
-    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …], the last being p'.
+def adapt(loss: Loss, params: Params, batches: Iterable, inner_lr: float) -> tuple[list[Params], list[Tensor]]:
+    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'] and each step's loss.
 
     No graph is kept from one step to the next.
     """
-    path = [leaves(params)]
+    path, losses = [leaves(params)], []
     for batch in batches:
-        _, grad = value_and_grad(loss, path[-1], batch)
+        value, grad = value_and_grad(loss, path[-1], batch)
         path.append(leaves({k: p - inner_lr * grad[k] for k, p in path[-1].items()}))
-    return path
+        losses.append(value)
+    return path, losses
 
 
 def meta_gradient(loss: Loss, params: Params, support: list, query: list[tuple[object, float]], inner_lr: float,
                   first_order: bool = False) -> tuple[Tensor, Params]:
-    """Line 9 for one task: the query loss after adaptation and its exact gradient with respect to `params`.
+    """Line 9 for one task: the query loss after adaptation, and its exact gradient with respect to `params`.
 
     support: one batch per inner step. query: (batch, weight) pairs; the loss is their weighted sum.
+    Returns losses [steps + 1], the query loss last, and the gradient.
 
     With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
     g ← (I - α ∇²L_t(p^t)) g. Each step costs one vector-Jacobian product at the stored p^t, so memory
     doesn't grow with the number of steps, as it does with a graph through all of them.
     """
-    path = adapt(loss, params, support, inner_lr)
-    value, g = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
+    path, losses = adapt(loss, params, support, inner_lr)
+    query_loss, g = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
     for batch, weight in query:
-        part, grad = value_and_grad(loss, path[-1], batch)
-        value = value + weight * part
+        value, grad = value_and_grad(loss, path[-1], batch)
+        query_loss = query_loss + weight * value
         g = {k: g[k] + weight * grad[k] for k in g}
+    losses = torch.stack([*losses, query_loss])
     if first_order:  # takes the Jacobians for the identity
-        return value, g
+        return losses, g
     for p, batch in zip(reversed(path[:-1]), reversed(support)):
         _, inner = value_and_grad(loss, p, batch, create_graph=True)
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
         hvp = torch.autograd.grad(tuple(inner.values()), tuple(p.values()), tuple(g.values()), materialize_grads=True)
         g = {k: v - inner_lr * h for (k, v), h in zip(g.items(), hvp)}
-    return value, g
+    return losses, g
 
 
 def clip_by_norm(grad: Params, clip_norm: float) -> tuple[Params, Tensor]:

@@ -33,6 +33,8 @@ class PromptSRC(nn.Module):
     Raises UserError if a tower has fewer than `depth` layers.
     """
 
+    sees_images = True  # its own prompts change the image features
+
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 4, generator: torch.Generator | None = None):
         super().__init__()
         layers = min(len(clip.transformer.resblocks), len(clip.visual.transformer.resblocks))

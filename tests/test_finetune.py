@@ -1,0 +1,82 @@
+"""Fine-tuning trajectories against the original implementations: learning rates, losses, final and averaged tensors."""
+import numpy as np
+import pytest
+import torch
+
+from mp.errors import RunError, UserError
+from mp.finetune import PAPER, FinetuneSettings, finetune, gaussian_weights, learning_rate
+from tests.test_learners import golden_learner
+
+
+@pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
+def test_learning_rates(method, golden_json):
+    recipe = PAPER[method]
+    rates = [learning_rate(e, recipe["epochs"], recipe["lr"]) for e in range(recipe["epochs"])]
+    np.testing.assert_allclose(rates, golden_json["lr"][method], rtol=1e-9)
+
+
+def golden_batches(recipe):
+    def batches(epoch):
+        for step in range(3):
+            name = f"epoch{epoch}/step{step}"
+            yield torch.from_numpy(recipe.images("A", name, 4)), torch.from_numpy(recipe.labels("A", name, 4, 7))
+    return batches
+
+
+def settings_of(case, **more):
+    method = case.rstrip("23")
+    lr = 0.025 if method == "promptsrc" else 0.1  # larger than the recipe's, so that four epochs move the prompts
+    return FinetuneSettings(method=method, epochs=4, lr=lr, batch=4, gpa_mean=3, gpa_std=1, **more)
+
+
+@pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
+def test_golden_trajectory(case, clip, golden, recipe, tmp_path):
+    learner, log = golden_learner(case, clip, recipe), []
+    result = finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case),
+                      tmp_path / "state.pt", lambda line, _: log.append(line))
+    np.testing.assert_allclose([line["lr"] for line in log], golden[f"{case}/finetune/lr"], rtol=1e-6)
+    np.testing.assert_allclose(sum((line["losses"] for line in log), []), golden[f"{case}/finetune/losses"], atol=2e-5)
+    for name, p in learner.named_parameters():
+        np.testing.assert_allclose(p.detach(), golden[f"{case}/finetune/last/{name}"], rtol=0, atol=2e-5)
+        kind = "averaged" if case.startswith("promptsrc") else "last"
+        np.testing.assert_allclose(result[name], golden[f"{case}/finetune/{kind}/{name}"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", ["coop", "promptsrc2"])
+def test_an_interrupted_run_ends_with_the_same_bits(case, clip, recipe, tmp_path):
+    def run(file, stop_after):
+        learner = golden_learner(case, clip, recipe)
+
+        def report(line, _):
+            if line["epoch"] == stop_after:
+                raise KeyboardInterrupt
+        return finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case), file, report)
+
+    whole = run(tmp_path / "whole.pt", None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken.pt", 2)
+    again = run(tmp_path / "broken.pt", None)
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    with pytest.raises(UserError, match="other settings"):
+        finetune(golden_learner(case, clip, recipe), clip, recipe.CLASSES["A"], golden_batches(recipe),
+                 settings_of(case, seed=2), tmp_path / "broken.pt", lambda *_: None)
+
+
+def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tmp_path):
+    def batches(epoch):
+        for step, (images, labels) in enumerate(golden_batches(recipe)(epoch)):
+            yield images * (float("nan") if (epoch, step) == (1, 2) else 1), labels
+
+    with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
+        finetune(golden_learner("coop", clip, recipe), clip, recipe.CLASSES["A"], batches, settings_of("coop"),
+                 tmp_path / "state.pt", lambda *_: None)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["epochs"] == 1 and all(p.isfinite().all() for p in state["params"].values())
+
+
+def test_gaussian_weights():
+    weights = gaussian_weights(20, 15, 1)
+    density = torch.distributions.Normal(15.0, 1.0).log_prob(torch.arange(1.0, 21.0, dtype=torch.float64)).exp()
+    np.testing.assert_allclose(weights, density / density.sum(), rtol=1e-5)
+    with pytest.raises(UserError, match="vanish"):
+        gaussian_weights(2, 100, 1)
