@@ -102,6 +102,19 @@ def read_prompt(path: Path, method: str, expected: dict[str, Tensor]) -> dict[st
     return params
 
 
+def require_same(path: Path, kept, wanted: dict) -> None:
+    """Raises UserError naming what differs between what `path` was made from and what is wanted now."""
+    def flat(value, prefix: str = "") -> dict:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}{'.' if prefix else ''}{key}").items()}
+
+    kept, wanted = flat(kept), flat(wanted)
+    if differing := [k for k in kept | wanted if kept.get(k) != wanted.get(k)]:
+        shown = ", ".join(f"{k} {kept.get(k)} (now {wanted.get(k)})" for k in differing[:3])
+        raise UserError(f"{path}: made with other settings: {shown}; --force replaces it, --out keeps both")
+
+
 def sha256(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \

@@ -1,49 +1,86 @@
-"""Fine-tuning: the recipe that CoOp, CoCoOp and PromptSRC share, from a handcrafted or a meta-prompt."""
+"""run.py finetune: the recipe that CoOp, CoCoOp and PromptSRC share, from a handcrafted or a meta-prompt."""
 import math
+from argparse import Namespace
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mp import files
+from data.batches import augmented_batches
+from data.dataset import class_range, restrict
+from mp import files, report
 from mp.clip import CLIP
 from mp.errors import RunError, UserError
+from mp.evaluate import TestSet
+from mp.progress import Progress
+from mp.session import Session, open_session, say, settings_from
+from mp.settings import FINETUNE, FinetuneSettings
+from mp.tasks import draw_shots
 
 Params = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """The paper's section 4.2 and the original methods' recipe."""
-    method: str
-    epochs: int
-    lr: float
-    batch: int
-    shots: int = 16
-    classes: str = "base"   # base, new or all
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    gpa_mean: float = 15.0  # of PromptSRC's Gaussian weights over epochs, counted from 1
-    gpa_std: float = 1.0
-    depth: int = 9
-    length: int = 4
-    seed: int = 1
+def command(args: Namespace) -> None:
+    """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
+    session = open_session(args)
+    settings = settings_from(FinetuneSettings, args, **FINETUNE[args.method], seed=args.seeds[0])
+    if settings.method == "promptsrc":
+        settings = replace(settings, depth=session.depth(settings.depth))
+    inits = {s: None if args.init == "handcrafted" else session.find_prompt(args.init, args.method, s) for s in args.seeds}
+    for seed, path in inits.items():
+        if path:
+            session.learner_from(path, replace(settings, seed=seed))  # refuse a wrong file before any work
+    title = f"{args.method} from {'handcrafted' if args.init == 'handcrafted' else 'meta' if args.init == 'meta' else Path(args.init).stem}"
+    say(f"fine-tuning {title} on {settings.classes} classes: {settings.epochs} epochs, lr {settings.lr:g}, "
+        f"batch {settings.batch}, {settings.shots} shots, seeds {' '.join(map(str, args.seeds))}")
+    columns, handcrafted, roles = [{} for _ in args.seeds], {}, {}
+    runs = Progress("fine-tuning run")
+    for number, test in enumerate(session.test_sets()):
+        name = test.dataset.name
+        roles[name], handcrafted[name] = test.dataset.role, test.handcrafted(test.dataset.template)
+        for k, seed in enumerate(args.seeds):
+            columns[k][name] = tune_one(session, test, replace(settings, seed=seed), inits[seed], args)
+            runs.update(number * len(args.seeds) + k + 1, len(session.suite.datasets) * len(args.seeds), f"{name} seed {seed}")
+    print(report.table(roles, handcrafted, {title: columns}))
 
-    def __post_init__(self):
-        for name in ("epochs", "batch", "shots"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: must be at least 1")
-        if not 0 < self.lr < math.inf:
-            raise UserError(f"--lr {self.lr}: must be a positive number")
 
+def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Path | None, args: Namespace) -> dict:
+    """Accuracies after fine-tuning on one dataset, from its result file if that is there.
 
-PAPER = {
-    "coop": dict(epochs=200, lr=0.002, batch=32),
-    "cocoop": dict(epochs=10, lr=0.002, batch=1),
-    "promptsrc": dict(epochs=20, lr=0.0025, batch=4),
-}
+    Raises UserError if the file comes from other settings, weights or another initial prompt.
+    """
+    dataset = test.dataset
+    start = "handcrafted" if init is None else files.sha256(init)
+    label = args.init if args.init in ("handcrafted", "meta") else start[:12]
+    folder = session.out / "finetune" / f"{settings.method}-{label}-{settings.classes}"
+    stem = f"{dataset.name.replace(' ', '')}-seed{settings.seed}"
+    result_file, state_file = folder / f"{stem}.json", folder / f"{stem}.state.pt"
+    made_from = {"settings": asdict(settings), "init": start, "weights_sha256": session.made_by["weights_sha256"]}
+    if args.force:
+        for path in (result_file, state_file):
+            path.unlink(missing_ok=True)
+    if result_file.exists():
+        kept = files.read_json(result_file)
+        files.require_same(result_file, kept.get("made_from"), made_from)
+        return kept["accuracies"]
+
+    learner = session.learner(settings) if init is None else session.learner_from(init, settings)
+    labels = class_range(len(dataset.classes), settings.classes)
+    items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
+    batches = augmented_batches(items, session.clip.visual.image_size, settings.batch, settings.seed, dataset.name)
+    log = []
+    params = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches, settings, made_from,
+                      state_file, lambda line, _: log.append(line))
+    learner.load_state_dict(params)
+    accuracies = test.learnt(learner)
+    files.write_prompt(folder / f"{stem}.prompt.pt", settings.method, params, made_from | session.made_by)
+    files.write_json(result_file, {"accuracies": accuracies, "made_from": made_from, "made_by": session.made_by,
+                                   "classes": len(dataset.classes), "test_images": len(dataset.test),
+                                   "train_images": len(items), "losses": [line["loss"] for line in log]})
+    state_file.unlink(missing_ok=True)
+    return accuracies
 
 
 def learning_rate(epoch: int, epochs: int, lr: float) -> float:
@@ -63,11 +100,11 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [
 
 
 def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches, settings: FinetuneSettings,
-             state_file: Path, report: Callable[[dict, int], None]) -> Params:
+             made_from: dict, state_file: Path, report: Callable[[dict, int], None]) -> Params:
     """Train `learner` in place on the classes `names`; returns the parameters to use.
 
     For PromptSRC these are the average of every epoch's last parameters (GPA), for the others the last.
-    Writes `state_file` after every epoch and goes on from it. `report` gets a log line and the number
+    Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report` gets a log line and the number
     of epochs. Raises RunError naming epoch and step if a loss isn't finite.
     """
     device = clip.logit_scale.device
@@ -77,7 +114,7 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
     averages = settings.method == "promptsrc"
     weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if averages else []
     average = {k: torch.zeros_like(p) for k, p in learner.named_parameters()}
-    done, average = resume(state_file, settings, learner, optimizer, average)
+    done, average = resume(state_file, made_from, learner, optimizer, average)
 
     for epoch in range(done, settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)
@@ -97,20 +134,19 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
                            "good epoch is kept. Try a smaller --lr")
         if averages:
             average = {k: average[k] + weights[epoch] * p.detach() for k, p in learner.named_parameters()}
-        files.write_tensors(state_file, {"settings": asdict(settings), "epochs": epoch + 1, "average": average,
+        files.write_tensors(state_file, {"made_from": made_from, "epochs": epoch + 1, "average": average,
                                          "params": learner.state_dict(), "optimizer": optimizer.state_dict()})
         report({"epoch": epoch + 1, "lr": lr, "loss": sum(losses) / len(losses), "losses": losses}, settings.epochs)
     return average if averages else {k: p.detach().clone() for k, p in learner.named_parameters()}
 
 
-def resume(state_file: Path, settings: FinetuneSettings, learner: nn.Module, optimizer: torch.optim.Optimizer,
+def resume(state_file: Path, made_from: dict, learner: nn.Module, optimizer: torch.optim.Optimizer,
            average: Params) -> tuple[int, Params]:
     """Put learner and optimizer where an interrupted run left them; returns its epochs and running average."""
     if not state_file.exists():
         return 0, average
     state = files.read_tensors(state_file)
-    if state.get("settings") != asdict(settings):
-        raise UserError(f"{state_file}: from a run with other settings; --force starts anew")
+    files.require_same(state_file, state.get("made_from"), made_from)
     learner.load_state_dict(state["params"])
     optimizer.load_state_dict(state["optimizer"])
     return state["epochs"], {k: v.to(average[k].device) for k, v in state["average"].items()}

@@ -1,10 +1,10 @@
-"""Meta-training: Algorithm 1 over the training tasks, epoch after epoch, resumable."""
+"""run.py meta: Algorithm 1 over the training tasks, epoch after epoch, resumable."""
 import json
 import time
+from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,94 +12,53 @@ from torch import Tensor, nn
 
 from mp import files, maml
 from mp.clip import CLIP
-from mp.errors import RunError, UserError
+from mp.errors import RunError
+from mp.progress import Progress
+from mp.session import Session, open_session, say, settings_from
+from mp.settings import META, MetaSettings, run_name
+from mp.tasks import Task, draw_batches, make_task
+from mp.zeroshot import compare
 
 
-@dataclass(frozen=True)
-class MetaSettings:
-    """The paper's section 4.2, in its terms."""
-    method: str
-    epochs: int = 200
-    inner_steps: int = 4
-    inner_lr: float = 0.025 / 6  # α
-    meta_lr: float = 0.001       # β
-    clip_norm: float = 5.0       # γ
-    shots: int = 16              # N
-    support: int = 5             # K
-    batch: int = 32              # of an inner step
-    query_batch: int = -1        # -1: as `batch`; 0: the whole query set
-    first_order: bool = False
-    sum_tasks: bool = False      # Σ over tasks, as Algorithm 1 prints, instead of the text's average
-    depth: int = 9               # of PromptSRC's prompts
-    length: int = 4
-    seed: int = 1
-
-    def __post_init__(self):
-        if self.shots < self.support + 1:
-            raise UserError(f"--shots {self.shots} leaves no query image beside --support {self.support}; "
-                            f"it must be at least {self.support + 1}")
-        for name, least in (("epochs", 1), ("inner_steps", 0), ("support", 1), ("batch", 1), ("query_batch", -1)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
-        for name in ("inner_lr", "meta_lr", "clip_norm"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a positive number")
+def command(args: Namespace) -> None:
+    """Train one meta-prompt per seed, or take it from an earlier run, then compare them with the handcrafted prompt."""
+    session = open_session(args)
+    learners = []
+    for seed in args.seeds:
+        settings = settings_from(MetaSettings, args, **META[args.method], epochs=session.suite.meta_epochs, seed=seed)
+        if settings.method == "promptsrc":
+            settings = replace(settings, depth=session.depth(settings.depth))
+        folder = session.out / "meta" / run_name(settings, session.suite.meta_epochs)
+        prompt = folder / "prompt.pt"
+        if args.force:
+            for name in ("prompt.pt", "state.pt", "settings.json", "log.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+        if not prompt.exists():
+            train_one(session, settings, folder)
+        else:
+            kept = files.read_tensors(prompt).get("made_by", {})
+            wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
+            files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
+            say(f"{prompt} is there; --force computes it again")
+        learners.append(session.learner_from(prompt, settings))
+    compare(session, {run_name(replace(settings, seed=0), session.suite.meta_epochs).removesuffix("-seed0"): learners})
 
 
-PAPER = {  # what differs between the methods, section 4.2
-    "coop": dict(inner_lr=0.025 / 6, batch=32),
-    "cocoop": dict(inner_lr=0.025 / 6, batch=8),
-    "promptsrc": dict(inner_lr=0.02 / 6, batch=32),
-}
+def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
+    say(f"meta-training {folder}: " + ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}"
+                                               for k, v in asdict(settings).items()))
+    learner = session.learner(settings)
+    tasks = [make_task(session, learner, name, settings) for name in session.suite.training]
+    made_by = session.made_by | {"tasks": [task.name for task in tasks]}
+    files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
+    progress = Progress("epoch")
 
+    def report(line: dict, epochs: int) -> None:
+        progress.update(line["epoch"], epochs, f"query loss {line['query_loss']:.4f}  ‖G‖ {line['grad_norm']:.4f}")
 
-class Task(NamedTuple):
-    """One training dataset as a learner sees it: N images a class."""
-    name: str
-    classes: tuple
-    inputs: tuple[Tensor, ...]  # each [n, ...]
-    labels: Tensor              # [n]
-
-
-def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Line 4: indices of K support images of every class, and of the others, the query images.
-
-    A class of K images or fewer keeps one for the query set.
-    """
-    parts = []
-    for label in np.unique(labels):
-        order = rng.permutation(np.flatnonzero(labels == label))
-        k = min(support, max(1, len(order) - 1))
-        parts.append((order[:k], order[k:]))
-    return tuple(np.concatenate(p) for p in zip(*parts))
-
-
-def mini_batches(indices: np.ndarray, size: int, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """`count` batches of the shuffled indices, reshuffled when too few are left for another."""
-    size, left, batches = min(size, len(indices)), np.empty(0, int), []
-    for _ in range(count):
-        if len(left) < size:
-            left = rng.permutation(indices)
-        batches.append(left[:size])
-        left = left[size:]
-    return batches
-
-
-def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) -> tuple[list, list]:
-    """The support batches and weighted query batches of one task in one epoch.
-
-    They depend on (seed, epoch, task) alone, so a resumed run and one shared out over processes draw the same.
-    """
-    rng = np.random.default_rng([settings.seed, epoch, number])
-    support, query = divide(task.labels.numpy(), settings.support, rng)
-    inner = mini_batches(support, settings.batch, settings.inner_steps, rng)
-    if settings.query_batch == 0:
-        outer = [query[i : i + settings.batch] for i in range(0, len(query), settings.batch)]
-    else:
-        size = settings.batch if settings.query_batch < 0 else settings.query_batch
-        outer = mini_batches(query, size, 1, rng)
-    total = sum(map(len, outer))
-    return inner, [(indices, len(indices) / total) for indices in outer]
+    params = meta_train(learner, session.clip, tasks, settings, folder, report)
+    files.write_prompt(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
+    (folder / "state.pt").unlink()
 
 
 def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: MetaSettings, folder: Path,
@@ -168,8 +127,7 @@ def resume(folder: Path, settings: MetaSettings, params: maml.Params) -> tuple[m
     if not path.exists():
         return params, maml.adam_start(params), []
     state = files.read_tensors(path)
-    if state.get("settings") != asdict(settings):
-        raise UserError(f"{path}: from a run with other settings; --force starts anew")
+    files.require_same(path, state.get("settings"), asdict(settings))
     def here(tensors: maml.Params) -> maml.Params:
         return {k: v.to(params[k].device) for k, v in tensors.items()}
 

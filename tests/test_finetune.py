@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from mp.errors import RunError, UserError
-from mp.finetune import PAPER, FinetuneSettings, finetune, gaussian_weights, learning_rate
+from mp.finetune import finetune, gaussian_weights, learning_rate
+from mp.settings import FINETUNE, FinetuneSettings
 from tests.test_learners import golden_learner
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
 def test_learning_rates(method, golden_json):
-    recipe = PAPER[method]
+    recipe = FINETUNE[method]
     rates = [learning_rate(e, recipe["epochs"], recipe["lr"]) for e in range(recipe["epochs"])]
     np.testing.assert_allclose(rates, golden_json["lr"][method], rtol=1e-9)
 
@@ -32,7 +33,7 @@ def settings_of(case, **more):
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
 def test_golden_trajectory(case, clip, golden, recipe, tmp_path):
     learner, log = golden_learner(case, clip, recipe), []
-    result = finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case),
+    result = finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case), {},
                       tmp_path / "state.pt", lambda line, _: log.append(line))
     np.testing.assert_allclose([line["lr"] for line in log], golden[f"{case}/finetune/lr"], rtol=1e-6)
     np.testing.assert_allclose(sum((line["losses"] for line in log), []), golden[f"{case}/finetune/losses"], atol=2e-5)
@@ -44,22 +45,21 @@ def test_golden_trajectory(case, clip, golden, recipe, tmp_path):
 
 @pytest.mark.parametrize("case", ["coop", "promptsrc2"])
 def test_an_interrupted_run_ends_with_the_same_bits(case, clip, recipe, tmp_path):
-    def run(file, stop_after):
+    def run(file, stop_after, seed=1):
         learner = golden_learner(case, clip, recipe)
 
         def report(line, _):
             if line["epoch"] == stop_after:
                 raise KeyboardInterrupt
-        return finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case), file, report)
+        return finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case), {"seed": seed}, file, report)
 
     whole = run(tmp_path / "whole.pt", None)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken.pt", 2)
     again = run(tmp_path / "broken.pt", None)
     assert all(torch.equal(whole[k], again[k]) for k in whole)
-    with pytest.raises(UserError, match="other settings"):
-        finetune(golden_learner(case, clip, recipe), clip, recipe.CLASSES["A"], golden_batches(recipe),
-                 settings_of(case, seed=2), tmp_path / "broken.pt", lambda *_: None)
+    with pytest.raises(UserError, match=r"other settings: seed 1 \(now 2\)"):
+        run(tmp_path / "broken.pt", None, seed=2)
 
 
 def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tmp_path):
@@ -68,7 +68,7 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
             yield images * (float("nan") if (epoch, step) == (1, 2) else 1), labels
 
     with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
-        finetune(golden_learner("coop", clip, recipe), clip, recipe.CLASSES["A"], batches, settings_of("coop"),
+        finetune(golden_learner("coop", clip, recipe), clip, recipe.CLASSES["A"], batches, settings_of("coop"), {},
                  tmp_path / "state.pt", lambda *_: None)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["epochs"] == 1 and all(p.isfinite().all() for p in state["params"].values())

@@ -1,0 +1,97 @@
+"""Images as CLIP and the published benchmarks see them: opened as RGB, resized with Pillow, normalised."""
+import math
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.dataset import DataError, Item
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop
+
+
+def open_image(source: Path | np.ndarray) -> Image.Image:
+    """An RGB image from a file, or from pixels [height, width, 3]. Not rotated by EXIF: the benchmarks aren't.
+
+    The conversion comes first, before any resizing: for palette, RGBA, LA and CMYK files it matters.
+    Raises DataError naming a file that is absent or damaged.
+    """
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source)
+    try:
+        with Image.open(source) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{source}: no such image; the dataset is incomplete, unpack it again") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        detail = (getattr(e, "strerror", None) or str(e) or type(e).__name__).splitlines()[0][:80]
+        raise DataError(f"{source}: not a readable image ({detail}); unpack or fetch it again") from None
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Pixels as normalised float32 [3, height, width]."""
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def crop_centre(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to `size`, then take the middle; the offset is rounded half to even."""
+    w, h = image.size
+    w, h = (size, int(size * h / w)) if w <= h else (int(size * w / h), size)
+    image = image.resize((w, h), Image.Resampling.BICUBIC)
+    left, top = round((w - size) / 2), round((h - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def preprocess(image: Image.Image, size: int) -> Tensor:
+    """Test preprocessing: float32 [3, size, size]."""
+    return to_tensor(crop_centre(image, size))
+
+
+def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of a random crop: 8 to 100% of the area, ratio 3/4 to 4/3 with a uniform logarithm.
+
+    After ten boxes that don't fit, the largest centred one whose ratio is allowed.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*AREA)
+        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+            return left, top, left + w, top + h
+    w, h = width, height
+    if w / h < RATIO[0]:
+        h = round(w / RATIO[0])
+    elif w / h > RATIO[1]:
+        w = round(h * RATIO[1])
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def augment(image: Image.Image, size: int, rng: random.Random) -> Tensor:
+    """Training view: a random resized crop, flipped half of the time. float32 [3, size, size].
+
+    Python's generator, because one per image is cheap and the same whatever worker draws from it.
+    """
+    image = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return to_tensor(image)
+
+
+def load_images(items: Sequence[Item], size: int) -> Tensor:
+    """Test views of the items, in order: float32 [n, 3, size, size]. Pillow decodes in parallel threads."""
+    if not items:
+        return torch.empty(0, 3, size, size)
+    if isinstance(items[0].source, np.ndarray):  # nothing to decode
+        return torch.stack([preprocess(open_image(item.source), size) for item in items])
+    with ThreadPoolExecutor() as pool:
+        return torch.stack(list(pool.map(lambda item: preprocess(open_image(item.source), size), items)))

@@ -1,0 +1,68 @@
+"""The command line: every option, its default, and where the paper says so."""
+import argparse
+import os
+from pathlib import Path
+
+
+def number(text: str) -> float:
+    """Also a fraction, as the paper prints its α: 0.025/6."""
+    top, _, bottom = text.partition("/")
+    try:
+        return float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def parse(arguments: list[str], about: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("run.py", description=about, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add = common.add_argument_group("common").add_argument
+    add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
+        help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
+    add("--weights", type=Path, metavar="FILE", help="CLIP's weights; the miniature brings its own")
+    add("--datasets", nargs="+", metavar="NAME", help="evaluate on these only (default: all)")
+    add("--seeds", type=int, nargs="+", default=[1], metavar="S", help="one run for each; tables show mean ± sd")
+    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where results go (default: runs)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--force", action="store_true", help="compute again what is already there")
+    methods = dict(choices=["coop", "cocoop", "promptsrc"], default="promptsrc")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="meta | zeroshot | finetune")
+
+    meta = commands.add_parser("meta", parents=[common], allow_abbrev=False, help="learn a meta-prompt (Algorithm 1)",
+                               description="Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one.")
+    meta.add_argument("--method", **methods, help="prompt learner (default: promptsrc)")
+    add = meta.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
+    add("--epochs", type=int, help="outer updates (paper: 200, miniature: 50)")
+    add("--inner-steps", type=int, default=4, help="0: plain multi-task training (default: 4)")
+    add("--inner-lr", type=number, help="α (default: 0.025/6; promptsrc 0.02/6)")
+    add("--meta-lr", type=number, default=0.001, help="β (default: 0.001)")
+    add("--clip-norm", type=number, default=5.0, help="γ (default: 5)")
+    add("--shots", type=int, default=16, help="N images a class (default: 16)")
+    add("--support", type=int, default=5, help="K of them for the support set (default: 5)")
+    add("--batch", type=int, help="of an inner step (default: 32; cocoop 8)")
+    add("--query-batch", type=int, default=-1, help="0: the whole query set; default: as --batch")
+    add("--first-order", action="store_true", help="first-order MAML")
+    add("--sum-tasks", action="store_true", help="sum over tasks instead of the mean")
+
+    zeroshot = commands.add_parser("zeroshot", parents=[common], allow_abbrev=False, help="accuracy of a prompt as it is",
+                                   description="Accuracy of prompts as they are, beside the handcrafted ones.")
+    zeroshot.add_argument("--prompt", nargs="+", default=["handcrafted"], metavar="P",
+                          help='handcrafted, meta, a prompt FILE, or words such as "an image of a {}."')
+    zeroshot.add_argument("--method", **methods, help="of the meta-prompt (default: promptsrc)")
+
+    tune = commands.add_parser("finetune", parents=[common], allow_abbrev=False, help="fine-tune on each dataset",
+                               description="Fine-tune on few-shot images of each dataset, then evaluate.")
+    tune.add_argument("--method", **methods, help="prompt learner (default: promptsrc)")
+    tune.add_argument("--init", default="handcrafted", metavar="I", help="handcrafted, meta or a prompt FILE")
+    add = tune.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
+    add("--classes", choices=["base", "new", "all"], default="base", help="train on these classes (default: base)")
+    add("--epochs", type=int, help="default: 200, 10, 20 for coop, cocoop, promptsrc")
+    add("--lr", type=number, help="default: 0.002, 0.002, 0.0025")
+    add("--batch", type=int, help="default: 32, 1, 4")
+    add("--shots", type=int, default=16, help="images a class (default: 16)")
+    for command in (meta, tune, zeroshot):
+        add = command.add_argument_group("shape of promptsrc's prompts").add_argument
+        add("--depth", type=int, default=9, help="layers with prompts (default: 9, at most what the miniature has)")
+        add("--length", type=int, default=4, help="vectors in each (default: 4)")
+    return parser.parse_args(arguments)

@@ -1,0 +1,29 @@
+"""A progress line with an ETA on stderr: rewritten in place on a terminal, now and then in a log file."""
+import sys
+import time
+
+
+class Progress:
+    def __init__(self, label: str):
+        self.label, self.started, self.shown, self.first = label, time.monotonic(), 0.0, None
+
+    def update(self, done: int, total: int, text: str = "") -> None:
+        """`done` of `total` steps are finished; the first call tells where a resumed run began."""
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if self.first is None:
+            self.first = done - 1
+        if now - self.shown < (0.2 if terminal else 10) and done < total:
+            return
+        self.shown = now
+        left = (now - self.started) / max(1, done - self.first) * (total - done)
+        timing = f"ETA {clock(left)}" if done < total else f"took {clock(now - self.started)}"
+        line = f"{self.label} {done}/{total}  {text}  {timing}"
+        end = "\n" if done == total or not terminal else ""
+        print(("\r\033[K" if terminal else "") + line, end=end, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03 under an hour."""
+    minutes, s = divmod(round(seconds), 60)
+    h, m = divmod(minutes, 60)
+    return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"

@@ -1,0 +1,82 @@
+"""Few-shot tasks: one dataset each, divided anew into support and query images in every epoch."""
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data.dataset import Dataset, Item, few_shot
+from data.images import load_images
+from mp.session import Session, say
+from mp.settings import MetaSettings
+
+
+class Task(NamedTuple):
+    """One training dataset as a learner sees it: N images a class."""
+    name: str
+    classes: tuple
+    inputs: tuple[Tensor, ...]  # each [n, ...]
+    labels: Tensor              # [n]
+
+
+def make_task(session: Session, learner: nn.Module, name: str, settings: MetaSettings) -> Task:
+    """N images of every class of a dataset, looked at once: images seen plainly, without augmentation."""
+    dataset = session.suite.load(name)
+    items = draw_shots(dataset, settings.shots, settings.seed)
+    clip, inputs = session.clip, []
+    for start in range(0, len(items), 256):
+        images = load_images(items[start : start + 256], clip.visual.image_size).to(clip.logit_scale.device)
+        inputs.append([t.cpu() for t in learner.look(clip, images)])
+    return Task(name, learner.prepare(clip, dataset.classes), tuple(torch.cat(t) for t in zip(*inputs)),
+                torch.tensor([item.label for item in items]))
+
+
+def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Line 4: indices of K support images of every class, and of the others, the query images.
+
+    A class of K images or fewer keeps one for the query set.
+    """
+    parts = []
+    for label in np.unique(labels):
+        order = rng.permutation(np.flatnonzero(labels == label))
+        k = min(support, max(1, len(order) - 1))
+        parts.append((order[:k], order[k:]))
+    return tuple(np.concatenate(p) for p in zip(*parts))
+
+
+def mini_batches(indices: np.ndarray, size: int, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """`count` batches of the shuffled indices, reshuffled when too few are left for another."""
+    size, left, batches = min(size, len(indices)), np.empty(0, int), []
+    for _ in range(count):
+        if len(left) < size:
+            left = rng.permutation(indices)
+        batches.append(left[:size])
+        left = left[size:]
+    return batches
+
+
+def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) -> tuple[list, list]:
+    """The support batches and weighted query batches of one task in one epoch.
+
+    They depend on (seed, epoch, task) alone, so a resumed run and one shared out over processes draw the same.
+    """
+    rng = np.random.default_rng([settings.seed, epoch, number])
+    support, query = divide(task.labels.numpy(), settings.support, rng)
+    inner = mini_batches(support, settings.batch, settings.inner_steps, rng)
+    if settings.query_batch == 0:
+        outer = [query[i : i + settings.batch] for i in range(0, len(query), settings.batch)]
+    else:
+        size = settings.batch if settings.query_batch < 0 else settings.query_batch
+        outer = mini_batches(query, size, 1, rng)
+    total = sum(map(len, outer))
+    return inner, [(indices, len(indices) / total) for indices in outer]
+
+
+def draw_shots(dataset: Dataset, shots: int, seed: int) -> list[Item]:
+    """`shots` training images of every class; says which classes have fewer, and uses what they have."""
+    items = few_shot(dataset.train, shots, seed)
+    counts = np.bincount([item.label for item in items], minlength=len(dataset.classes))
+    if few := [f"{dataset.classes[i]} ({n})" for i, n in enumerate(counts) if n < shots]:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        say(f"{dataset.name}: fewer than {shots} training images of {', '.join(few[:5])}{more}; using what there is")
+    return items

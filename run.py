@@ -1,0 +1,34 @@
+"""Meta-prompts for CLIP: MAML with gradient clipping over CoOp, CoCoOp and PromptSRC.
+
+    python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt
+    python run.py zeroshot --prompt meta      accuracy of a prompt as it is
+    python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"
+
+Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
+"""
+import importlib
+import sys
+
+from mp import options
+from mp.errors import RunError, UserError
+
+
+def main(arguments: list[str]) -> int:
+    args = options.parse(arguments, __doc__)
+    command = importlib.import_module(f"mp.{args.command}").command  # after parsing: --help needn't wait for torch
+    try:
+        command(args)
+    except UserError as e:
+        print(f"run.py: {e}", file=sys.stderr)
+        return 2
+    except RunError as e:
+        print(f"run.py: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nrun.py: interrupted; give the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

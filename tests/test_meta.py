@@ -1,0 +1,138 @@
+"""Meta-training: how tasks are divided and batched, resuming, and stopping at a loss that isn't finite."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mp import maml
+from mp.coop import CoOp
+from mp.errors import RunError, UserError
+from mp.meta import meta_train
+from mp.settings import META, MetaSettings, run_name
+from mp.tasks import Task, divide, draw_batches, mini_batches
+
+
+def test_divide_takes_k_of_every_class_and_differs_between_epochs():
+    labels = np.repeat(np.arange(7), 16)
+    support, query = divide(labels, 5, np.random.default_rng(0))
+    assert sorted([*support, *query]) == list(range(7 * 16))
+    assert (np.bincount(labels[support]) == 5).all() and (np.bincount(labels[query]) == 11).all()
+    other, _ = divide(labels, 5, np.random.default_rng(1))
+    assert set(other) != set(support)
+
+
+def test_divide_of_small_classes():
+    labels = np.array([0] * 16 + [1] * 3 + [2])
+    support, query = divide(labels, 5, np.random.default_rng(0))
+    assert np.bincount(labels[support]).tolist() == [5, 2, 1]
+    assert np.bincount(labels[query], minlength=3).tolist() == [11, 1, 0]
+
+
+def test_mini_batches_use_every_image_before_one_comes_again():
+    indices = np.arange(100, 150)
+    batches = mini_batches(indices, 16, 6, np.random.default_rng(0))
+    assert all(len(b) == 16 == len(set(b)) and set(b) <= set(indices) for b in batches)
+    assert len(set(np.concatenate(batches[:3]))) == 48      # 50 images are good for three batches
+    assert set(np.concatenate(batches[3:])) != set(np.concatenate(batches[:3]))
+    assert [len(b) for b in mini_batches(indices[:9], 16, 2, np.random.default_rng(0))] == [9, 9]
+
+
+@pytest.fixture
+def tasks(clip, recipe):
+    learner = CoOp(clip)
+    result = []
+    for name, words in (("one", ["cat", "t-rex", "sea or lake"]), ("two", ["café", "wheelchair"])):
+        labels = torch.arange(len(words)).repeat_interleave(16)
+        images = torch.from_numpy(recipe.images("A", name, len(labels)))
+        result.append(Task(name, learner.prepare(clip, words), learner.look(clip, images), labels))
+    return result
+
+
+def settings(**more):
+    return MetaSettings(method="coop", epochs=4, **({"batch": 8, "meta_lr": 0.01} | more))
+
+
+def test_the_query_batch(tasks):
+    one = draw_batches(tasks[0], settings(), 0, 0)
+    assert len(one[0]) == 4 and [(len(i), w) for i, w in one[1]] == [(8, 1.0)]
+    whole = draw_batches(tasks[0], settings(query_batch=0), 0, 0)[1]
+    assert sorted(np.concatenate([i for i, _ in whole])) == sorted(set(range(48)) - set(
+        divide(tasks[0].labels.numpy(), 5, np.random.default_rng([1, 0, 0]))[0]))
+    assert abs(sum(w for _, w in whole) - 1) < 1e-12 and whole[0][1] == 8 / 33
+    assert draw_batches(tasks[0], settings(), 1, 0)[0][0].tolist() != one[0][0].tolist()
+
+
+def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks, tmp_path):
+    """The loop against the same epoch written with autograd through all steps and torch.optim.Adam."""
+    for sum_tasks in (False, True):
+        config = settings(query_batch=0, clip_norm=0.01, sum_tasks=sum_tasks)
+        learner = CoOp(clip)
+        p = learner.ctx.detach().clone().requires_grad_()
+        total = 0
+        for number, task in enumerate(tasks):
+            def loss(ctx, rows):
+                return maml.run(learner, {"ctx": ctx}, clip, task.classes, task.inputs[0][rows], task.labels[rows])
+            support, query = draw_batches(task, config, 0, number)
+            adapted = p
+            for rows in support:
+                adapted = adapted - config.inner_lr * torch.autograd.grad(loss(adapted, rows), adapted, create_graph=True)[0]
+            everything = np.concatenate([rows for rows, _ in query])
+            total = total + loss(adapted, everything) / (1 if sum_tasks else len(tasks))
+        optimizer = torch.optim.Adam([p], lr=config.meta_lr)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_([p], config.clip_norm)
+        optimizer.step()
+        log, first = [], MetaSettings(**(vars(config) | {"epochs": 1}))
+        result = meta_train(learner, clip, tasks, first, tmp_path / str(sum_tasks), lambda line, _: log.append(line))
+        assert norm > config.clip_norm
+        assert log[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+        torch.testing.assert_close(result["ctx"], p.detach(), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
+    def train(folder, stop_after=None):
+        def report(line, _):
+            if line["epoch"] == stop_after:
+                raise KeyboardInterrupt
+        return meta_train(CoOp(clip), clip, tasks, settings(), tmp_path / folder, report)
+
+    whole = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("broken", 2)
+    assert torch.equal(train("broken")["ctx"], whole["ctx"])
+    lines = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()]
+             for f in ("whole", "broken")]
+    for a, b in zip(*lines, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    assert [line["epoch"] for line in lines[0]] == [1, 2, 3, 4]
+    with pytest.raises(UserError, match="other settings: inner_lr"):
+        meta_train(CoOp(clip), clip, tasks, settings(inner_lr=0.5), tmp_path / "broken", lambda *_: None)
+
+
+@pytest.mark.parametrize("poisoned, where", [(0, "task one, inner step 1"), (1, "task two, inner step 1")])
+def test_nan_names_epoch_task_and_step_and_keeps_the_last_state(clip, tasks, tmp_path, poisoned, where):
+    meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)
+    state = (tmp_path / "state.pt").read_bytes()
+    bad = list(tasks)
+    bad[poisoned] = tasks[poisoned]._replace(inputs=(tasks[poisoned].inputs[0] * float("nan"),))
+    longer = MetaSettings(**(vars(settings()) | {"epochs": 5}))
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(saved | {"settings": vars(longer)}, tmp_path / "state.pt")
+    state = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(RunError, match=f"epoch 5, {where}: the loss is nan"):
+        meta_train(CoOp(clip), clip, bad, longer, tmp_path, lambda *_: None)
+    assert (tmp_path / "state.pt").read_bytes() == state
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for bad, message in ((dict(shots=5), "--shots 5 leaves no query image"), (dict(inner_steps=-1), "--inner-steps -1"),
+                         (dict(inner_lr=0), "--inner-lr 0"), (dict(clip_norm=float("nan")), "--clip-norm nan")):
+        with pytest.raises(UserError, match=message):
+            settings(**bad)
+
+
+def test_run_names_tell_settings_apart():
+    usual = MetaSettings("promptsrc", epochs=50, **META["promptsrc"])
+    assert run_name(usual, 50) == "promptsrc-seed1"
+    assert run_name(MetaSettings("coop", epochs=50, inner_steps=0, seed=3), 50) == "coop-inner_steps0-seed3"
