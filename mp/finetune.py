@@ -71,8 +71,11 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
     batches = augmented_batches(items, session.clip.visual.image_size, settings.batch, settings.seed, dataset.name)
     log = []
-    params = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches, settings, made_from,
-                      state_file, lambda line, _: log.append(line))
+    try:
+        params = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches, settings,
+                          made_from, state_file, lambda line, _: log.append(line))
+    except RunError as e:
+        raise RunError(f"{dataset.name}, {e}") from None
     learner.load_state_dict(params)
     accuracies = test.learnt(learner)
     files.write_prompt(folder / f"{stem}.prompt.pt", settings.method, params, made_from | session.made_by)

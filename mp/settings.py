@@ -28,7 +28,8 @@ class MetaSettings:
         if self.shots < self.support + 1:
             raise UserError(f"--shots {self.shots} leaves no query image beside --support {self.support}; "
                             f"it must be at least {self.support + 1}")
-        for name, least in (("epochs", 1), ("inner_steps", 0), ("support", 1), ("batch", 1), ("query_batch", -1)):
+        for name, least in (("epochs", 1), ("inner_steps", 0), ("support", 1), ("batch", 1), ("query_batch", -1),
+                            ("seed", 0), ("depth", 1), ("length", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
         for name in ("inner_lr", "meta_lr", "clip_norm"):
@@ -61,9 +62,9 @@ class FinetuneSettings:
     seed: int = 1
 
     def __post_init__(self):
-        for name in ("epochs", "batch", "shots"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: must be at least 1")
+        for name, least in (("epochs", 1), ("batch", 1), ("shots", 1), ("seed", 0), ("depth", 1), ("length", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} {getattr(self, name)}: must be at least {least}")
         if not 0 < self.lr < math.inf:
             raise UserError(f"--lr {self.lr}: must be a positive number")
 

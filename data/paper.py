@@ -1,0 +1,172 @@
+"""The paper's eleven datasets, in the folder layout that CoOp's project introduced (its DATASETS.md).
+
+One row a dataset; nine share a split file: JSON with keys train, val and test, each a list of
+[image path, label, class name]. No image is opened here. Adding a dataset with a split file is one row.
+"""
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from data.dataset import DataError, Dataset, Item
+
+GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) links every archive and split file"
+
+
+class Row(NamedTuple):
+    role: str        # "train" or "test" in the paper's Table 1
+    folder: str      # below --data
+    images: str      # below that
+    labels: str      # split file; for two datasets, the list of class names
+    template: str    # zero-shot prompt
+    drive_id: str = ""  # of the split file on Google Drive
+
+
+TABLE = {  # in the order of the paper's Table 2
+    "Caltech101": Row("train", "caltech-101", "101_ObjectCategories", "split_zhou_Caltech101.json",
+                      "a photo of a {}.", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
+    "EuroSAT": Row("train", "eurosat", "2750", "split_zhou_EuroSAT.json",
+                   "a centered satellite photo of {}.", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
+    "FGVC Aircraft": Row("train", "fgvc_aircraft", "images", "variants.txt", "a photo of a {}, a type of aircraft."),
+    "Flowers102": Row("train", "oxford_flowers", "jpg", "split_zhou_OxfordFlowers.json",
+                      "a photo of a {}, a type of flower.", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
+    "OxfordPets": Row("train", "oxford_pets", "images", "split_zhou_OxfordPets.json",
+                      "a photo of a {}, a type of pet.", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
+    "UCF101": Row("train", "ucf101", "UCF-101-midframes", "split_zhou_UCF101.json",
+                  "a photo of a person doing {}.", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
+    "DTD": Row("test", "dtd", "images", "split_zhou_DescribableTextures.json",
+               "{} texture.", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
+    "Food101": Row("test", "food-101", "images", "split_zhou_Food101.json",
+                   "a photo of {}, a type of food.", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
+    "ImageNet": Row("test", "imagenet", "images", "classnames.txt", "a photo of a {}.",
+                    "1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"),
+    "Stanford Cars": Row("test", "stanford_cars", "", "split_zhou_StanfordCars.json",
+                         "a photo of a {}.", "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
+    "SUN397": Row("test", "sun397", "SUN397", "split_zhou_SUN397.json",
+                  "a photo of a {}.", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
+}
+NAMES = list(TABLE)
+TRAINING = [name for name, row in TABLE.items() if row.role == "train"]
+
+
+def load(name: str, root: Path) -> Dataset:
+    """One dataset below `root`; it needs only its own folder.
+
+    Raises DataError naming what is missing and where to get it, or the file and entry that is wrong.
+    """
+    if name not in TABLE:
+        raise DataError(f"no dataset {name!r}; there are {', '.join(TABLE)}")
+    row = TABLE[name]
+    folder = root / row.folder
+    for path, what in ((folder, "folder"), (folder / row.images, "image folder"), (folder / row.labels, "file")):
+        if not path.exists():
+            source = f"; Google Drive id {row.drive_id}" if what == "file" and row.drive_id else ""
+            raise DataError(f"{name}: no {what} {path}; {GUIDE}{source}")
+    if name == "ImageNet":
+        classes, train, test = read_imagenet(folder / row.labels, folder / row.images)
+    elif name == "FGVC Aircraft":
+        classes, train, test = read_aircraft(folder, folder / row.images)
+    else:
+        classes, train, test = read_split(folder / row.labels, folder / row.images)
+    return Dataset(name, row.role, row.template, classes, train, test)
+
+
+Parts = tuple[list[str], list[Item], list[Item]]  # class names, train, test
+
+
+def read_split(file: Path, images: Path) -> Parts:
+    """Class names, train and test items of a split file. Its val part is not used."""
+    try:
+        split = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as e:
+        raise DataError(f"{file}: not readable as JSON ({str(e)[:80]}); fetch it again") from None
+    names: dict[int, str] = {}
+    parts = []
+    for part in ("train", "test"):
+        entries = split.get(part) if isinstance(split, dict) else None
+        if not isinstance(entries, list) or not entries:
+            raise DataError(f"{file}: no list {part!r}, or an empty one; fetch it again")
+        items = []
+        for number, entry in enumerate(entries):
+            where = f"{file}: {part} entry {number}"
+            if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
+                    and type(entry[1]) is int and isinstance(entry[2], str)):
+                raise DataError(f"{where} is {str(entry)[:60]!r}, not [image path, label, class name]; fetch it again")
+            path, label, name = entry
+            inner = PurePosixPath(path)
+            if inner.is_absolute() or ".." in inner.parts or not path or "\0" in path or "\\" in path:
+                raise DataError(f"{where} leaves the image folder: {path[:80]!r}; fetch the file again")
+            if not name.strip():
+                raise DataError(f"{where}: class {label} has no name; fetch the file again")
+            if part == "test" and label not in names:
+                raise DataError(f"{where}: class {label} ({name}) has no training image; fetch the file again")
+            if names.setdefault(label, name) != name:
+                raise DataError(f"{where}: class {label} is {names[label]!r} and {name!r}; fetch the file again")
+            items.append(Item(images / path, label))
+        parts.append(items)
+    if sorted(names) != list(range(len(names))):
+        gap = next(i for i in range(len(names)) if i not in names)
+        raise DataError(f"{file}: class {gap} has no training image; fetch the file again")
+    return [names[i] for i in range(len(names))], *parts
+
+
+def read_lines(file: Path) -> list[str]:
+    """Lines of a text file, whatever ends them; empty ones at the end are left out."""
+    try:
+        return file.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; {GUIDE}") from None
+    except (OSError, ValueError) as e:
+        raise DataError(f"{file}: not readable ({str(e)[:80]}); fetch it again") from None
+
+
+def read_aircraft(folder: Path, images: Path) -> Parts:
+    """FGVC Aircraft: a label is a line number of variants.txt; lists hold "image name, variant name" per line."""
+    classes = [line.strip() for line in read_lines(folder / "variants.txt")]
+    label_of = {name: i for i, name in enumerate(classes)}
+    parts = []
+    for part in ("train", "test"):
+        file = folder / f"images_variant_{part}.txt"
+        items = []
+        for number, line in enumerate(read_lines(file), 1):
+            image, _, variant = line.strip().partition(" ")
+            if variant not in label_of:
+                raise DataError(f"{file}, line {number}: variant {variant!r} is not in variants.txt; fetch both again")
+            if "/" in image or "\\" in image:
+                raise DataError(f"{file}, line {number} leaves the image folder: {image!r}; fetch it again")
+            items.append(Item(images / f"{image}.jpg", label_of[variant]))
+        parts.append(items)
+    if missing := set(range(len(classes))) - {item.label for item in parts[0]}:
+        raise DataError(f"{folder}: no training image of {classes[min(missing)]!r}; fetch its lists again")
+    return classes, *parts
+
+
+def read_imagenet(file: Path, images: Path) -> Parts:
+    """ImageNet: a folder per WordNet id, labelled in sorted order; classnames.txt has "id name" per line."""
+    named = {}
+    for number, line in enumerate(read_lines(file), 1):
+        wnid, _, name = line.strip().partition(" ")
+        if not name.strip():
+            raise DataError(f"{file}, line {number}: {line[:40]!r} isn't an id and a name; fetch it again")
+        named[wnid] = name.strip()
+    parts = []
+    wnids = sorted_names(images / "train", folders=True)
+    for part in ("train", "val"):
+        items = []
+        for label, wnid in enumerate(wnids):
+            if wnid not in named:
+                raise DataError(f"{images / part / wnid}: {file} has no name for it; fetch that file again")
+            files = sorted_names(images / part / wnid, folders=False)
+            if not files:
+                raise DataError(f"{images / part / wnid}: no images; unpack it again")
+            items += [Item(images / part / wnid / f, label) for f in files]
+        parts.append(items)
+    return [named[w] for w in wnids], *parts
+
+
+def sorted_names(folder: Path, folders: bool) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.is_dir() == folders and not e.name.startswith("."))
+    except OSError:
+        raise DataError(f"ImageNet: no folder {folder}; {GUIDE}") from None

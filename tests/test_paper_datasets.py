@@ -1,0 +1,108 @@
+"""The paper's datasets, read from small folders of the same form, and what is said when something is wrong."""
+import csv
+import json
+
+import pytest
+
+from data import paper
+from data.dataset import DataError, Item
+
+
+def write_split(root, name, classes=3, **changes):
+    """A dataset folder with a split file; `changes` replaces whole parts of it."""
+    row = paper.TABLE[name]
+    folder = root / row.folder
+    (folder / row.images).mkdir(parents=True, exist_ok=True)
+    split = {part: [[f"class{c}/{part}{i}.jpg", c, f"name {c}"] for c in reversed(range(classes)) for i in range(2)]
+             for part in ("train", "val", "test")}
+    (folder / row.labels).write_text(json.dumps(split | changes))
+    return folder
+
+
+def test_the_table_is_the_papers():
+    with open("tests/table2.csv", newline="") as f:
+        order = list(dict.fromkeys(line["dataset"] for line in csv.DictReader(f)))
+    assert sorted(paper.NAMES) == sorted(order)
+    assert len(paper.TRAINING) == 6 and set(order[:6]) == set(paper.TRAINING)
+    assert all("{}" in row.template for row in paper.TABLE.values())
+
+
+@pytest.mark.parametrize("name", [n for n, row in paper.TABLE.items() if row.labels.startswith("split")])
+def test_split_files(name, tmp_path):
+    folder = write_split(tmp_path, name)
+    dataset = paper.load(name, tmp_path)
+    assert dataset.classes == ["name 0", "name 1", "name 2"] and len(dataset.test) == 6
+    assert dataset.train[0] == Item(folder / paper.TABLE[name].images / "class2/train0.jpg", 2)  # the file's order
+
+
+def test_a_linked_folder(tmp_path):
+    folder = write_split(tmp_path / "elsewhere", "DTD")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "dtd").symlink_to(folder)
+    assert len(paper.load("DTD", tmp_path / "here").train) == 6
+
+
+def test_aircraft(tmp_path):
+    folder = tmp_path / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "variants.txt").write_bytes("\ufeff747-100\r\nA 320\r\n".encode())
+    (folder / "images_variant_train.txt").write_text("0001 A 320\n0002 747-100\n")
+    (folder / "images_variant_test.txt").write_text("0003 A 320\n")
+    dataset = paper.load("FGVC Aircraft", tmp_path)
+    assert dataset.classes == ["747-100", "A 320"]
+    assert dataset.train == [Item(folder / "images" / "0001.jpg", 1), Item(folder / "images" / "0002.jpg", 0)]
+    (folder / "images_variant_test.txt").write_text("0003 A 320\n0004 A 321\n")
+    with pytest.raises(DataError, match="images_variant_test.txt, line 2: variant 'A 321'"):
+        paper.load("FGVC Aircraft", tmp_path)
+
+
+def test_imagenet(tmp_path):
+    folder = tmp_path / "imagenet"
+    for part in ("train", "val"):
+        for wnid in ("n02", "n01"):
+            (folder / "images" / part / wnid).mkdir(parents=True)
+            for i in (2, 1):
+                (folder / "images" / part / wnid / f"{part}{i}.JPEG").touch()
+    (folder / "classnames.txt").write_text("n01 tench\nn02 great white shark\n")
+    dataset = paper.load("ImageNet", tmp_path)
+    assert dataset.classes == ["tench", "great white shark"]
+    assert [(i.source.name, i.label) for i in dataset.test] == [
+        ("val1.JPEG", 0), ("val2.JPEG", 0), ("val1.JPEG", 1), ("val2.JPEG", 1)]
+    for file in (folder / "images" / "val" / "n02").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="n02: no images"):
+        paper.load("ImageNet", tmp_path)
+    (folder / "classnames.txt").write_text("n01 tench\n")
+    with pytest.raises(DataError, match="n02: .*classnames.txt has no name for it"):
+        paper.load("ImageNet", tmp_path)
+
+
+@pytest.mark.parametrize("train, message", [
+    ([["/etc/passwd", 0, "x"]], "train entry 0 leaves the image folder: '/etc/passwd'"),
+    ([["a/../../x.jpg", 0, "x"]], "leaves the image folder"),
+    ([["a.jpg", 0, "  "]], "train entry 0: class 0 has no name"),
+    ([["a.jpg", 0, "x"], ["b.jpg", 0, "y"]], "train entry 1: class 0 is 'x' and 'y'"),
+    ([["a.jpg", 1, "name 1"], ["b.jpg", 2, "name 2"]], "class 0 .* has no training image"),
+    ([["a.jpg", 0]], "train entry 0 is .* not"),
+    ([["a.jpg", "0", "x"]], "not .image path, label, class name"),
+    ([], "no list 'train', or an empty one"),
+])
+def test_damaged_split_files_are_named(train, message, tmp_path):
+    write_split(tmp_path, "DTD", train=train)
+    with pytest.raises(DataError, match=message) as e:
+        paper.load("DTD", tmp_path)
+    assert "split_zhou_DescribableTextures.json" in str(e.value)
+
+
+def test_what_is_missing_is_named_with_where_to_get_it(tmp_path):
+    with pytest.raises(DataError, match=r"DTD: no folder .*dtd.*DATASETS.md"):
+        paper.load("DTD", tmp_path)
+    folder = write_split(tmp_path, "DTD")
+    (folder / "split_zhou_DescribableTextures.json").write_text('{"train": [')
+    with pytest.raises(DataError, match="not readable as JSON.*fetch it again"):
+        paper.load("DTD", tmp_path)
+    (folder / "split_zhou_DescribableTextures.json").unlink()
+    with pytest.raises(DataError, match="no file .*1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"):
+        paper.load("DTD", tmp_path)
+    with pytest.raises(DataError, match="no dataset 'MNIST'"):
+        paper.load("MNIST", tmp_path)
