@@ -1,4 +1,6 @@
 """The words of the miniature world: captions that its CLIP was trained on, and each dataset's own phrases."""
+from functools import cache
+
 import numpy as np
 
 from mp.templates import TEMPLATES as IMAGENET
@@ -34,11 +36,35 @@ DOMAIN_CAPTIONS = {
 }
 
 
+NOT_PHOTOS = ("sketch", "painting", "negative")
+STYLE_WORDS = {  # which style an ImageNet template speaks of: the first whose word it contains
+    "sketch": ("drawing", "sketch", "doodle", "tattoo", "embroidered"),
+    "painting": ("painting", "art", "graffiti", "rend", "cartoon", "sculpture", "statue", "origami", "plastic", "plushie",
+                 "toy", "video game"),
+    "dark": ("dark",), "blurry": ("blurry", "low resolution", "pixelated"), "noisy": ("jpeg", "bad"),
+    "cropped": ("close-up", "cropped"), "small": ("small",), "gray": ("black and white",),
+    "cluttered": ("many", "hard to see"), "photo": ("photo", "itap"),
+}
+
+
+def imagenet_captions(style: str) -> list[str]:
+    """ImageNet's templates that say `style`, so that every word PromptSRC's frozen branch uses is known."""
+    def speaks_of(template: str) -> str | None:
+        return next((s for s, words in STYLE_WORDS.items() if any(w in template for w in words)), None)
+
+    return [t for t in IMAGENET if speaks_of(t) == style]
+
+
+@cache
+def choices(domain: str, style: str) -> tuple[list[str], ...]:
+    """Captions of an image by kind: of its style, generic, of its domain. Nobody calls a painting a photo."""
+    of_domain = [t for t in DOMAIN_CAPTIONS[domain] if not (style in NOT_PHOTOS and "photo" in t)]
+    return STYLE_CAPTIONS[style] + imagenet_captions(style), GENERIC_CAPTIONS, of_domain or GENERIC_CAPTIONS
+
+
 def caption(domain: str, name: str, style: str, rng: np.random.Generator) -> str:
-    """One caption: of the style in 55% of cases, generic in 20%, of the domain in 15%, and in 10% one of
-    ImageNet's templates whatever it claims, so that every word PromptSRC's templates use is known."""
-    kind = rng.choice(4, p=[0.55, 0.20, 0.15, 0.10])
-    templates = [STYLE_CAPTIONS[style], GENERIC_CAPTIONS, DOMAIN_CAPTIONS[domain], IMAGENET][kind]
+    """One caption: it tells the style in 60% of cases, is generic in 25% and of the domain in 15%."""
+    templates = choices(domain, style)[rng.choice(3, p=[0.60, 0.25, 0.15])]
     return templates[rng.integers(len(templates))].replace("{}", name)
 
 

@@ -29,15 +29,15 @@ IMAGES_PER_STYLE, PHOTOS = 30, 3  # of every class; photos are three times as fr
 def initialise(clip: CLIP, generator: torch.Generator) -> None:
     """Normal matrices scaled as in CLIP's paper; norms 1, biases 0."""
     for name, p in clip.named_parameters():
-        width = p.shape[-1] if p.dim() > 1 else p.numel()
+        fan_in = p[0].numel() if p.dim() > 2 else p.shape[-1] if p.dim() else 1
         if name == "logit_scale":
             nn.init.constant_(p, math.log(1 / 0.07))
         elif name.endswith("bias"):
             nn.init.zeros_(p)
-        elif ".ln_" in name or name.startswith("ln_"):
+        elif "ln_" in name:
             nn.init.ones_(p)
         else:
-            std = {"token_embedding.weight": 0.02, "positional_embedding": 0.01}.get(name, width**-0.5)
+            std = {"token_embedding.weight": 0.02, "positional_embedding": 0.01}.get(name, 0.6 * fan_in**-0.5)
             nn.init.normal_(p, std=std, generator=generator)
 
 

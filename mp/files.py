@@ -6,7 +6,6 @@ import pickle
 import platform
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +33,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):
+        text = "not plain tensors"  # torch's own words here are a page on how to load it all the same
     return text.splitlines()[0][:120]
 
 
@@ -65,7 +66,7 @@ def read_tensors(path: Path) -> dict:
         raise UserError(f"{path}: no such file")
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as e:
+    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as e:
         raise UserError(f"{path}: damaged, or not a file of this project ({reason(e)})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a file of this project")
@@ -124,7 +125,7 @@ def sha256(path: Path) -> str:
 def provenance(device: str) -> dict[str, str]:
     """What a result depends on besides its settings."""
     return {"command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": commit(),
-            "torch": torch.__version__, "python": platform.python_version(), "device": device}
+            "torch": str(torch.__version__), "python": platform.python_version(), "device": device}
 
 
 def commit() -> str:

@@ -55,8 +55,10 @@ def table(roles: dict[str, str], handcrafted: Accuracies | None, columns: dict[s
             for row in rows]
     head = ["", *(part for _ in cells for part in PARTS)]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    for i, title in enumerate(titles):  # the first of a group's three columns makes room for a long title
+        widths[1 + 3 * i] += max(0, len(title) - sum(widths[1 + 3 * i : 4 + 3 * i]) - 2)
     groups = [sum(widths[1 + 3 * i : 4 + 3 * i]) + 2 for i in range(len(titles))]
-    lines = [" " * widths[0] + "".join(f"   {title:^{width}.{width}}" for title, width in zip(titles, groups))]
+    lines = [(" " * widths[0] + "".join(f"   {title:^{width}}" for title, width in zip(titles, groups))).rstrip()]
     for line in [head, *body]:
         text = line[0].ljust(widths[0])
         for i in range(1, len(line)):

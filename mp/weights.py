@@ -2,6 +2,7 @@
 import pickle
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 state = torch.jit.load(str(path), map_location="cpu").state_dict()
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as e:
+    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile,
+            zlib.error, pickle.UnpicklingError) as e:
         reason = (str(e) or type(e).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable weights file ({reason[:120]}); fetch it again") from None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):

@@ -1,6 +1,7 @@
 """run.py zeroshot: accuracies of prompts as they are, beside the handcrafted ones."""
 from argparse import Namespace
 from dataclasses import dataclass
+from pathlib import Path
 
 from mp import files, report
 from mp.errors import UserError
@@ -28,8 +29,9 @@ def command(args: Namespace) -> None:
         elif " " in prompt:
             raise UserError(f"--prompt {prompt!r}: words need {{}} where the class name goes, as in 'a photo of a {{}}.'")
         else:
-            prompts[prompt] = [session.find_prompt(prompt, args.method, args.seeds[0])]
-    shape = Shape(args.method, session.depth(args.depth), args.length, args.seeds[0])
+            prompts[f"{Path(prompt).parent.name}/{Path(prompt).name}"] = [session.find_prompt(prompt, args.method, args.seeds[0])]
+    depth = session.depth(args.depth) if args.method == "promptsrc" and any(prompts.values()) else args.depth
+    shape = Shape(args.method, depth, args.length, args.seeds[0])
     learners = {title: [session.learner_from(path, shape) for path in paths] for title, paths in prompts.items() if paths}
     compare(session, learners, [title for title, paths in prompts.items() if "{}" in title])
 

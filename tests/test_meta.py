@@ -87,7 +87,9 @@ def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks, tmp_pat
         result = meta_train(learner, clip, tasks, first, tmp_path / str(sum_tasks), lambda line, _: log.append(line))
         assert norm > config.clip_norm
         assert log[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
-        torch.testing.assert_close(result["ctx"], p.detach(), rtol=0, atol=1e-5)
+        sure = p.grad.abs() > 1e-2 * p.grad.abs().max()  # Adam's first step is a sign: rounding flips it near zero
+        assert sure.float().mean() > 0.9
+        torch.testing.assert_close(result["ctx"][sure], p.detach()[sure], rtol=0, atol=1e-5)
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
