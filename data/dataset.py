@@ -15,8 +15,8 @@ class DataError(UserError):
 
 
 class Item(NamedTuple):
-    source: Path | np.ndarray  # an image file, or uint8 pixels [height, width, 3]
-    label: int                 # index into Dataset.classes
+    source: str | Path | np.ndarray  # an image file, or uint8 pixels [height, width, 3]
+    label: int                       # index into Dataset.classes
 
 
 @dataclass(frozen=True)

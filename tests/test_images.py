@@ -105,7 +105,7 @@ def test_augment_is_crop_resize_flip_normalise():
         view = augment(image, 16, random.Random(seed))
         box = random_box(70, 50, random.Random(seed))
         plain = np.asarray(image.crop(box).resize((16, 16), Image.Resampling.BICUBIC), np.float64) / 255
-        plain = torch.from_numpy((plain - MEAN) / STD).permute(2, 0, 1)
+        plain = torch.from_numpy((plain - MEAN.reshape(3)) / STD.reshape(3)).permute(2, 0, 1)
         straight, flipped = ((view - p).abs().max() < 1e-5 for p in (plain, plain.flip(2)))
         assert straight or flipped
         flips += bool(flipped)
