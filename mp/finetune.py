@@ -32,21 +32,26 @@ def command(args: Namespace) -> None:
     for seed, path in inits.items():
         if path:
             session.learner_from(path, replace(settings, seed=seed))  # refuse a wrong file before any work
-    title = f"{args.method} from {'handcrafted' if args.init == 'handcrafted' else 'meta' if args.init == 'meta' else Path(args.init).stem}"
+    title = f"{args.method} from {args.init if args.init in ('handcrafted', 'meta') else Path(args.init).name}"
     say(f"fine-tuning {title} on {settings.classes} classes: {settings.epochs} epochs, lr {settings.lr:g}, "
         f"batch {settings.batch}, {settings.shots} shots, seeds {' '.join(map(str, args.seeds))}")
     columns, handcrafted, roles = [{} for _ in args.seeds], {}, {}
-    runs = Progress("fine-tuning run")
+    progress, runs = Progress("epoch"), len(session.suite.datasets) * len(args.seeds)
     for number, test in enumerate(session.test_sets()):
         name = test.dataset.name
         roles[name], handcrafted[name] = test.dataset.role, test.handcrafted(test.dataset.template)
         for k, seed in enumerate(args.seeds):
-            columns[k][name] = tune_one(session, test, replace(settings, seed=seed), inits[seed], args)
-            runs.update(number * len(args.seeds) + k + 1, len(session.suite.datasets) * len(args.seeds), f"{name} seed {seed}")
+            done = (number * len(args.seeds) + k) * settings.epochs
+
+            def report_epoch(epoch: int, text: str) -> None:
+                progress.update(done + epoch, runs * settings.epochs, f"{name}, seed {seed}, {text}")
+
+            columns[k][name] = tune_one(session, test, replace(settings, seed=seed), inits[seed], args, report_epoch)
     print(report.table(roles, handcrafted, {title: columns}))
 
 
-def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Path | None, args: Namespace) -> dict:
+def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Path | None, args: Namespace,
+             report_epoch: Callable[[int, str], None]) -> dict:
     """Accuracies after fine-tuning on one dataset, from its result file if that is there.
 
     Raises UserError if the file comes from other settings, weights or another initial prompt.
@@ -64,16 +69,22 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     if result_file.exists():
         kept = files.read_json(result_file)
         files.require_same(result_file, kept.get("made_from"), made_from)
+        report_epoch(settings.epochs, "done before")
         return kept["accuracies"]
 
     learner = session.learner(settings) if init is None else session.learner_from(init, settings)
     labels = class_range(len(dataset.classes), settings.classes)
     items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
     batches = augmented_batches(items, session.clip.visual.image_size, settings.batch, settings.seed, dataset.name)
-    log = []
+    losses = []
+
+    def log_epoch(line: dict, _: int) -> None:
+        losses.append(line["loss"])
+        report_epoch(line["epoch"], f"loss {line['loss']:.4f}")
+
     try:
         params = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches, settings,
-                          made_from, state_file, lambda line, _: log.append(line))
+                          made_from, state_file, log_epoch)
     except RunError as e:
         raise RunError(f"{dataset.name}, {e}") from None
     learner.load_state_dict(params)
@@ -81,7 +92,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     files.write_prompt(folder / f"{stem}.prompt.pt", settings.method, params, made_from | session.made_by)
     files.write_json(result_file, {"accuracies": accuracies, "made_from": made_from, "made_by": session.made_by,
                                    "classes": len(dataset.classes), "test_images": len(dataset.test),
-                                   "train_images": len(items), "losses": [line["loss"] for line in log]})
+                                   "train_images": len(items), "losses": losses})
     state_file.unlink(missing_ok=True)
     return accuracies
 

@@ -1,0 +1,73 @@
+"""Base, new and all from one pass, against one evaluation for each; features of frozen CLIP are computed once."""
+import numpy as np
+import pytest
+import torch
+
+from data.dataset import Dataset, Item, class_range, few_shot, restrict
+from mp import report
+from mp.cocoop import CoCoOp
+from mp.coop import CoOp
+from mp.evaluate import TestSet as Evaluation
+from mp.evaluate import accuracies
+from mp.promptsrc import PromptSRC
+from mp.tasks import draw_shots
+
+
+@pytest.fixture
+def dataset():
+    rng = np.random.default_rng(0)
+    items = [Item(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8), label) for label in range(5) for _ in range(6)]
+    return Dataset("five", "test", "a photo of a {}.", ["cat", "dog", "t-rex", "sea or lake", "café"], items, items)
+
+
+@pytest.mark.parametrize("learner", [CoOp, CoCoOp, lambda clip: PromptSRC(clip, 3)], ids=["coop", "cocoop", "promptsrc"])
+def test_parts_equal_separate_evaluations(learner, clip, dataset):
+    learner = learner(clip)
+    whole = Evaluation(dataset, clip).learnt(learner)
+    for part in ("base", "new", "all"):
+        labels = class_range(5, part)
+        names = dataset.classes[labels.start : labels.stop]
+        test = restrict(dataset.test, 5, part)
+        alone = Dataset("part", "test", dataset.template, names, test, test)
+        assert whole[part] == Evaluation(alone, clip).learnt(learner)["all"]
+
+
+def test_accuracies_count_by_hand():
+    logits = torch.tensor([[9.0, 1, 8], [5, 9, 0], [0, 9, 5], [9, 0, 5]])  # base classes 0 and 1, new class 2
+    assert accuracies(logits, torch.tensor([0, 0, 2, 2])) == {"base": 50.0, "new": 100.0, "all": 25.0}
+    assert accuracies(logits[:2], torch.tensor([0, 0])) == {"base": 50.0, "all": 50.0}
+
+
+def test_frozen_features_are_computed_once(clip, dataset, monkeypatch):
+    calls = []
+    encode = type(clip).encode_image
+    monkeypatch.setattr(type(clip), "encode_image", lambda self, x, *a: calls.append(len(x)) or encode(self, x, *a))
+    test = Evaluation(dataset, clip)
+    test.handcrafted("a photo of a {}.")
+    test.handcrafted("a {}.")
+    test.learnt(CoOp(clip))
+    test.learnt(CoCoOp(clip))
+    assert sum(calls) == len(dataset.test)
+
+
+def test_zero_shot_equals_the_handcrafted_learner(clip, dataset):
+    """CoOp's start is "a photo of a", so as a learner and as a template it classifies alike."""
+    test = Evaluation(dataset, clip)
+    assert test.learnt(CoOp(clip)) == test.handcrafted("a photo of a {}.")
+
+
+def test_small_classes_are_named_and_used(dataset, capsys):
+    items = [item for item in dataset.train if item.label != 2] + dataset.train[12:14]
+    few = Dataset("five", "test", dataset.template, dataset.classes, items, dataset.test)
+    assert draw_shots(few, 4, 1) == few_shot(items, 4, 1) and len(draw_shots(few, 4, 1)) == 4 * 4 + 2
+    assert "five: fewer than 4 training images of t-rex (2)" in capsys.readouterr().err
+
+
+def test_the_table_averages_over_datasets_and_seeds():
+    roles = {"one": "train", "two": "test"}
+    hand = {"one": {"base": 50.0, "new": 40.0, "all": 30.0}, "two": {"base": 70.0, "all": 50.0}}
+    seeds = [{"one": {"base": 60.0, "new": 50.0, "all": 40.0}, "two": {"base": b, "all": 60.0}} for b in (70.0, 80.0)]
+    lines = {line.split("  ")[0].strip(): line.split() for line in report.table(roles, hand, {"x": seeds}).splitlines()}
+    assert lines["Average"][1:] == ["60.0", "40.0", "40.0", "67.5±3.5", "50.0±0.0", "50.0±0.0",
+                                    "+7.5±3.5", "+10.0±0.0", "+10.0±0.0"]
+    assert lines["two"][1:4] == ["70.0", "-", "50.0"] and "one*" in lines
