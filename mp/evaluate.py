@@ -38,7 +38,8 @@ class TestSet:
 
     def images(self) -> Iterator[Tensor]:
         for i in range(0, len(self.dataset.test), CHUNK):
-            yield load_images(self.dataset.test[i : i + CHUNK], self.clip.visual.image_size).to(self.clip.logit_scale.device)
+            images = load_images(self.dataset.test[i : i + CHUNK], self.clip.visual.image_size)
+            yield images.to(self.clip.logit_scale.device)
 
     @torch.no_grad()
     def features(self) -> Tensor:

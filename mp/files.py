@@ -108,7 +108,8 @@ def require_same(path: Path, kept, wanted: dict) -> None:
     def flat(value, prefix: str = "") -> dict:
         if not isinstance(value, dict):
             return {prefix: value}
-        return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}{'.' if prefix else ''}{key}").items()}
+        below = [flat(inner, f"{prefix}.{key}" if prefix else key) for key, inner in value.items()]
+        return {k: v for part in below for k, v in part.items()}
 
     kept, wanted = flat(kept), flat(wanted)
     if differing := [k for k in kept | wanted if kept.get(k) != wanted.get(k)]:

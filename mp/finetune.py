@@ -28,7 +28,8 @@ def command(args: Namespace) -> None:
     settings = settings_from(FinetuneSettings, args, **FINETUNE[args.method], seed=args.seeds[0])
     if settings.method == "promptsrc":
         settings = replace(settings, depth=session.depth(settings.depth))
-    inits = {s: None if args.init == "handcrafted" else session.find_prompt(args.init, args.method, s) for s in args.seeds}
+    inits = {seed: None if args.init == "handcrafted" else session.find_prompt(args.init, args.method, seed)
+             for seed in args.seeds}
     for seed, path in inits.items():
         if path:
             session.learner_from(path, replace(settings, seed=seed))  # refuse a wrong file before any work
@@ -118,8 +119,8 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
     """Train `learner` in place on the classes `names`; returns the parameters to use.
 
     For PromptSRC these are the average of every epoch's last parameters (GPA), for the others the last.
-    Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report` gets a log line and the number
-    of epochs. Raises RunError naming epoch and step if a loss isn't finite.
+    Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
+    gets a log line and the number of epochs. Raises RunError naming epoch and step if a loss isn't finite.
     """
     device = clip.logit_scale.device
     classes = learner.prepare(clip, names)

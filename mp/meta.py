@@ -50,6 +50,9 @@ def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
     learner = session.learner(settings)
     tasks = [make_task(session, learner, name, settings) for name in session.suite.training]
     made_by = session.made_by | {"tasks": [task.name for task in tasks]}
+    if (folder / "state.pt").exists():  # an interrupted run goes on, but not with other weights
+        kept = files.read_json(folder / "settings.json").get("made_by", {})
+        files.require_same(folder / "state.pt", *({"weights_sha256": m.get("weights_sha256")} for m in (kept, made_by)))
     files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
     progress = Progress("epoch")
 

@@ -1,8 +1,10 @@
 """run.py as a user meets it: whole small runs on the miniature, and every error in one line with exit code 2."""
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -78,6 +80,25 @@ def test_a_finished_run_is_not_repeated_and_others_are_not_mixed(trained):
     other = run("meta", "--method", "coop", *SMALL, "--inner-steps", "0", "--first-order", cwd=trained)
     assert (trained / "runs/mini/meta/coop-epochs2-inner_steps0-first_orderTrue-seed1/prompt.pt").is_file() and other
     assert prompt_of(trained, "coop").stat().st_mtime_ns == before
+
+
+def test_ctrl_c_and_the_same_command_go_on(tmp_path):
+    command = ["meta", "--method", "coop", "--epochs", "12", "--datasets", "aircraft"]
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    run(*command, cwd=tmp_path / "whole")
+    folder = Path("runs/mini/meta/coop-epochs12-seed1")
+    process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *command], cwd=tmp_path / "broken",
+                               stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "broken" / folder / "log.jsonl").exists():  # written after the first epoch
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; give the same command again to go on" in process.communicate()[1]
+    assert process.returncode == 130 and not (tmp_path / "broken" / folder / "prompt.pt").exists()
+    assert "epoch 1/12" not in run(*command, cwd=tmp_path / "broken").stderr
+    a, b = ((tmp_path / name / folder / "prompt.pt").read_bytes() for name in ("whole", "broken"))
+    assert a == b
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
