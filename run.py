@@ -1,5 +1,6 @@
 """Meta-prompts for CLIP: MAML with gradient clipping over CoOp, CoCoOp and PromptSRC.
 
+    python run.py data                        what is ready of the weights and datasets, and what is missing
     python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt
     python run.py zeroshot --prompt meta      accuracy of a prompt as it is
     python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"

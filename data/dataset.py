@@ -2,7 +2,6 @@
 import math
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +14,8 @@ class DataError(UserError):
 
 
 class Item(NamedTuple):
-    source: str | Path | np.ndarray  # an image file, or uint8 pixels [height, width, 3]
-    label: int                       # index into Dataset.classes
+    source: str | np.ndarray  # an image file, or uint8 pixels [height, width, 3]
+    label: int                # index into Dataset.classes
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,20 @@
 """Images as CLIP and the published benchmarks see them: opened as RGB, resized with Pillow, normalised."""
 import math
 import random
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from data.dataset import DataError, Item
+from data.dataset import DataError
 
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32).reshape(3, 1, 1)
-STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32).reshape(3, 1, 1)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop
 
 
-def open_image(source: str | Path | np.ndarray) -> Image.Image:
+def open_image(source: str | np.ndarray) -> Image.Image:
     """An RGB image from a file, or from pixels [height, width, 3]. Not rotated by EXIF: the benchmarks aren't.
 
     The conversion comes first, before any resizing: for palette, RGBA, LA and CMYK files it matters.
@@ -32,31 +29,24 @@ def open_image(source: str | Path | np.ndarray) -> Image.Image:
         raise DataError(f"{source}: no such image; the dataset is incomplete, unpack it again") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         detail = (getattr(e, "strerror", None) or str(e) or type(e).__name__).splitlines()[0][:80]
-        raise DataError(f"{source}: not a readable image ({detail}); delete it and fetch it again") from None
+        raise DataError(f"{source}: not a readable image ({detail}); fetch it again; `run.py data --check` "
+                        "lists all such images") from None
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """Pixels as normalised float32 [3, height, width].
-
-    In numpy, with torchvision's operations in torchvision's order, so the bits are the same. Torch would
-    start its threads for every single image: slower, and on a busy machine a hundred times slower.
-    """
-    x = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")  # [3, height, width]
-    return torch.from_numpy((x / 255 - MEAN) / STD)
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 [..., height, width, 3] to float32 [..., 3, height, width], with torchvision's operations in its order."""
+    x = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (MEAN, STD))
+    return x.div_(255).sub_(mean).div_(std)
 
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to `size`, then take the middle; the offset is rounded half to even."""
+    """Test view: resize the shorter side to `size`, then take the middle; the offset is rounded half to even."""
     w, h = image.size
     w, h = (size, int(size * h / w)) if w <= h else (int(size * w / h), size)
     image = image.resize((w, h), Image.Resampling.BICUBIC)
     left, top = round((w - size) / 2), round((h - size) / 2)
     return image.crop((left, top, left + size, top + size))
-
-
-def preprocess(image: Image.Image, size: int) -> Tensor:
-    """Test preprocessing: float32 [3, size, size]."""
-    return to_tensor(crop_centre(image, size))
 
 
 def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
@@ -80,31 +70,10 @@ def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, i
     return left, top, left + w, top + h
 
 
-def augment(image: Image.Image, size: int, rng: random.Random) -> Tensor:
-    """Training view: a random resized crop, flipped half of the time. float32 [3, size, size].
+def augment(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
+    """Training view: a random resized crop, flipped half of the time.
 
     Python's generator, because one per image is cheap and the same whatever worker draws from it.
     """
     image = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BICUBIC)
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return to_tensor(image)
-
-
-def load_images(items: Sequence[Item], size: int) -> Tensor:
-    """Test views of the items, in order: float32 [n, 3, size, size]. Raises DataError as open_image does.
-
-    Files are read by threads, as Pillow works outside Python's lock; views of arrays are too quick to gain.
-    """
-    views = np.empty((len(items), 3, size, size), np.float32)  # filled in place: torch.stack is slow, see to_tensor
-
-    def fill(i: int) -> None:
-        views[i] = preprocess(open_image(items[i].source), size)
-
-    if any(isinstance(item.source, np.ndarray) for item in items):
-        for i in range(len(items)):
-            fill(i)
-    else:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(fill, range(len(items))))  # list() raises what a thread raised
-    return torch.from_numpy(views)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image

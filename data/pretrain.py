@@ -16,7 +16,7 @@ from torch import nn
 from data import mini
 from data.captions import caption, every_template
 from data.drawings import DRAWINGS
-from data.images import load_images
+from data.feed import Feed
 from data.styles import STYLES, render
 from mp import tokenizer, weights
 from mp.clip import CLIP
@@ -51,7 +51,7 @@ def draw_corpus(seed: int) -> tuple[torch.Tensor, list[tuple[str, str, str]]]:
                 n = IMAGES_PER_STYLE * (PHOTOS if style == "photo" else 1)
                 images += [mini.Item(pixels, 0) for pixels in render(domain, name, style, n, rng)]
                 about += [(domain, name, style)] * n
-    return load_images(images, SIZES["image_size"]), about
+    return torch.cat(list(Feed(SIZES["image_size"]).plain(images))), about
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def zero_shot(clip: CLIP, template: str | None) -> dict[str, float]:
     result = {}
     for name in mini.TABLE:
         dataset = mini.load(name, "choose")
-        features = normalize(clip.encode_image(load_images(dataset.test, clip.visual.image_size)))
+        features = normalize(clip.encode_image(torch.cat(list(Feed(clip.visual.image_size).plain(dataset.test)))))
         text = normalize(template_features(clip, template or dataset.template, dataset.classes))
         labels = torch.tensor([item.label for item in dataset.test])
         result[name] = 100 * ((features @ text.T).argmax(-1) == labels).double().mean().item()

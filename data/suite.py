@@ -1,8 +1,10 @@
-"""The two suites: the embedded miniature, and the paper's eleven datasets in a folder."""
+"""The two suites: the embedded miniature, and the paper's eleven datasets in a folder. Both take datasets of one's own."""
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from data import folder as own
 from data import mini, paper
 from data.dataset import DataError, Dataset
 
@@ -10,31 +12,42 @@ from data.dataset import DataError, Dataset
 class Suite(NamedTuple):
     name: str                       # "mini" or "paper"
     training: list[str]             # the datasets that are meta-training's tasks (Table 1)
-    datasets: list[str]             # those to evaluate on, in Table 2's order
+    datasets: list[str]             # those to evaluate on: in Table 2's order, then the user's own
     load: Callable[[str], Dataset]
-    weights: Path | None            # None: the user gives them
+    weights: Path | None            # None: OpenAI's, or the user's
     meta_epochs: int                # fixed in advance
 
 
-def open_suite(folder: Path | None, names: list[str] | None = None) -> Suite:
-    """The paper's suite in `folder`, or without one the miniature; evaluating on `names` only, if given.
+def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
+    """The paper's suite in `root`, or without one the miniature; evaluating on `names` only, if given.
 
+    A name is one of the suite's, or a folder with one sub-folder per class.
     Raises DataError for a folder or dataset that isn't there.
     """
-    if folder is None:
+    if root is None:
         suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, 50)
-    elif folder.is_dir():
-        suite = Suite("paper", paper.TRAINING, paper.NAMES, lambda name: paper.load(name, folder), None, 200)
+    elif root.is_dir():
+        suite = Suite("paper", paper.TRAINING, paper.NAMES, cache(lambda name: paper.load(name, root)), None, 200)
     else:
-        raise DataError(f"{folder}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
+        raise DataError(f"{root}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
     if names is None:
         return suite
     by_key = {key(name): name for name in suite.datasets}
+    folders: dict[str, Path] = {}
+    chosen = set()
     for name in names:
-        if key(name) not in by_key:
-            raise DataError(f"no dataset {name!r} in the {suite.name} suite; it has {', '.join(suite.datasets)}")
-    chosen = {by_key[key(name)] for name in names}
-    return suite._replace(datasets=[name for name in suite.datasets if name in chosen])
+        if key(name) in by_key:
+            chosen.add(by_key[key(name)])
+        elif not Path(name).is_dir():
+            raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
+                            f"{', '.join(suite.datasets)}")
+        elif folders.setdefault(Path(name).resolve().name, Path(name)) != Path(name):
+            raise DataError(f"{name}: another folder of that name is given, too; results are kept by name, rename one")
+
+    def load(name: str) -> Dataset:
+        return own.load(folders[name]) if name in folders else suite.load(name)
+
+    return suite._replace(datasets=[name for name in suite.datasets if name in chosen] + list(folders), load=cache(load))
 
 
 def key(name: str) -> str:

@@ -119,6 +119,12 @@ class CLIP(nn.Module):
         self.ln_final = nn.LayerNorm(text_width)
         self.text_projection = nn.Parameter(torch.empty(text_width, embed))
         self.logit_scale = nn.Parameter(torch.empty(()))
+        self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
+
+    def precision(self) -> torch.autocast:
+        """The towers run in this context. Where a gradient is needed it changes nothing: that stays float32."""
+        half = None if torch.is_grad_enabled() else self.half_type
+        return torch.autocast(self.logit_scale.device.type, half or torch.bfloat16, enabled=half is not None)
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, E] of images [B, 3, size, size].
@@ -127,7 +133,8 @@ class CLIP(nn.Module):
         appended after the positions are added and before ln_pre; each later one takes the place of
         the last n positions, without ln_pre.
         """
-        return self.visual(images, prompts)
+        with self.precision():
+            return self.visual(images, prompts).to(self.logit_scale.dtype)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
@@ -150,24 +157,25 @@ class CLIP(nn.Module):
         Attention is causal, so the prefix never sees a class: it goes through the tower once, and the
         classes attend to its keys and values. What follows a class's EOT is not seen by it either.
         """
-        B, P, W = prefix.shape
-        C, L, _ = suffix.shape
-        prefix = prefix + self.positional_embedding[:P]
-        suffix = (suffix + self.positional_embedding[P : P + L]).expand(B, C, L, W)
-        for i, block in enumerate(self.transformer.resblocks):
-            if 0 < i <= len(deep):
-                own = deep[i - 1].expand(B, -1, -1)
-                prefix = torch.cat([prefix[:, :1], own, prefix[:, 1 + own.shape[1] :]], 1)
-            prefix, (keys, values) = block(prefix, causal=True)               # [B, P, W], [B, H, P, d]
-            suffix, _ = block(suffix, True, (keys[:, None], values[:, None]))  # [B, C, L, W]
-        at_eot = suffix[:, torch.arange(C, device=eot.device), eot]           # [B, C, W]
-        return self.ln_final(at_eot) @ self.text_projection
+        with self.precision():
+            B, P, W = prefix.shape
+            C, L, _ = suffix.shape
+            prefix = prefix + self.positional_embedding[:P]
+            suffix = (suffix + self.positional_embedding[P : P + L]).expand(B, C, L, W)
+            for i, block in enumerate(self.transformer.resblocks):
+                if 0 < i <= len(deep):
+                    own = deep[i - 1].expand(B, -1, -1)
+                    prefix = torch.cat([prefix[:, :1], own, prefix[:, 1 + own.shape[1] :]], 1)
+                prefix, (keys, values) = block(prefix, causal=True)                # [B, P, W], [B, H, P, d]
+                suffix, _ = block(suffix, True, (keys[:, None], values[:, None]))  # [B, C, L, W]
+            at_eot = suffix[:, torch.arange(C, device=eot.device), eot]            # [B, C, W]
+            return (self.ln_final(at_eot) @ self.text_projection).to(self.logit_scale.dtype)
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> CLIP:
+def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None) -> CLIP:
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
-    All sizes follow from the tensors. Raises UserError for a file that is absent, damaged, or holds
+    `half`: passes that need no gradient run in this type, by autocast. All sizes follow from the tensors. Raises UserError for a file that is absent, damaged, or holds
     something other than a ViT CLIP, saying what is missing or wrong.
     """
     path = Path(path)
@@ -176,4 +184,5 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> CLIP:
         clip = CLIP(**weights.sizes(state, path))
     weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
     clip.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    clip.half_type = half
     return clip.to(device).eval().requires_grad_(False)

@@ -1,23 +1,41 @@
-"""The one place that decides where and how tensors are computed."""
+"""The one place that decides where tensors are computed and in which precision."""
+from typing import NamedTuple
+
 import torch
 
 from mp.errors import UserError
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`. Learning is in float32; CUDA uses TF32 products.
 
+class Compute(NamedTuple):
+    device: torch.device
+    precision: str            # fp32, tf32, bf16 or fp16
+    half: torch.dtype | None  # of the towers' passes that need no gradient (by autocast); None: float32
+
+
+def choose(device: str, precision: str = "auto") -> Compute:
+    """`device`: auto (CUDA if there is one), cpu, cuda or cuda:1; `precision`: auto, fp32, tf32, bf16 or fp16.
+
+    Parameters and whatever has a gradient are float32 everywhere. fp32 is exactly that; tf32 lets CUDA round
+    the inputs of matrix products; bf16 and fp16 also run the towers in half precision where no gradient is
+    needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
     Raises UserError for an unknown device or one this machine lacks.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        chosen = torch.device(device)
     except RuntimeError:
-        raise UserError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: only cpu and cuda are supported")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    torch.set_float32_matmul_precision("high")  # TF32 on CUDA; on the CPU float32 stays float32
-    return device
+        raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {device}: only cpu and cuda are supported")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
+                        "use --device cpu")
+    if precision == "auto":
+        precision = "fp16" if chosen.type == "cuda" else "fp32"
+    if chosen.type == "cuda":
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    return Compute(chosen, precision, HALF.get(precision))

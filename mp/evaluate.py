@@ -1,16 +1,22 @@
 """Accuracy on base, new and all classes, from one pass over a dataset's test images."""
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.dataset import Dataset, class_range
-from data.images import load_images
+from data.dataset import DataError, Dataset, class_range
+from data.feed import Feed
+from mp import cache
 from mp.clip import CLIP
-from mp.prompts import normalize, template_features
+from mp.progress import Progress, say
+from mp.prompts import class_prompts, normalize, template_features
 
 PARTS = ("base", "new", "all")
-CHUNK = 256  # images encoded at a time
+CHUNK = 256  # images classified at a time
+VIEWS = "1"  # changes with data/images.py: features of other views of the same images aren't taken from the cache
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -29,24 +35,49 @@ def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 class TestSet:
-    """A dataset's test images. The frozen tower's features are computed once and shared by all text-side prompts."""
+    """A dataset's test images. The frozen tower's features are computed once and shared by all text-side prompts.
 
-    def __init__(self, dataset: Dataset, clip: CLIP):
-        self.dataset, self.clip = dataset, clip
+    Those of image files are also kept in the cache folder from run to run, if `keep` is given: what they depend
+    on besides the images, namely weights, device and precision.
+    """
+
+    def __init__(self, dataset: Dataset, clip: CLIP, feed: Feed, keep: str | None = None):
+        self.dataset, self.clip, self.feed = dataset, clip, feed
+        self.keep = None if isinstance(dataset.test[0].source, np.ndarray) else keep
         self.labels = torch.tensor([item.label for item in dataset.test])
         self.kept: Tensor | None = None
-
-    def images(self) -> Iterator[Tensor]:
-        for i in range(0, len(self.dataset.test), CHUNK):
-            images = load_images(self.dataset.test[i : i + CHUNK], self.clip.visual.image_size)
-            yield images.to(self.clip.logit_scale.device)
 
     @torch.no_grad()
     def features(self) -> Tensor:
         """Normalised features [n, E] of frozen CLIP."""
         if self.kept is None:
-            self.kept = torch.cat([normalize(self.clip.encode_image(images)) for images in self.images()])
+            path = self.cache_file() if self.keep else None
+            shape = len(self.dataset.test), self.clip.text_projection.shape[1]
+            self.kept = cache.read_tensor(path, shape) if path else None
+            if self.kept is None:
+                self.kept = torch.cat([normalize(self.clip.encode_image(views)) for views in self.images()])
+                if path and (trouble := cache.keep(path, self.kept.cpu())):
+                    say(f"{self.dataset.name}: the features are computed again next time: {trouble}")
+            self.kept = self.kept.to(self.feed.device)
         return self.kept
+
+    def cache_file(self) -> Path:
+        """Named after all that the features depend on; of an image, its path, size and time of change."""
+        try:
+            stats = [os.stat(item.source) for item in self.dataset.test]
+        except OSError as e:
+            raise DataError(f"{e.filename}: no such image; the dataset is incomplete, unpack it again") from None
+        images = (f"{item.source}\0{s.st_size}\0{s.st_mtime_ns}" for item, s in zip(self.dataset.test, stats))
+        name = self.dataset.name.replace(" ", "")
+        return cache.folder() / "features" / f"{name}-{cache.digest(VIEWS, self.keep, *images)[:32]}.pt"
+
+    def images(self) -> Iterator[Tensor]:
+        """Test views, some at a time, with a line of progress if it takes long."""
+        progress, done, total = Progress(f"{self.dataset.name}: test image", patience=5), 0, len(self.dataset.test)
+        for views in self.feed.plain(self.dataset.test):
+            yield views
+            done += len(views)
+            progress.update(done, total)
 
     @torch.no_grad()
     def handcrafted(self, template: str) -> dict[str, float]:
@@ -57,7 +88,7 @@ class TestSet:
     @torch.no_grad()
     def learnt(self, learner: nn.Module) -> dict[str, float]:
         """Accuracies with a learner's prompts."""
-        classes = learner.prepare(self.clip, self.dataset.classes)
+        classes = class_prompts(self.clip, self.dataset.classes)  # all that logits need, whatever the method
         if learner.sees_images:
             logits = [learner(self.clip, classes, images, None) for images in self.images()]
         else:

@@ -1,4 +1,5 @@
 """Files that appear whole or not at all, prompt files, and what made a result."""
+import fcntl
 import hashlib
 import json
 import os
@@ -6,7 +7,8 @@ import pickle
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -28,7 +30,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError) as e:  # torch.save reports a full disk as RuntimeError
         raise UserError(f"{path}: can't be written ({reason(e)}); free some space or choose another --out") from None
     finally:
-        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
 
 
 def reason(error: Exception) -> str:
@@ -51,7 +54,7 @@ def read_json(path: Path):
         raise UserError(f"{path}: not readable ({reason(e)}); delete it and run the command again") from None
 
 
-def write_tensors(path: Path, value: dict) -> None:
+def write_tensors(path: Path, value: dict | Tensor) -> None:
     """Tensors, numbers, strings, lists and dicts, in torch's format."""
     def save(part: Path) -> None:
         with open(part, "wb") as f:  # a file object, so that the bytes don't depend on the file's name
@@ -118,9 +121,20 @@ def require_same(path: Path, kept, wanted: dict) -> None:
 
 
 def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
-            hashlib.sha256(f.read()).hexdigest()  # Python 3.10
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; the others wait. The system frees the lock of a process that dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
 
 
 def provenance(device: str) -> dict[str, str]:

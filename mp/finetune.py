@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data.batches import augmented_batches
 from data.dataset import class_range, restrict
 from mp import files, report
 from mp.clip import CLIP
 from mp.errors import RunError, UserError
 from mp.evaluate import TestSet
-from mp.progress import Progress
-from mp.session import Session, open_session, say, settings_from
+from mp.progress import Progress, say
+from mp.session import Session, open_session, settings_from
 from mp.settings import FINETUNE, FinetuneSettings
 from mp.tasks import draw_shots
 
@@ -76,7 +75,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     learner = session.learner(settings) if init is None else session.learner_from(init, settings)
     labels = class_range(len(dataset.classes), settings.classes)
     items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
-    batches = augmented_batches(items, session.clip.visual.image_size, settings.batch, settings.seed, dataset.name)
+    batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
     losses = []
 
     def log_epoch(line: dict, _: int) -> None:
@@ -111,7 +110,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     return [d / sum(density) for d in density]
 
 
-Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B]), ...
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B]) on clip's device
 
 
 def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches, settings: FinetuneSettings,
@@ -122,7 +121,6 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
     Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
     gets a log line and the number of epochs. Raises RunError naming epoch and step if a loss isn't finite.
     """
-    device = clip.logit_scale.device
     classes = learner.prepare(clip, names)
     optimizer = torch.optim.SGD(learner.parameters(), lr=settings.lr, momentum=settings.momentum,
                                 weight_decay=settings.weight_decay)
@@ -136,8 +134,7 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
         optimizer.param_groups[0]["lr"] = lr
         losses = []
         for images, labels in batches(epoch):
-            inputs = learner.look(clip, images.to(device))
-            loss = learner(clip, classes, *inputs, labels.to(device))
+            loss = learner(clip, classes, *learner.look(clip, images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

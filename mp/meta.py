@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mp import files, maml
 from mp.clip import CLIP
 from mp.errors import RunError
-from mp.progress import Progress
-from mp.session import Session, open_session, say, settings_from
+from mp.progress import Progress, say
+from mp.session import Session, open_session, settings_from
 from mp.settings import META, MetaSettings, run_name
 from mp.tasks import Task, draw_batches, make_task
 from mp.zeroshot import compare

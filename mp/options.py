@@ -13,21 +13,39 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
+def workers(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, 0 or more")
+    return int(text)
+
+
 def parse(arguments: list[str], about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser("run.py", description=about, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add = common.add_argument_group("common").add_argument
+    inputs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add = inputs.add_argument_group("weights and data").add_argument
     add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
-    add("--weights", type=Path, metavar="FILE", help="CLIP's weights; the miniature brings its own")
-    add("--datasets", nargs="+", metavar="NAME", help="evaluate on these only (default: all)")
+    add("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
+    add("--datasets", nargs="+", metavar="NAME",
+        help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
+    add("--workers", type=workers, metavar="N", help="processes that read images (default: one a core, at most 8)")
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[inputs])
+    add = common.add_argument_group("how and where to").add_argument
     add("--seeds", type=int, nargs="+", default=[1], metavar="S", help="one run for each; tables show mean ± sd")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where results go (default: runs)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", default="auto", choices=["auto", "fp32", "tf32", "bf16", "fp16"],
+        help="fp32; tf32 matrix products; or tf32 and half precision where no gradient is needed "
+             "(default: fp32 on the CPU, fp16 on CUDA)")
     add("--force", action="store_true", help="compute again what is already there")
     methods = dict(choices=["coop", "cocoop", "promptsrc"], default="promptsrc")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="meta | zeroshot | finetune")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="data | meta | zeroshot | finetune")
+
+    data = commands.add_parser("data", parents=[inputs], allow_abbrev=False, help="what is ready, and what is missing",
+                               description="Say of the weights and every dataset whether it is ready, or what is missing, "
+                                           "where it belongs and where to get it. Ends with code 0 if all is ready.")
+    data.add_argument("--check", action="store_true", help="open every image once and list the unreadable ones")
 
     meta = commands.add_parser("meta", parents=[common], allow_abbrev=False, help="learn a meta-prompt (Algorithm 1)",
                                description="Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one.")

@@ -4,15 +4,16 @@ import time
 
 
 class Progress:
-    def __init__(self, label: str):
-        self.label, self.started, self.shown, self.first = label, time.monotonic(), 0.0, None
+    def __init__(self, label: str, patience: float = 0):
+        """Nothing is shown of what takes less than `patience` seconds."""
+        self.label, self.patience, self.started, self.shown, self.first = label, patience, time.monotonic(), 0.0, None
 
     def update(self, done: int, total: int, text: str = "") -> None:
         """`done` of `total` steps are finished; the first call tells where a resumed run began."""
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if self.first is None:
             self.first = done - 1
-        if now - self.shown < (0.2 if terminal else 10) and done < total:
+        if now - self.shown < (0.2 if terminal else 10) and done < total or now - self.started < self.patience:
             return
         self.shown = now
         left = (now - self.started) / max(1, done - self.first) * (total - done)
@@ -27,3 +28,7 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     h, m = divmod(minutes, 60)
     return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

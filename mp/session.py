@@ -1,5 +1,4 @@
 """What every command sets up first: the suite, CLIP, the output folder, and what made the results."""
-import sys
 from argparse import Namespace
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,20 +6,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp import files
 from mp.clip import CLIP, load
 from mp.cocoop import CoCoOp
 from mp.coop import CoOp
-from mp.device import choose_device
+from mp.device import choose
+from mp.download import openai_weights
 from mp.errors import UserError
 from mp.evaluate import TestSet
+from mp.progress import say
 from mp.promptsrc import PromptSRC
-
-WEIGHTS = ("OpenAI's ViT-B-16.pt, SHA-256 5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f, from "
-           "https://openaipublic.azureedge.net/clip/models/"
-           "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt")
-
 
 @dataclass
 class Session:
@@ -28,9 +25,11 @@ class Session:
     clip: CLIP
     out: Path      # the suite's own folder below --out
     made_by: dict  # provenance of every file this command writes
+    feed: Feed
 
     def test_sets(self) -> list[TestSet]:
-        return [TestSet(self.suite.load(name), self.clip) for name in self.suite.datasets]
+        keep = "".join(f" {self.made_by[k]}" for k in ("weights_sha256", "precision", "torch")) + self.feed.device.type
+        return [TestSet(self.suite.load(name), self.clip, self.feed, keep) for name in self.suite.datasets]
 
     def meta_prompt(self, method: str, seed: int) -> Path:
         """Where `run.py meta --method METHOD --seeds SEED`, with the paper's settings, leaves its prompt."""
@@ -72,23 +71,18 @@ class Session:
 
 def open_session(args: Namespace) -> Session:
     """Raises UserError for an absent folder, dataset, device or weights file."""
-    device = choose_device(args.device)
+    compute = choose(args.device, args.precision)
     suite = open_suite(args.data, args.datasets)
-    weights = args.weights or suite.weights
-    if weights is None:
-        raise UserError(f"--weights FILE is needed with --data: {WEIGHTS}")
     if suite.name == "mini":
-        say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA) and --weights FILE")
-    clip = load(weights, device)
-    made_by = files.provenance(str(device)) | {"suite": suite.name, "weights_sha256": files.sha256(weights)}
-    return Session(suite, clip, args.out / suite.name, made_by)
+        say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
+    weights = args.weights or suite.weights or openai_weights()
+    clip = load(weights, compute.device, compute.half)
+    made_by = files.provenance(str(compute.device)) | {
+        "precision": compute.precision, "suite": suite.name, "weights_sha256": files.sha256(weights)}
+    return Session(suite, clip, args.out / suite.name, made_by, Feed(clip.visual.image_size, compute.device, args.workers))
 
 
 def settings_from(kind: type, args: Namespace, **defaults):
     """A settings dataclass from the options that were given, and `defaults` for those that were not."""
     given = {f.name: getattr(args, f.name) for f in fields(kind) if getattr(args, f.name, None) is not None}
     return kind(**(defaults | given))
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from data.dataset import Dataset, Item, few_shot
-from data.images import load_images
-from mp.session import Session, say
+from mp.progress import say
+from mp.session import Session
 from mp.settings import MetaSettings
 
 
@@ -23,11 +23,8 @@ def make_task(session: Session, learner: nn.Module, name: str, settings: MetaSet
     """N images of every class of a dataset, looked at once: images seen plainly, without augmentation."""
     dataset = session.suite.load(name)
     items = draw_shots(dataset, settings.shots, settings.seed)
-    clip, inputs = session.clip, []
-    for start in range(0, len(items), 256):
-        images = load_images(items[start : start + 256], clip.visual.image_size).to(clip.logit_scale.device)
-        inputs.append([t.cpu() for t in learner.look(clip, images)])
-    return Task(name, learner.prepare(clip, dataset.classes), tuple(torch.cat(t) for t in zip(*inputs)),
+    inputs = [[t.cpu() for t in learner.look(session.clip, images)] for images in session.feed.plain(items)]
+    return Task(name, learner.prepare(session.clip, dataset.classes), tuple(torch.cat(t) for t in zip(*inputs)),
                 torch.tensor([item.label for item in items]))
 
 

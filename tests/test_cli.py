@@ -121,15 +121,16 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
 def test_help_needs_no_torch():
     code = "import sys, run; from mp import options; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    for command in ([], ["meta"], ["zeroshot"], ["finetune"]):
+    for command in ([], ["meta"], ["zeroshot"], ["finetune"], ["data"]):
         assert "--help" in run(*command, "--help", cwd=ROOT).stdout
 
 
 def test_unknown_words(tmp_path, fails, monkeypatch):
     for args, word in ((["meta", "--method", "maple"], "maple"), (["dream"], "dream"), (["meta", "--epoch", "3"], "--epoch"),
-                       (["meta", "--epochs", "three"], "three"), (["finetune", "--classes", "old"], "old")):
+                       (["meta", "--epochs", "three"], "three"),
+                       (["data", "--workers", "-1"], "-1"), (["finetune", "--classes", "old"], "old")):
         assert word in run(*args, cwd=tmp_path, code=2).stderr
-    fails("meta", "--datasets", "MNIST", cwd=tmp_path, says="no dataset 'MNIST' in the mini suite; it has objects")
+    fails("meta", "--datasets", "MNIST", cwd=tmp_path, says="no dataset 'MNIST' in the mini suite, and no folder of that name")
     fails("meta", "--data", "nowhere", cwd=tmp_path, says="nowhere: no such folder")
     monkeypatch.setenv("MP_DATA", "elsewhere")
     fails("meta", cwd=tmp_path, says="elsewhere: no such folder")
@@ -137,7 +138,6 @@ def test_unknown_words(tmp_path, fails, monkeypatch):
     fails("meta", "--device", "tpu", cwd=tmp_path, says="--device tpu")
     fails("meta", "--device", "cuda:99", cwd=tmp_path, says="CUDA devices; use --device cpu")
     fails("meta", "--shots", "5", cwd=tmp_path, says="--shots 5 leaves no query image")
-    fails("meta", "--data", tmp_path, cwd=tmp_path, says="--weights FILE is needed")
     fails("zeroshot", "--prompt", "a photo of a", cwd=tmp_path, says="words need {}")
     assert not (tmp_path / "runs").exists()
 

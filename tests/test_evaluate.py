@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from data.dataset import Dataset, Item, class_range, few_shot, restrict
+from data.feed import Feed
 from mp import report
 from mp.cocoop import CoCoOp
 from mp.coop import CoOp
@@ -11,6 +12,10 @@ from mp.evaluate import TestSet as Evaluation
 from mp.evaluate import accuracies
 from mp.promptsrc import PromptSRC
 from mp.tasks import draw_shots
+
+
+def evaluation(dataset, clip, keep=None):
+    return Evaluation(dataset, clip, Feed(clip.visual.image_size, workers=0), keep)
 
 
 @pytest.fixture
@@ -23,13 +28,13 @@ def dataset():
 @pytest.mark.parametrize("learner", [CoOp, CoCoOp, lambda clip: PromptSRC(clip, 3)], ids=["coop", "cocoop", "promptsrc"])
 def test_parts_equal_separate_evaluations(learner, clip, dataset):
     learner = learner(clip)
-    whole = Evaluation(dataset, clip).learnt(learner)
+    whole = evaluation(dataset, clip).learnt(learner)
     for part in ("base", "new", "all"):
         labels = class_range(5, part)
         names = dataset.classes[labels.start : labels.stop]
         test = restrict(dataset.test, 5, part)
         alone = Dataset("part", "test", dataset.template, names, test, test)
-        assert whole[part] == Evaluation(alone, clip).learnt(learner)["all"]
+        assert whole[part] == evaluation(alone, clip).learnt(learner)["all"]
 
 
 def test_accuracies_count_by_hand():
@@ -42,7 +47,7 @@ def test_frozen_features_are_computed_once(clip, dataset, monkeypatch):
     calls = []
     encode = type(clip).encode_image
     monkeypatch.setattr(type(clip), "encode_image", lambda self, x, *a: calls.append(len(x)) or encode(self, x, *a))
-    test = Evaluation(dataset, clip)
+    test = evaluation(dataset, clip)
     test.handcrafted("a photo of a {}.")
     test.handcrafted("a {}.")
     test.learnt(CoOp(clip))
@@ -52,7 +57,7 @@ def test_frozen_features_are_computed_once(clip, dataset, monkeypatch):
 
 def test_zero_shot_equals_the_handcrafted_learner(clip, dataset):
     """CoOp's start is "a photo of a", so as a learner and as a template it classifies alike."""
-    test = Evaluation(dataset, clip)
+    test = evaluation(dataset, clip)
     assert test.learnt(CoOp(clip)) == test.handcrafted("a photo of a {}.")
 
 

@@ -9,8 +9,13 @@ import torch
 from PIL import Image
 
 from data.dataset import DataError, Item
-from data.images import MEAN, STD, augment, crop_centre, load_images, open_image, preprocess, random_box
+from data.feed import Feed
+from data.images import MEAN, STD, augment, crop_centre, normalise, open_image, random_box
 from tests.conftest import GOLDEN
+
+
+def preprocess(image, size):
+    return normalise(torch.from_numpy(np.array(crop_centre(image, size))))
 
 
 def test_golden_preprocessing(recipe, tmp_path):
@@ -64,14 +69,13 @@ def test_unreadable_images_are_named(tmp_path):
             open_image(tmp_path / name)
 
 
-def test_load_images_keeps_the_order(tmp_path):
+def test_views_keep_the_order(tmp_path):
     colours = ["red", "lime", "blue", "white", "black"]
     for c in colours:
         Image.new("RGB", (9, 9), c).save(tmp_path / f"{c}.png")
-    files = load_images([Item(tmp_path / f"{c}.png", 0) for c in colours], 4)
-    arrays = load_images([Item(np.asarray(Image.new("RGB", (9, 9), c)), 0) for c in colours], 4)
+    files, = Feed(4).plain([Item(str(tmp_path / f"{c}.png"), 0) for c in colours])
+    arrays, = Feed(4).plain([Item(np.asarray(Image.new("RGB", (9, 9), c)), 0) for c in colours])
     assert torch.equal(files, arrays) and len(files.unique(dim=0)) == 5
-    assert load_images([], 4).shape == (0, 3, 4, 4)
 
 
 def test_random_boxes_have_torchvisions_distribution():
@@ -102,10 +106,10 @@ def test_augment_is_crop_resize_flip_normalise():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     flips = 0
     for seed in range(400):
-        view = augment(image, 16, random.Random(seed))
+        view = normalise(torch.from_numpy(np.array(augment(image, 16, random.Random(seed)))))
         box = random_box(70, 50, random.Random(seed))
         plain = np.asarray(image.crop(box).resize((16, 16), Image.Resampling.BICUBIC), np.float64) / 255
-        plain = torch.from_numpy((plain - MEAN.reshape(3)) / STD.reshape(3)).permute(2, 0, 1)
+        plain = torch.from_numpy((plain - np.array(MEAN)) / np.array(STD)).permute(2, 0, 1)
         straight, flipped = ((view - p).abs().max() < 1e-5 for p in (plain, plain.flip(2)))
         assert straight or flipped
         flips += bool(flipped)

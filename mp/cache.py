@@ -1,0 +1,55 @@
+"""The folder for what can be fetched or computed again: weights, image features, folder listings.
+
+Nothing in it is trusted: a file that is damaged or belongs to something else is made anew.
+"""
+import hashlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mp import files
+from mp.errors import UserError
+
+
+def folder() -> Path:
+    """$XDG_CACHE_HOME/meta-prompts, or ~/.cache/meta-prompts. May be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "meta-prompts"
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read_tensor(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """The tensor in `path` if it is there, whole, finite and of this shape."""
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError):
+        return None
+    good = isinstance(value, Tensor) and value.shape == shape and value.dtype == torch.float32
+    return value if good and value.isfinite().all() else None
+
+
+def read_dict(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def keep(path: Path, value: Tensor | dict) -> str:
+    """Write a tensor or a dict, if it can be; else the reason why not."""
+    try:
+        if isinstance(value, Tensor):
+            files.write_tensors(path, value)
+        else:
+            files.write_whole(path, lambda part: part.write_text(json.dumps(value), encoding="utf-8"))
+    except UserError as e:
+        return str(e)
+    return ""
