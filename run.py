@@ -25,6 +25,12 @@ def main(arguments: list[str]) -> int:
     except RunError as e:
         print(f"run.py: {e}", file=sys.stderr)
         return 1
+    except RuntimeError as e:
+        if "DataLoader worker" not in str(e):  # raised at any point of the main process when a worker dies
+            raise
+        print("run.py: a process that reads images died, perhaps for lack of memory or of shared memory (/dev/shm); "
+              "the same command goes on, with --workers 0 in this process alone", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nrun.py: interrupted; give the same command again to go on", file=sys.stderr)
         return 130

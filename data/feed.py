@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.dataset import DataError, Item
 from data.images import augment, crop_centre, normalise, open_image
-from mp.errors import RunError
 
 CHUNK = 64  # test views that travel together
 
@@ -87,8 +86,8 @@ class Feed:
     def plain(self, items: Sequence[Item]) -> Iterator[Tensor]:
         """Test views of the items, in order, at most CHUNK at a time. Raises DataError naming an unreadable image."""
         loader = self.loader(PlainViews(items, self.size), chunks(items), items)
-        for (pixels,) in self.arriving((batch,) for batch in loader):
-            yield normalise(pixels)
+        for pixels in loader:
+            yield normalise(*self.arriving(pixels))
 
     def augmented(self, items: list[Item], batch: int, seed: int,
                   name: str) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
@@ -105,7 +104,8 @@ class Feed:
 
         def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             sampler.epoch = epoch
-            for pixels, labels in self.arriving(loader):
+            for batch in loader:
+                pixels, labels = self.arriving(*batch)
                 yield normalise(pixels), labels
 
         return batches
@@ -122,19 +122,12 @@ class Feed:
                           pin_memory=self.device.type == "cuda", persistent_workers=keep_workers and workers > 0,
                           multiprocessing_context="fork" if workers and sys.platform == "linux" else None)
 
-    def arriving(self, batches) -> Iterator[tuple[Tensor, ...]]:
-        """Batches as they reach the device. Raises a worker's DataError here, and RunError if one died."""
-        try:
-            for tensors in batches:
-                for tensor in tensors:
-                    if isinstance(tensor, DataError):
-                        raise tensor
-                yield tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
-        except RuntimeError as e:
-            if "DataLoader worker" not in str(e):
-                raise
-            raise RunError("a worker process that reads images died, out of memory or of shared memory (/dev/shm); "
-                           "try --workers 0") from None
+    def arriving(self, *tensors: Tensor | DataError) -> list[Tensor]:
+        """A batch on the device. Raises here the DataError that a worker met."""
+        for tensor in tensors:
+            if isinstance(tensor, DataError):
+                raise tensor
+        return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
 
 def chunks(items: Sequence[Item]) -> list[range]:

@@ -11,7 +11,7 @@ from data.dataset import DataError, Dataset, Item
 from data.listing import list_files
 
 GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) describes every folder"
-ANY_COPY = "the original link is often dead; any copy with the same file names will do, `run.py data` checks it"
+ANY_COPY = "with the same file names (its own site is often down; `run.py data` checks the copy)"
 OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
 
 
@@ -56,9 +56,9 @@ TABLE = {  # in the order of the paper's Table 2
                     "https://image-net.org (ILSVRC 2012; images in a folder per class)", "150 GB"),
     "Stanford Cars": Row("test", "stanford_cars", "", "split_zhou_StanfordCars.json", "a photo of a {}.",
                          "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT", (196, 6509, 8041),
-                         f"cars_train.tgz and cars_test.tgz; {ANY_COPY}", "2 GB"),
+                         f"any copy of cars_train.tgz and cars_test.tgz {ANY_COPY}", "2 GB"),
     "SUN397": Row("test", "sun397", "SUN397", "split_zhou_SUN397.json", "a photo of a {}.",
-                  "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq", (397, 15880, 19850), f"SUN397.tar.gz; {ANY_COPY}", "39 GB"),
+                  "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq", (397, 15880, 19850), f"any copy of SUN397.tar.gz {ANY_COPY}", "39 GB"),
 }
 NAMES = list(TABLE)
 TRAINING = [name for name, row in TABLE.items() if row.role == "train"]
@@ -140,6 +140,8 @@ def read_lines(file: Path) -> list[str]:
 def read_aircraft(folder: Path, images: Path) -> Parts:
     """FGVC Aircraft: a label is a line number of variants.txt; lists hold "image name, variant name" per line."""
     classes = [line.strip() for line in read_lines(folder / "variants.txt")]
+    if "" in classes:
+        raise DataError(f"{folder / 'variants.txt'}, line {classes.index('') + 1} has no name; fetch it again")
     label_of = {name: i for i, name in enumerate(classes)}
     parts = []
     for part in ("train", "test"):

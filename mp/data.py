@@ -26,11 +26,15 @@ def command(args: Namespace) -> None:
             datasets[name] = suite.load(name)
             states[name] = dataset_state(datasets[name], suite.name)
         except DataError as e:
-            states[name] = False, str(e)
+            states[name] = False, str(e).removeprefix(f"{name}: ").removesuffix(f"; {paper.GUIDE}")
     width = max(map(len, states))
     for name, (ready, text) in states.items():
+        if not ready:
+            text = text.replace("; ", "\n" + " " * (width + 13), 1)
         print(f"{name.ljust(width)}  {'ready    ' if ready else 'NOT READY'}  {text}", flush=True)
     wrong = [name for name, (ready, _) in states.items() if not ready]
+    if suite.name == "paper" and wrong:
+        print(paper.GUIDE)
     if args.check:
         feed = Feed(0, workers=args.workers)
         wrong += [name for name, dataset in datasets.items() if not check(dataset, feed)]
@@ -43,7 +47,7 @@ def weights_state(path: Path | None) -> tuple[bool, str]:
     if path is None:
         path = download.openai_path()
         if not path.is_file():
-            return False, f"no {path}; the first run fetches it from {download.URL}, 351 MB, or put it there yourself"
+            return False, f"no {path}; the first run fetches it, 351 MB, or put it there yourself: {download.URL}"
         if files.sha256(path) != download.SHA256:
             return False, f"{path}: not OpenAI's file, its SHA-256 should be {download.SHA256}; the next run fetches it"
         return True, f"OpenAI's ViT-B/16, {path}"

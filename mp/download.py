@@ -58,7 +58,7 @@ def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
 
 def receive_all(url: str, part: Path, pause: float) -> None:
     """Receive until `part` is whole. Raises what the last of several fruitless tries raised."""
-    progress, fruitless = Progress(f"fetching {url.rpartition('/')[2]}, MB"), 0
+    progress, fruitless = Progress(f"fetching {url.rpartition('/')[2]}, MB", first=size(part) // MB), 0
     while True:
         before = size(part)
         try:

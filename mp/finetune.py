@@ -36,7 +36,7 @@ def command(args: Namespace) -> None:
     say(f"fine-tuning {title} on {settings.classes} classes: {settings.epochs} epochs, lr {settings.lr:g}, "
         f"batch {settings.batch}, {settings.shots} shots, seeds {' '.join(map(str, args.seeds))}")
     columns, handcrafted, roles = [{} for _ in args.seeds], {}, {}
-    progress, runs = Progress("epoch"), len(session.suite.datasets) * len(args.seeds)
+    progress, runs = Progress("epoch", first=None), len(session.suite.datasets) * len(args.seeds)
     for number, test in enumerate(session.test_sets()):
         name = test.dataset.name
         roles[name], handcrafted[name] = test.dataset.role, test.handcrafted(test.dataset.template)

@@ -54,7 +54,7 @@ def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
         kept = files.read_json(folder / "settings.json").get("made_by", {})
         files.require_same(folder / "state.pt", *({"weights_sha256": m.get("weights_sha256")} for m in (kept, made_by)))
     files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
-    progress = Progress("epoch")
+    progress = Progress("epoch", first=None)
 
     def report(line: dict, epochs: int) -> None:
         progress.update(line["epoch"], epochs, f"query loss {line['query_loss']:.4f}  ‖G‖ {line['grad_norm']:.4f}")

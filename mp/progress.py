@@ -4,12 +4,16 @@ import time
 
 
 class Progress:
-    def __init__(self, label: str, patience: float = 0):
-        """Nothing is shown of what takes less than `patience` seconds."""
-        self.label, self.patience, self.started, self.shown, self.first = label, patience, time.monotonic(), 0.0, None
+    """`patience`: nothing is shown of what takes less than so many seconds.
+
+    `first`: steps that were done before this run; None if the first update is to tell.
+    """
+
+    def __init__(self, label: str, patience: float = 0, first: int | None = 0):
+        self.label, self.patience, self.started, self.shown, self.first = label, patience, time.monotonic(), 0.0, first
 
     def update(self, done: int, total: int, text: str = "") -> None:
-        """`done` of `total` steps are finished; the first call tells where a resumed run began."""
+        """`done` of `total` steps are finished."""
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if self.first is None:
             self.first = done - 1

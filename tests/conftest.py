@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 
 

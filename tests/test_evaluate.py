@@ -1,9 +1,12 @@
 """Base, new and all from one pass, against one evaluation for each; features of frozen CLIP are computed once."""
+import os
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from data.dataset import Dataset, Item, class_range, few_shot, restrict
+from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 from data.feed import Feed
 from mp import report
 from mp.cocoop import CoCoOp
@@ -76,3 +79,47 @@ def test_the_table_averages_over_datasets_and_seeds():
     assert lines["Average"][1:] == ["60.0", "40.0", "40.0", "67.5±3.5", "50.0±0.0", "50.0±0.0",
                                     "+7.5±3.5", "+10.0±0.0", "+10.0±0.0"]
     assert lines["two"][1:4] == ["70.0", "-", "50.0"] and "one*" in lines
+
+
+@pytest.fixture
+def on_disk(dataset, tmp_path):
+    """The same images as files."""
+    items = []
+    for i, item in enumerate(dataset.test):
+        Image.fromarray(item.source).save(tmp_path / f"{i}.png")
+        items.append(Item(str(tmp_path / f"{i}.png"), item.label))
+    return Dataset("five", "test", dataset.template, dataset.classes, items, items)
+
+
+def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cache_folder, monkeypatch, capsys):
+    calls = []
+    encode = type(clip).encode_image
+    monkeypatch.setattr(type(clip), "encode_image", lambda self, x, *a: calls.append(len(x)) or encode(self, x, *a))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_folder.parent / "features-test"))
+
+    def computes(keep="weights 1", images=on_disk):
+        calls.clear()
+        assert torch.equal(evaluation(images, clip, keep).features(), expected)
+        return bool(calls)
+
+    expected = evaluation(dataset, clip).features()
+    assert computes() and not computes()
+    assert computes("weights 2") and not computes("weights 2") and not computes()
+    file = evaluation(on_disk, clip, "weights 1").cache_file()
+    whole = file.read_bytes()
+    for damage in (whole[:1000], b"", b"text", whole.replace(b"data.pkl", b"date.pkl")):
+        file.write_bytes(damage)
+        assert computes() and not computes()
+    for value in (expected[:-1], expected.double(), expected * float("nan"), {"features": expected}):
+        torch.save(value, file)
+        assert computes() and not computes()
+    first = on_disk.test[0].source
+    os.utime(first, ns=(1, 1))
+    assert computes() and not computes()
+    other = Dataset("five", "test", "", on_disk.classes, on_disk.train, on_disk.test[:-1])
+    assert evaluation(other, clip, "weights 1").cache_file() != evaluation(on_disk, clip, "weights 1").cache_file()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    assert computes() and "features are computed again next time" in capsys.readouterr().err
+    os.remove(first)
+    with pytest.raises(DataError, match=f"{first}: no such image"):
+        computes()

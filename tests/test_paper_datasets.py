@@ -1,12 +1,15 @@
 """The paper's datasets, read from small folders of the same form, and what is said when something is wrong."""
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from data import paper
+from data import folder as own
+from data import listing, paper
 from data.dataset import DataError, Item
+from data.suite import open_suite
 
 
 def write_split(root, name, classes=3, **changes):
@@ -54,6 +57,12 @@ def test_aircraft(tmp_path):
     assert dataset.train == [Item(str(folder / "images" / "0001.jpg"), 1), Item(str(folder / "images" / "0002.jpg"), 0)]
     (folder / "images_variant_test.txt").write_text("0003 A 320\n0004 A 321\n")
     with pytest.raises(DataError, match="images_variant_test.txt, line 2: variant 'A 321'"):
+        paper.load("FGVC Aircraft", tmp_path)
+    (folder / "variants.txt").write_text("747-100\n \nA 320\n")
+    with pytest.raises(DataError, match="variants.txt, line 2 has no name"):
+        paper.load("FGVC Aircraft", tmp_path)
+    (folder / "variants.txt").write_bytes(b"\xff\xfe7")
+    with pytest.raises(DataError, match="variants.txt: not text in UTF-8"):
         paper.load("FGVC Aircraft", tmp_path)
 
 
@@ -107,3 +116,82 @@ def test_what_is_missing_is_named_with_where_to_get_it(tmp_path):
         paper.load("DTD", tmp_path)
     with pytest.raises(DataError, match="no dataset 'MNIST'"):
         paper.load("MNIST", tmp_path)
+    for name in ("Stanford Cars", "SUN397"):
+        with pytest.raises(DataError, match="any copy .* with the same file names"):
+            paper.load(name, tmp_path)
+
+
+def write_own(root, **images):
+    for name, count in images.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            (root / name / f"{i}.JPG").touch()
+    return root
+
+
+def test_a_folder_of_ones_own(tmp_path, monkeypatch):
+    folder = write_own(tmp_path / "birds", snow_owl=5, finch=4, crow=2)
+    (folder / "notes.txt").touch()
+    (folder / "finch" / "Thumbs.db").touch()
+    dataset = own.load(folder)
+    assert dataset.classes == ["crow", "finch", "snow_owl"] and dataset.name == "birds" and dataset.role == "test"
+    assert [sum(i.label == c for i in dataset.train) for c in range(3)] == [1, 2, 2]
+    assert [sum(i.label == c for i in dataset.test) for c in range(3)] == [1, 2, 3]
+    sources = [i.source for i in dataset.train + dataset.test]
+    assert len(set(sources)) == 11 and all(Path(s).parent.name == dataset.classes[i.label]
+                                           for s, i in zip(sources, dataset.train + dataset.test))
+    assert own.load(folder) == dataset
+    monkeypatch.chdir(folder)
+    suite = open_suite(tmp_path, ["DTD", "."])
+    assert suite.datasets == ["DTD", "birds"] and suite.load("birds").classes == dataset.classes
+    assert open_suite(None, [str(folder), "pets"]).datasets == ["pets", "birds"]
+    with pytest.raises(DataError, match="another folder of that name"):
+        open_suite(None, [str(folder), str(write_own(tmp_path / "b" / "birds", x=2))])
+
+
+def test_a_folder_of_ones_own_that_is_wrong(tmp_path):
+    with pytest.raises(DataError, match="a: no sub-folders"):
+        (tmp_path / "a").mkdir()
+        own.load(tmp_path / "a")
+    with pytest.raises(DataError, match="empty: no images"):
+        own.load(write_own(tmp_path / "b", empty=0, full=4))
+    with pytest.raises(DataError, match="lonely: 1 images .* needs two"):
+        own.load(write_own(tmp_path / "c", full=4, lonely=1))
+    with pytest.raises(DataError, match="the class's name, and this one is empty"):
+        own.load(write_own(tmp_path / "d", **{"full": 4, " ": 4}))
+    with pytest.raises(DataError, match="no dataset 'nowhere' in the mini suite, and no folder"):
+        open_suite(None, ["nowhere"])
+
+
+def test_listings_are_kept_and_never_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        (folder / "inner").mkdir(parents=True)
+        for name in ("2", "1", ".hidden"):
+            (folder / name).touch()
+    expected = [(["inner"], ["1", "2"])] * 2
+    assert listing.list_files(folders) == expected
+    assert not (tmp_path / "cache").exists()  # changed a moment ago: time stamps couldn't tell the next change
+    scanned = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: scanned.append(folder) or scan(folder))
+
+    def scans():
+        scanned.clear()
+        found = listing.list_files(folders)
+        return found, [Path(f).name for f in scanned]
+
+    for folder in folders:
+        os.utime(folder, (1e9, 1e9))
+    assert scans() == (expected, ["a", "b"]) and scans() == (expected, [])
+    (folders[1] / "3").touch()
+    assert scans() == ([expected[0], (["inner"], ["1", "2", "3"])], ["b"])
+    os.utime(folders[1], (2e9 - 1e9, 1e9 + 5))
+    scans()
+    file, = (tmp_path / "cache/meta-prompts/listings").iterdir()
+    for damage in ("", "[]", '{"' + str(folders[0]) + '": 3}', file.read_text()[:-9]):
+        file.write_text(damage)
+        assert scans()[0][0] == expected[0]
+    with pytest.raises(DataError, match="c: not a readable folder .No such file"):
+        listing.list_files([tmp_path / "c"])

@@ -3,27 +3,12 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
 
 from data import mini
 from mp import clip as clip_module
 from mp import weights
 from mp.errors import UserError
-
-
-def openai_archive(state, path):
-    """A TorchScript archive of the form of OpenAI's: half precision, in nested modules, with three extra numbers."""
-    root = nn.Module()
-    for name, value in state.items():
-        module, *parents = root, *name.split(".")
-        for part in parents[:-1]:
-            if not hasattr(module, part):
-                module.add_module(part, nn.Module())
-            module = getattr(module, part)
-        module.register_parameter(parents[-1], nn.Parameter(torch.as_tensor(value).half(), requires_grad=False))
-    for name, value in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
-        root.register_buffer(name, torch.tensor(value))
-    torch.jit.script(root).save(str(path))
+from tests.rehearsal import SIZES, openai_archive, random_state
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +23,19 @@ def test_openais_archive_gives_the_same_clip(archive, clip):
     ours, theirs = clip.state_dict(), loaded.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(theirs[k].dtype == torch.float32 and torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_an_archive_of_the_true_size(tmp_path):
+    state = random_state(SIZES)
+    assert sum(v.numel() for v in state.values()) == 149_620_737  # ViT-B/16's number of parameters
+    openai_archive(state, tmp_path / "ViT-B-16.pt", 224)
+    assert (tmp_path / "ViT-B-16.pt").stat().st_size > 2 * 149_620_737
+    loaded = clip_module.load(tmp_path / "ViT-B-16.pt")
+    assert all(torch.equal(p, state[name].half().float()) for name, p in loaded.state_dict().items())
+    assert loaded.visual.image_size == 224 and len(loaded.transformer.resblocks) == 12
+    assert [m.heads for m in loaded.modules() if hasattr(m, "heads")] == [12] * 12 + [8] * 12
+    with torch.no_grad():
+        assert loaded.encode_image(torch.zeros(1, 3, 224, 224)).shape == (1, 512)
 
 
 def test_a_truncated_archive_is_named(archive, tmp_path):

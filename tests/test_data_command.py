@@ -1,0 +1,110 @@
+"""run.py data, and the rehearsal of the paper's suite: every command on files of the published layouts."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+import run as program
+from data import paper
+from tests.conftest import ROOT
+from tests.rehearsal import openai_archive, write_dataset
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, recipe):
+    """A folder with two whole datasets, and small weights."""
+    root = tmp_path_factory.mktemp("two")
+    write_dataset("EuroSAT", root, small=True)
+    write_dataset("FGVC Aircraft", root, small=True)
+    openai_archive(recipe.clip_state("A"), root / "w.pt")
+    return root
+
+
+def data(root, *args, code=0):
+    """Lines of `run.py data`, by their first word."""
+    arguments = ["data", "--data", str(root), *map(str, args)]
+    assert program.main(arguments) == code
+
+
+def test_what_is_ready(two, capsys):
+    data(two, "--weights", two / "w.pt", "--datasets", "eurosat", "fgvc aircraft", "--check")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("weights        ready") and "8-pixel patches of 32-pixel images" in lines[0]
+    assert lines[1].startswith("EuroSAT        ready") and "10 classes" in lines[1] and "20 train" in lines[1]
+    assert lines[1].endswith("10 test; the benchmark has 13,500 and 8,100 images")
+
+
+def test_the_miniature_is_ready(capsys):
+    assert program.main(["data"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_what_is_missing_where_it_belongs_and_where_to_get_it(two, capsys):
+    data(two, code=2)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) <= 25 and paper.GUIDE in out  # one screen
+    assert "ViT-B-16.pt; " not in out and "the first run fetches it" in out
+    for name, row in paper.TABLE.items():
+        if name not in ("EuroSAT", "FGVC Aircraft"):
+            assert f"NOT READY  no folder {two / row.folder}\n" in out and row.source in out and row.size in out
+    assert err.count("\n") == 1 and "not ready: weights, Caltech101, Flowers102" in err and "EuroSAT" not in err
+
+
+def test_images_that_are_missing_or_unreadable(two, tmp_path, capsys):
+    folder = two / "eurosat"
+    (tmp_path / "eurosat").symlink_to(folder)
+    options = ["--weights", two / "w.pt", "--datasets", "eurosat"]
+    items = json.loads((folder / "split_zhou_EuroSAT.json").read_text())["test"]
+    first, second = (folder / "2750" / items[i][0] for i in (0, 1))
+    whole = first.read_bytes(), second.read_bytes()
+    first.write_bytes(whole[0][:200])
+    second.unlink()
+    data(tmp_path, *options, code=2)
+    assert f"1 of 30 listed images are missing, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
+    data(tmp_path, *options, "--check", code=2)
+    out = capsys.readouterr().out
+    assert f"{items[0][0]}: not a readable image" in out and f"{items[1][0]}: no such image" in out
+    second.write_bytes(whole[1])
+    assert program.main(["zeroshot", "--data", str(tmp_path), *map(str, options), "--out", str(tmp_path / "runs")]) == 2
+    assert f"{items[0][0]}: not a readable image" in capsys.readouterr().err
+    first.write_bytes(whole[0])
+
+
+def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
+    folder = tmp_path / "eurosat"
+    (folder / "2750").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(folder / "2750" / "a.jpg")
+    split = {part: [["a.jpg", label, f"name {label}"] for label in range(3)] for part in ("train", "test")}
+    (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
+    data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
+    assert "3 classes" in (out := capsys.readouterr().out) and "the benchmark has 10 classes" in out
+
+
+def test_weights_that_are_wrong(two, tmp_path, capsys, cache_folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data(two, "--weights", tmp_path / "absent.pt", "--datasets", "eurosat", code=2)
+    assert "absent.pt: no such weights file" in capsys.readouterr().out
+    (tmp_path / "meta-prompts").mkdir()
+    (tmp_path / "meta-prompts" / "ViT-B-16.pt").write_bytes(b"half of it")
+    data(two, "--datasets", "eurosat", code=2)
+    assert "not OpenAI's file, its SHA-256 should be 5806e77cd80f" in capsys.readouterr().out
+
+
+def test_the_rehearsal(tmp_path):
+    """Every command on all eleven layouts, as a user runs them, on small towers of as many layers as prompts need."""
+    result = subprocess.run([sys.executable, "-m", "tests.rehearsal", str(tmp_path / "r"), "--small"], cwd=ROOT,
+                            capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "error::UserWarning"})
+    assert result.returncode == 0, result.stderr[-3000:]
+    ready = [line.split() for line in result.stdout.splitlines() if " ready " in line]
+    counts = {row.counts[0] for row in paper.TABLE.values()}
+    assert len(ready) == 12 and {int(w.replace(",", "")) for line in ready for w in line if w.replace(",", "").isdigit()} >= counts
+    assert "Warning" not in result.stderr and "Traceback" not in result.stderr
+    names = {p.relative_to(tmp_path / "r/runs/paper").as_posix().split("/")[0] for p in (tmp_path / "r/runs").rglob("*.json")}
+    assert names == {"meta", "zeroshot", "finetune"}
+    table = [line.split()[0] for line in result.stdout.split("$ python")[2].splitlines() if "." in line]
+    assert [name.rstrip("*") for name in table[-11:]] == [name.split()[0] for name in paper.NAMES]
+    features = list((tmp_path / "r/cache/meta-prompts/features").iterdir())
+    assert len(features) == 11  # one file a dataset, shared by all commands

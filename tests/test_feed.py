@@ -1,0 +1,66 @@
+"""Views from worker processes: the same whatever their number, and errors that say which image."""
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.dataset import DataError, Item
+from data.feed import CHUNK, Feed
+from data.images import augment, normalise
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for i in range(2 * CHUNK + 3):
+        w, h = rng.integers(20, 60, 2)
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
+    return [Item(str(folder / f"{i}.jpg"), i % 7) for i in range(2 * CHUNK + 3)]
+
+
+def epochs_of(items, workers, seed=1, name="x"):
+    batches = Feed(16, workers=workers).augmented(items[:20], 6, seed, name)
+    return [[tuple(b) for b in batches(epoch)] for epoch in (0, 1, 0)]
+
+
+def test_the_number_of_workers_changes_nothing(items):
+    alone, two = (list(Feed(16, workers=n).plain(items)) for n in (0, 2))
+    assert [len(v) for v in alone] == [CHUNK, CHUNK, 3]
+    assert all(torch.equal(a, b) for a, b in zip(alone, two, strict=True))
+    alone, two = (epochs_of(items, n) for n in (0, 2))
+    for a, b in zip(alone, two, strict=True):
+        assert len(a) == 3  # of 6 images; the other 2 are dropped
+        assert all(torch.equal(*t) for x, y in zip(a, b, strict=True) for t in zip(x, y, strict=True))
+
+
+def test_views_depend_on_seed_name_epoch_and_image(items):
+    first, second, again = epochs_of(items, 0)
+    assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y))
+    others = [second, epochs_of(items, 0, seed=2)[0], epochs_of(items, 0, name="y")[0]]
+    assert not any(torch.equal(first[0][0], other[0][0]) for other in others)
+    seen = Counter(int(label) for _, labels in first for label in labels)
+    assert all(n <= 3 for n in seen.values())  # every item at most once: 20 items have each label 2 or 3 times
+
+
+def test_training_views_are_augmented_images(items):
+    images, labels = next(Feed(16, workers=0).augmented(items[:3], 8, 5, "x")(4))
+    order = [0, 1, 2]
+    random.Random("5/x/4").shuffle(order)
+    for view, label, i in zip(images, labels, order, strict=True):
+        expected = augment(Image.open(items[i].source), 16, random.Random(f"5/x/4/{i}"))
+        assert label == items[i].label and torch.equal(view, normalise(torch.from_numpy(np.array(expected))))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_named(items, workers, tmp_path):
+    (tmp_path / "cut.jpg").write_bytes(open(items[0].source, "rb").read()[:300])
+    broken = [*items[:100], Item(str(tmp_path / "cut.jpg"), 0), Item(str(tmp_path / "gone.jpg"), 0)]
+    with pytest.raises(DataError, match="cut.jpg: not a readable image.*run.py data --check"):
+        list(Feed(16, workers=workers).plain(broken))
+    with pytest.raises(DataError, match="cut.jpg: not a readable image"):
+        Feed(16, workers=workers).augmented(broken, 4, 1, "x")
+    found = list(Feed(16, workers=workers).unreadable(broken))
+    assert [len(part) for part in found] == [0, 2] and "cut.jpg" in found[1][0] and "gone.jpg" in found[1][1]

@@ -1,0 +1,72 @@
+"""What --precision decides: half precision only where no gradient is needed, and close to float32 there."""
+import pytest
+import torch
+
+from data import mini
+from data.feed import Feed
+from mp import clip as clip_module
+from mp.cocoop import CoCoOp
+from mp.coop import CoOp
+from mp.device import choose
+from mp.errors import UserError
+from mp.evaluate import TestSet as Evaluation
+from mp.prompts import normalize, template_features
+from mp.promptsrc import PromptSRC
+
+HALF = [torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(scope="module")
+def towers():
+    return {half: clip_module.load(mini.WEIGHTS, half=half) for half in (None, *HALF)}
+
+
+def test_the_cpu_is_float32_unless_asked():
+    assert choose("cpu") == (torch.device("cpu"), "fp32", None)
+    assert choose("cpu", "tf32").half is None
+    assert choose("cpu", "bf16").half == torch.bfloat16 and choose("cpu", "fp16").half == torch.float16
+    before = torch.get_float32_matmul_precision()
+    choose("cpu", "bf16")
+    assert torch.get_float32_matmul_precision() == before
+    for bad in ("tpu", "meta", "cuda:77"):
+        with pytest.raises(UserError, match=f"--device {bad}"):
+            choose(bad)
+
+
+@pytest.mark.parametrize("half, tolerance", [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
+def test_frozen_features_are_close(towers, half, tolerance):
+    """Of unit length and never identical: the products really are rounded (2^-8 and 2^-11 relative)."""
+    images = next(Feed(32).plain(mini.load("pets").test))
+    names = mini.load("pets").classes
+    for encode in (lambda c: c.encode_image(images), lambda c: template_features(c, "a photo of a {}.", names)):
+        with torch.no_grad():
+            exact, rounded = (normalize(encode(towers[h])) for h in (None, half))
+        assert rounded.dtype == torch.float32
+        assert 0 < (exact - rounded).norm(dim=-1).max() < tolerance
+
+
+@pytest.mark.parametrize("half", HALF)
+def test_what_has_a_gradient_stays_float32(towers, half):
+    images = next(Feed(32).plain(mini.load("pets").test))[:4]
+    for make in (CoOp, lambda c: CoCoOp(c, torch.Generator().manual_seed(0)),
+                 lambda c: PromptSRC(c, 3, generator=torch.Generator().manual_seed(0))):
+        gradients = []
+        for h in (None, half):
+            learner = make(towers[h])
+            exact = towers[None]  # the frozen features come from here, so that only the gradient's pass can differ
+            classes = learner.prepare(exact, mini.load("pets").classes)
+            loss = learner(towers[h], classes, *learner.look(exact, images), torch.tensor([0, 1, 2, 3]))
+            gradients.append(torch.autograd.grad(loss, list(learner.parameters())))
+        assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_bf16_accuracies_are_near_float32s(towers):
+    """A few of 600 test images lie on the border between two classes: within 1.5 points."""
+    for half in (None, torch.bfloat16):
+        test = Evaluation(mini.load("pets"), towers[half], Feed(32))
+        found = [test.handcrafted("a photo of a {}."), test.learnt(CoOp(towers[half])),
+                 test.learnt(PromptSRC(towers[half], 3, generator=torch.Generator().manual_seed(0)))]
+        if half is None:
+            exact = found
+    for a, b in zip(exact, found):
+        assert all(abs(a[part] - b[part]) <= 1.5 for part in ("base", "new", "all"))
