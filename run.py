@@ -4,10 +4,12 @@
     python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt
     python run.py zeroshot --prompt meta      accuracy of a prompt as it is
     python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"
+    python run.py table --run                 the paper's Table 2, computing what is missing
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """
 import importlib
+import signal
 import sys
 
 from mp import options
@@ -16,6 +18,7 @@ from mp.errors import RunError, UserError
 
 def main(arguments: list[str]) -> int:
     args = options.parse(arguments, __doc__)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ends as cleanly as Ctrl-C does
     command = importlib.import_module(f"mp.{args.command}").command  # after parsing: --help needn't wait for torch
     try:
         command(args)

@@ -1,4 +1,5 @@
 """The one place that decides where tensors are computed and in which precision."""
+import os
 from typing import NamedTuple
 
 import torch
@@ -22,8 +23,8 @@ def choose(device: str, precision: str = "auto") -> Compute:
     needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
     Raises UserError for an unknown device or one this machine lacks.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":  # with torchrun every process of a machine has a GPU of its own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -36,6 +37,7 @@ def choose(device: str, precision: str = "auto") -> Compute:
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
     if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
     return Compute(chosen, precision, HALF.get(precision))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.dataset import class_range, restrict
-from mp import files, report
+from mp import files, report, results
 from mp.clip import CLIP
 from mp.errors import RunError, UserError
 from mp.evaluate import TestSet
@@ -27,8 +27,7 @@ def command(args: Namespace) -> None:
     settings = settings_from(FinetuneSettings, args, **FINETUNE[args.method], seed=args.seeds[0])
     if settings.method == "promptsrc":
         settings = replace(settings, depth=session.depth(settings.depth))
-    inits = {seed: None if args.init == "handcrafted" else session.find_prompt(args.init, args.method, seed)
-             for seed in args.seeds}
+    inits = {seed: start_of(session, args, seed) for seed in args.seeds}
     for seed, path in inits.items():
         if path:
             session.learner_from(path, replace(settings, seed=seed))  # refuse a wrong file before any work
@@ -50,6 +49,11 @@ def command(args: Namespace) -> None:
     print(report.table(roles, handcrafted, {title: columns}))
 
 
+def start_of(session: Session, args: Namespace, seed: int) -> Path | None:
+    """The file of the initial prompt; None for the handcrafted one."""
+    return None if args.init == "handcrafted" else session.find_prompt(args.init, args.method, seed)
+
+
 def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Path | None, args: Namespace,
              report_epoch: Callable[[int, str], None]) -> dict:
     """Accuracies after fine-tuning on one dataset, from its result file if that is there.
@@ -59,42 +63,43 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     dataset = test.dataset
     start = "handcrafted" if init is None else files.sha256(init)
     label = args.init if args.init in ("handcrafted", "meta") else start[:12]
-    folder = session.out / "finetune" / f"{settings.method}-{label}-{settings.classes}"
-    stem = f"{dataset.name.replace(' ', '')}-seed{settings.seed}"
-    result_file, state_file = folder / f"{stem}.json", folder / f"{stem}.state.pt"
-    made_from = {"settings": asdict(settings), "init": start, "weights_sha256": session.made_by["weights_sha256"]}
-    if args.force:
-        for path in (result_file, state_file):
-            path.unlink(missing_ok=True)
-    if result_file.exists():
-        kept = files.read_json(result_file)
-        files.require_same(result_file, kept.get("made_from"), made_from)
-        report_epoch(settings.epochs, "done before")
-        return kept["accuracies"]
+    result_file = result_path(session.out, settings.method, label, settings.classes, dataset.name, settings.seed)
+    prompt_file, state_file = result_file.with_suffix(".prompt.pt"), result_file.with_suffix(".state.pt")
+    made_from = session.made_from(dataset) | {"settings": asdict(settings), "init": start}
+    computed = []
 
-    learner = session.learner(settings) if init is None else session.learner_from(init, settings)
-    labels = class_range(len(dataset.classes), settings.classes)
-    items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
-    batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
-    losses = []
+    def compute() -> dict:
+        if args.force:
+            state_file.unlink(missing_ok=True)
+        learner = session.learner(settings) if init is None else session.learner_from(init, settings)
+        labels = class_range(len(dataset.classes), settings.classes)
+        items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
+        batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
 
-    def log_epoch(line: dict, _: int) -> None:
-        losses.append(line["loss"])
-        report_epoch(line["epoch"], f"loss {line['loss']:.4f}")
+        def log_epoch(line: dict, _: int) -> None:
+            computed.append(line["loss"])
+            report_epoch(line["epoch"], f"loss {line['loss']:.4f}")
 
-    try:
-        params = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches, settings,
-                          made_from, state_file, log_epoch)
-    except RunError as e:
-        raise RunError(f"{dataset.name}, {e}") from None
-    learner.load_state_dict(params)
-    accuracies = test.learnt(learner)
-    files.write_prompt(folder / f"{stem}.prompt.pt", settings.method, params, made_from | session.made_by)
-    files.write_json(result_file, {"accuracies": accuracies, "made_from": made_from, "made_by": session.made_by,
-                                   "classes": len(dataset.classes), "test_images": len(dataset.test),
-                                   "train_images": len(items), "losses": losses})
+        try:
+            params, losses = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches,
+                                      settings, made_from, state_file, log_epoch)
+        except RunError as e:
+            raise RunError(f"{dataset.name}, {e}") from None
+        learner.load_state_dict(params)
+        accuracies = test.learnt(learner)
+        files.write_prompt(prompt_file, settings.method, params, made_from | session.made_by)
+        return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
+                "prompt_sha256": files.sha256(prompt_file)}
+
+    result = results.cell(result_file, made_from, session.made_by, compute, args.force)
     state_file.unlink(missing_ok=True)
-    return accuracies
+    if not computed:
+        report_epoch(settings.epochs, "done before")
+    return result["accuracies"]
+
+
+def result_path(out: Path, method: str, label: str, classes: str, dataset: str, seed: int) -> Path:
+    return out / "finetune" / f"{method}-{label}-{classes}" / f"{dataset.replace(' ', '')}-seed{seed}.json"
 
 
 def learning_rate(epoch: int, epochs: int, lr: float) -> float:
@@ -114,8 +119,8 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [
 
 
 def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches, settings: FinetuneSettings,
-             made_from: dict, state_file: Path, report: Callable[[dict, int], None]) -> Params:
-    """Train `learner` in place on the classes `names`; returns the parameters to use.
+             made_from: dict, state_file: Path, report: Callable[[dict, int], None]) -> tuple[Params, list[float]]:
+    """Train `learner` in place on the classes `names`; returns the parameters to use, and every epoch's mean loss.
 
     For PromptSRC these are the average of every epoch's last parameters (GPA), for the others the last.
     Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
@@ -127,9 +132,9 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
     averages = settings.method == "promptsrc"
     weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if averages else []
     average = {k: torch.zeros_like(p) for k, p in learner.named_parameters()}
-    done, average = resume(state_file, made_from, learner, optimizer, average)
+    means, average = resume(state_file, made_from, learner, optimizer, average)
 
-    for epoch in range(done, settings.epochs):
+    for epoch in range(len(means), settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)
         optimizer.param_groups[0]["lr"] = lr
         losses = []
@@ -146,19 +151,20 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
                            "good epoch is kept. Try a smaller --lr")
         if averages:
             average = {k: average[k] + weights[epoch] * p.detach() for k, p in learner.named_parameters()}
-        files.write_tensors(state_file, {"made_from": made_from, "epochs": epoch + 1, "average": average,
+        means.append(sum(losses) / len(losses))
+        files.write_tensors(state_file, {"made_from": made_from, "means": means, "average": average,
                                          "params": learner.state_dict(), "optimizer": optimizer.state_dict()})
-        report({"epoch": epoch + 1, "lr": lr, "loss": sum(losses) / len(losses), "losses": losses}, settings.epochs)
-    return average if averages else {k: p.detach().clone() for k, p in learner.named_parameters()}
+        report({"epoch": epoch + 1, "lr": lr, "loss": means[-1], "losses": losses}, settings.epochs)
+    return average if averages else {k: p.detach().clone() for k, p in learner.named_parameters()}, means
 
 
 def resume(state_file: Path, made_from: dict, learner: nn.Module, optimizer: torch.optim.Optimizer,
-           average: Params) -> tuple[int, Params]:
-    """Put learner and optimizer where an interrupted run left them; returns its epochs and running average."""
+           average: Params) -> tuple[list[float], Params]:
+    """Put learner and optimizer where an interrupted run left them; returns its epochs' losses and running average."""
     if not state_file.exists():
-        return 0, average
+        return [], average
     state = files.read_tensors(state_file)
     files.require_same(state_file, state.get("made_from"), made_from)
     learner.load_state_dict(state["params"])
     optimizer.load_state_dict(state["optimizer"])
-    return state["epochs"], {k: v.to(average[k].device) for k, v in state["average"].items()}
+    return state["means"], {k: v.to(average[k].device) for k, v in state["average"].items()}

@@ -12,56 +12,75 @@ from torch import Tensor, nn
 
 from mp import files, maml
 from mp.clip import CLIP
+from mp.distributed import agree, first_process, processes, total
 from mp.errors import RunError
 from mp.progress import Progress, say
 from mp.session import Session, open_session, settings_from
 from mp.settings import META, MetaSettings, run_name
-from mp.tasks import Task, draw_batches, make_task
-from mp.zeroshot import compare
+from mp.tasks import Task, draw_batches, elsewhere, make_task
+from mp.zeroshot import compare, learnt_prompt
 
 
 def command(args: Namespace) -> None:
     """Train one meta-prompt per seed, or take it from an earlier run, then compare them with the handcrafted prompt."""
     session = open_session(args)
-    learners = []
+    prompts = []
     for seed in args.seeds:
-        settings = settings_from(MetaSettings, args, **META[args.method], epochs=session.suite.meta_epochs, seed=seed)
-        if settings.method == "promptsrc":
-            settings = replace(settings, depth=session.depth(settings.depth))
-        folder = session.out / "meta" / run_name(settings, session.suite.meta_epochs)
-        prompt = folder / "prompt.pt"
-        if args.force:
-            for name in ("prompt.pt", "state.pt", "settings.json", "log.jsonl"):
-                (folder / name).unlink(missing_ok=True)
-        if not prompt.exists():
-            train_one(session, settings, folder)
-        else:
-            kept = files.read_tensors(prompt).get("made_by", {})
-            wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
-            files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
-            say(f"{prompt} is there; --force computes it again")
-        learners.append(session.learner_from(prompt, settings))
-    compare(session, {run_name(replace(settings, seed=0), session.suite.meta_epochs).removesuffix("-seed0"): learners})
+        settings, path = learn(session, args, seed)
+        prompts.append(learnt_prompt(session, path, settings, seed))
+    if not first_process():
+        return
+    title = run_name(replace(settings, seed=0), session.suite.meta_epochs).removesuffix("-seed0")
+    compare(session, {title: prompts}, args.force)
+
+
+def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, Path]:
+    """The settings and the prompt file of one seed, trained unless it is there.
+
+    Raises UserError if the file was made with other settings or weights.
+    """
+    settings = settings_from(MetaSettings, args, **META[args.method], epochs=session.suite.meta_epochs, seed=seed)
+    if settings.method == "promptsrc":
+        settings = replace(settings, depth=session.depth(settings.depth))
+    folder = session.out / "meta" / run_name(settings, session.suite.meta_epochs)
+    prompt = folder / "prompt.pt"
+    if args.force and first_process():
+        for name in ("prompt.pt", "state.pt", "settings.json", "log.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+    if not agree(prompt.exists()):
+        train_one(session, settings, folder)
+    else:
+        kept = files.read_tensors(prompt).get("made_by", {})
+        wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
+        files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
+        say(f"{prompt} is there; --force computes it again")
+    return settings, prompt
 
 
 def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
     say(f"meta-training {folder}: " + ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}"
                                                for k, v in asdict(settings).items()))
     learner = session.learner(settings)
-    tasks = [make_task(session, learner, name, settings) for name in session.suite.training]
-    made_by = session.made_by | {"tasks": [task.name for task in tasks]}
-    if (folder / "state.pt").exists():  # an interrupted run goes on, but not with other weights
-        kept = files.read_json(folder / "settings.json").get("made_by", {})
-        files.require_same(folder / "state.pt", *({"weights_sha256": m.get("weights_sha256")} for m in (kept, made_by)))
-    files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
+    rank, world = processes()
+    tasks = [make_task(session, learner, name, settings) if number % world == rank else elsewhere(name)
+             for number, name in enumerate(session.suite.training)]
+    made_by = session.made_by | {"tasks": session.suite.training}
+    if first_process():
+        if (folder / "state.pt").exists():  # an interrupted run goes on, but not with other weights
+            kept = files.read_json(folder / "settings.json").get("made_by", {})
+            files.require_same(folder / "state.pt",
+                               *({"weights_sha256": m.get("weights_sha256")} for m in (kept, made_by)))
+        files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
     progress = Progress("epoch", first=None)
 
     def report(line: dict, epochs: int) -> None:
         progress.update(line["epoch"], epochs, f"query loss {line['query_loss']:.4f}  ‖G‖ {line['grad_norm']:.4f}")
 
     params = meta_train(learner, session.clip, tasks, settings, folder, report)
-    files.write_prompt(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
-    (folder / "state.pt").unlink()
+    if first_process():
+        files.write_prompt(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
+        (folder / "state.pt").unlink()
+    agree(None)  # the others read the prompt once it is there
 
 
 def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: MetaSettings, folder: Path,
@@ -70,38 +89,45 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
 
     Writes state.pt after every epoch and goes on from it; log.jsonl gets a line per epoch, which also
     goes to `report` with the number of epochs. Raises RunError if a loss or gradient isn't finite,
-    leaving the last good state.
+    leaving the last good state. With torchrun each process computes its share of the tasks.
     """
     device = clip.logit_scale.device
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}  # line 1
-    params, adam_state, log = resume(folder, settings, params)
+    params, adam_state, log = agree(resume(folder, settings, params) if first_process() else None)
+    params, adam_state = to_device(params, adam_state, device)
 
     for epoch in range(len(log), settings.epochs):                            # line 2
         started = time.monotonic()
         G = {k: torch.zeros_like(p) for k, p in params.items()}
-        losses = {}
+        losses = torch.zeros(len(tasks), settings.inner_steps + 1, device=device)
         for number, task in enumerate(tasks):                                 # line 3
+            if not task.inputs:
+                continue
+
             def loss(p: maml.Params, indices: np.ndarray) -> Tensor:
                 inputs, labels = ([t[indices].to(device) for t in ts] for ts in (task.inputs, [task.labels]))
                 return maml.run(learner, p, clip, task.classes, *inputs, *labels)
 
             support, query = draw_batches(task, settings, epoch, number)      # line 4
-            losses[task.name], grad = maml.meta_gradient(                     # lines 5 to 9
+            losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
                 loss, params, support, query, settings.inner_lr, settings.first_order)
             weight = 1.0 if settings.sum_tasks else 1 / len(tasks)
             G = {k: G[k] + weight * grad[k] for k in G}
+        losses, *sums = total([losses, *G.values()])
+        G = dict(zip(G, sums))
         params, adam_state, norm = maml.meta_update(                          # line 10
             params, G, adam_state, settings.meta_lr, settings.clip_norm)
 
-        log.append(summary(epoch, losses, norm, settings, time.monotonic() - started))
-        save(folder, settings, params, adam_state, log)
+        values = dict(zip([task.name for task in tasks], losses.tolist()))    # the epoch's one wait for the device
+        log.append(summary(epoch, values, norm, settings, time.monotonic() - started))
+        if first_process():
+            save(folder, settings, params, adam_state, log)
         report(log[-1], settings.epochs)
     return params
 
 
-def summary(epoch: int, losses: dict[str, Tensor], norm: Tensor, settings: MetaSettings, seconds: float) -> dict:
+def summary(epoch: int, values: dict[str, list[float]], norm: Tensor, settings: MetaSettings, seconds: float) -> dict:
     """One line of the log. Raises RunError naming the epoch, task and step of the first loss that isn't finite."""
-    values = dict(zip(losses, torch.stack(list(losses.values())).tolist()))  # the epoch's one wait for the device
     for task, steps in values.items():
         for step, value in enumerate(steps):
             if not np.isfinite(value):
@@ -131,8 +157,11 @@ def resume(folder: Path, settings: MetaSettings, params: maml.Params) -> tuple[m
         return params, maml.adam_start(params), []
     state = files.read_tensors(path)
     files.require_same(path, state.get("settings"), asdict(settings))
-    def here(tensors: maml.Params) -> maml.Params:
-        return {k: v.to(params[k].device) for k, v in tensors.items()}
+    return state["params"], maml.AdamState(*state["adam"]), state["log"]
 
-    step, mean, square = state["adam"]
-    return here(state["params"]), maml.AdamState(step, here(mean), here(square)), state["log"]
+
+def to_device(params: maml.Params, adam: maml.AdamState, device: torch.device) -> tuple[maml.Params, maml.AdamState]:
+    def here(tensors: maml.Params) -> maml.Params:
+        return {k: v.to(device) for k, v in tensors.items()}
+
+    return here(params), maml.AdamState(adam.step, here(adam.mean), here(adam.square))

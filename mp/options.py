@@ -40,7 +40,7 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
              "(default: fp32 on the CPU, fp16 on CUDA)")
     add("--force", action="store_true", help="compute again what is already there")
     methods = dict(choices=["coop", "cocoop", "promptsrc"], default="promptsrc")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="data | meta | zeroshot | finetune")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="data | meta | zeroshot | finetune | table")
 
     data = commands.add_parser("data", parents=[inputs], allow_abbrev=False, help="what is ready, and what is missing",
                                description="Say of the weights and every dataset whether it is ready, or what is missing, "
@@ -79,6 +79,17 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
     add("--lr", type=number, help="default: 0.002, 0.002, 0.0025")
     add("--batch", type=int, help="default: 32, 1, 4")
     add("--shots", type=int, default=16, help="images a class (default: 16)")
+    table = commands.add_parser("table", parents=[common], allow_abbrev=False, help="the paper's Table 2 from the results",
+                                description="Table 2 from the results in --out: meta-prompt columns as gains, as in the "
+                                            "paper. What is missing is a dash, and the commands that fill it are named.")
+    add = table.add_argument
+    add("--run", action="store_true", help="compute every missing cell first, meta-training and the cheapest first")
+    add("--absolute", action="store_true", help="per cent in all columns instead of gains")
+    add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
+    add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
+    add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
+    add("--classes", choices=["base", "new", "all"], default="base", help="of fine-tuning (default: base)")
+
     for command in (meta, tune, zeroshot):
         add = command.add_argument_group("shape of promptsrc's prompts").add_argument
         add("--depth", type=int, default=9, help="layers with prompts (default: 9, at most what the miniature has)")

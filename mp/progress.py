@@ -2,6 +2,8 @@
 import sys
 import time
 
+from mp.distributed import first_process
+
 
 class Progress:
     """`patience`: nothing is shown of what takes less than so many seconds.
@@ -13,7 +15,9 @@ class Progress:
         self.label, self.patience, self.started, self.shown, self.first = label, patience, time.monotonic(), 0.0, first
 
     def update(self, done: int, total: int, text: str = "") -> None:
-        """`done` of `total` steps are finished."""
+        """`done` of `total` steps are finished. Of several processes the first one speaks."""
+        if not first_process():
+            return
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if self.first is None:
             self.first = done - 1
@@ -35,4 +39,5 @@ def clock(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if first_process():
+        print(text, file=sys.stderr, flush=True)

@@ -1,11 +1,12 @@
 """What every command sets up first: the suite, CLIP, the output folder, and what made the results."""
 from argparse import Namespace
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from data.dataset import Dataset
 from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp import files
@@ -13,6 +14,7 @@ from mp.clip import CLIP, load
 from mp.cocoop import CoCoOp
 from mp.coop import CoOp
 from mp.device import choose
+from mp.distributed import join
 from mp.download import openai_weights
 from mp.errors import UserError
 from mp.evaluate import TestSet
@@ -27,9 +29,22 @@ class Session:
     made_by: dict  # provenance of every file this command writes
     feed: Feed
 
+    tests: dict[str, TestSet] = field(default_factory=dict)
+    told: bool = False  # that the prompts are shallower than asked
+
+    def test_set(self, name: str) -> TestSet:
+        if name not in self.tests:
+            keep = "".join(f" {self.made_by[k]}" for k in ("weights_sha256", "precision", "torch")) + self.feed.device.type
+            self.tests[name] = TestSet(self.suite.load(name), self.clip, self.feed, keep)
+        return self.tests[name]
+
     def test_sets(self) -> list[TestSet]:
-        keep = "".join(f" {self.made_by[k]}" for k in ("weights_sha256", "precision", "torch")) + self.feed.device.type
-        return [TestSet(self.suite.load(name), self.clip, self.feed, keep) for name in self.suite.datasets]
+        return [self.test_set(name) for name in self.suite.datasets]
+
+    def made_from(self, dataset: Dataset) -> dict:
+        """What every result on a dataset depends on. Other counts mean that the dataset isn't the same."""
+        return {"weights_sha256": self.made_by["weights_sha256"], "classes": len(dataset.classes),
+                "train_images": len(dataset.train), "test_images": len(dataset.test)}
 
     def meta_prompt(self, method: str, seed: int) -> Path:
         """Where `run.py meta --method METHOD --seeds SEED`, with the paper's settings, leaves its prompt."""
@@ -47,7 +62,9 @@ class Session:
         """PromptSRC's depth; the miniature's towers are shallower than the paper's, and the program says so."""
         layers = min(len(t.resblocks) for t in (self.clip.transformer, self.clip.visual.transformer))
         if self.suite.name == "mini" and asked > layers:
-            say(f"prompt depth {layers} instead of {asked}: the miniature's towers have {layers} layers")
+            if not self.told:
+                say(f"prompt depth {layers} instead of {asked}: the miniature's towers have {layers} layers")
+            self.told = True
             return layers
         return asked
 
@@ -72,6 +89,7 @@ class Session:
 def open_session(args: Namespace) -> Session:
     """Raises UserError for an absent folder, dataset, device or weights file."""
     compute = choose(args.device, args.precision)
+    join(compute.device)
     suite = open_suite(args.data, args.datasets)
     if suite.name == "mini":
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")

@@ -15,7 +15,7 @@ class Task(NamedTuple):
     """One training dataset as a learner sees it: N images a class."""
     name: str
     classes: tuple
-    inputs: tuple[Tensor, ...]  # each [n, ...]
+    inputs: tuple[Tensor, ...]  # each [n, ...]; none if another process has this task
     labels: Tensor              # [n]
 
 
@@ -26,6 +26,11 @@ def make_task(session: Session, learner: nn.Module, name: str, settings: MetaSet
     inputs = [[t.cpu() for t in learner.look(session.clip, images)] for images in session.feed.plain(items)]
     return Task(name, learner.prepare(session.clip, dataset.classes), tuple(torch.cat(t) for t in zip(*inputs)),
                 torch.tensor([item.label for item in items]))
+
+
+def elsewhere(name: str) -> Task:
+    """A task that another process computes."""
+    return Task(name, (), (), torch.empty(0))
 
 
 def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

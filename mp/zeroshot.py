@@ -2,9 +2,13 @@
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from mp import files, report
+from torch import nn
+
+from mp import cache, files, report, results
 from mp.errors import UserError
+from mp.evaluate import TestSet
 from mp.progress import Progress
 from mp.session import Session, open_session
 
@@ -18,43 +22,70 @@ class Shape:
     seed: int
 
 
+class Prompt(NamedTuple):
+    """A prompt to evaluate: a learner with its file, or words with {} for the class; neither: each dataset's own."""
+    label: str  # of its results' folder
+    words: str | None = None
+    learner: nn.Module | None = None
+    file: Path | None = None
+    seed: int | None = None
+
+
+HANDCRAFTED = Prompt("handcrafted")
+
+
 def command(args: Namespace) -> None:
     session = open_session(args)
-    prompts = {}  # what is asked for -> one prompt file per seed, or words
+    asked, files_asked = {}, {}  # title -> prompts, one per seed; title -> files
     for prompt in args.prompt:
-        if prompt == "handcrafted" or "{}" in prompt:
-            prompts[prompt] = None
+        if "{}" in prompt:
+            asked[prompt] = [Prompt(f"words-{cache.digest(prompt)[:8]}", prompt)]
         elif prompt == "meta":
-            prompts[f"meta {args.method}"] = [session.find_prompt(prompt, args.method, s) for s in args.seeds]
+            files_asked[f"meta {args.method}"] = [session.find_prompt(prompt, args.method, s) for s in args.seeds]
         elif " " in prompt:
             raise UserError(f"--prompt {prompt!r}: words need {{}} where the class name goes, as in 'a photo of a {{}}.'")
-        else:
-            prompts[f"{Path(prompt).parent.name}/{Path(prompt).name}"] = [session.find_prompt(prompt, args.method, args.seeds[0])]
-    depth = session.depth(args.depth) if args.method == "promptsrc" and any(prompts.values()) else args.depth
+        elif prompt != "handcrafted":
+            path = session.find_prompt(prompt, args.method, args.seeds[0])
+            files_asked[f"{path.parent.name}/{path.name}"] = [path]
+    depth = session.depth(args.depth) if args.method == "promptsrc" and files_asked else args.depth
     shape = Shape(args.method, depth, args.length, args.seeds[0])
-    learners = {title: [session.learner_from(path, shape) for path in paths] for title, paths in prompts.items() if paths}
-    compare(session, learners, [title for title, paths in prompts.items() if "{}" in title])
+    for title, paths in files_asked.items():
+        asked[title] = [learnt_prompt(session, path, shape, seed) for path, seed in zip(paths, args.seeds)]
+    compare(session, asked, args.force)
 
 
-def compare(session: Session, learners: dict[str, list], templates: list[str] = ()) -> None:
-    """Evaluate every learner (one per seed and title) and template on every dataset, print and keep the table."""
-    handcrafted, columns = {}, {title: [{} for _ in seeds] for title, seeds in learners.items()}
-    columns |= {template: [{}] for template in templates}
-    progress, roles, counts = Progress("evaluating dataset"), {}, {}
-    tests = session.test_sets()
+def learnt_prompt(session: Session, path: Path, shape, seed: int) -> Prompt:
+    """A prompt file, ready to evaluate. Its results are named after its folder if `run.py meta` made it."""
+    usual = path.resolve() == session.meta_prompt(shape.method, seed).resolve()
+    label = f"meta-{shape.method}" if usual else f"{shape.method}-{files.sha256(path)[:8]}"
+    return Prompt(label, None, session.learner_from(path, shape), path, seed)
+
+
+def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict:
+    """The result of one prompt on one dataset, from its file if that is there."""
+    words = prompt.words or (None if prompt.learner else test.dataset.template)
+    made_from = session.made_from(test.dataset) | {"prompt": words or files.sha256(prompt.file)}
+
+    def compute() -> dict:
+        return {"accuracies": test.handcrafted(words) if words else test.learnt(prompt.learner)}
+
+    path = result_file(session.out, prompt.label, test.dataset.name, prompt.seed)
+    return results.cell(path, made_from, session.made_by, compute, force)
+
+
+def result_file(out: Path, label: str, dataset: str, seed: int | None) -> Path:
+    return out / "zeroshot" / label / f"{dataset.replace(' ', '')}{f'-seed{seed}' if seed is not None else ''}.json"
+
+
+def compare(session: Session, asked: dict[str, list[Prompt]], force: bool = False) -> None:
+    """Evaluate every prompt, one per seed and title, on every dataset; keep the results and print them side by side."""
+    handcrafted, columns = {}, {title: [{} for _ in seeds] for title, seeds in asked.items()}
+    progress, tests = Progress("evaluating dataset"), session.test_sets()
     for number, test in enumerate(tests, 1):
         name = test.dataset.name
-        roles[name] = test.dataset.role
-        counts[name] = {"classes": len(test.dataset.classes), "images": len(test.dataset.test)}
-        handcrafted[name] = test.handcrafted(test.dataset.template)
-        for template in templates:
-            columns[template][0][name] = test.handcrafted(template)
-        for title, seeds in learners.items():
-            for results, learner in zip(columns[title], seeds):
-                results[name] = test.learnt(learner)
+        handcrafted[name] = evaluate(session, test, HANDCRAFTED, force)["accuracies"]
+        for title, prompts in asked.items():
+            for column, prompt in zip(columns[title], prompts):
+                column[name] = evaluate(session, test, prompt, force)["accuracies"]
         progress.update(number, len(tests), name)
-    print(report.table(roles, handcrafted, columns))
-    for title, results in {"handcrafted": [handcrafted], **columns}.items():
-        name = "".join(c if c.isalnum() else "-" for c in title).strip("-")
-        files.write_json(session.out / "zeroshot" / f"{name}.json",
-                         {"prompt": title, "accuracies": results, "counts": counts, "made_by": session.made_by})
+    print(report.table({test.dataset.name: test.dataset.role for test in tests}, handcrafted, columns))

@@ -131,8 +131,8 @@ def commands(root: Path, weights: Path) -> list[list[str]]:
     """What a user runs, with small numbers."""
     common = ["--data", str(root), "--weights", str(weights)]
     run = [*common, "--out", str(root / "runs")]
-    shots = ["--shots", "2", "--support", "1", "--epochs", "1", "--datasets", "eurosat", "dtd"]
-    prompts = {m: root / f"runs/paper/meta/{m}-epochs1-shots2-support1-seed1/prompt.pt" for m in ("coop", "promptsrc")}
+    shots = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "eurosat", "dtd"]
+    prompts = {m: root / f"runs/paper/meta/{m}-epochs1-shots2-support1-batch4-seed1/prompt.pt" for m in ("coop", "promptsrc")}
     tune = ["--shots", "2", "--epochs", "2", "--datasets", "eurosat"]
     return [
         ["data", *common, "--check"],

@@ -6,17 +6,20 @@ import threading
 
 import pytest
 
+import run as program
 from mp import download
 from mp.errors import UserError
+from tests.rehearsal import openai_archive, write_dataset
 
 BODY = random.Random(0).randbytes(3_500_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves BODY; `answers` lists what each request does: an HTTP status, or after how many bytes it breaks off."""
+    """Serves `body`; `answers` lists what each request does: an HTTP status, or after how many bytes it breaks off."""
     answers: list = []
     ranges_known = True
+    body = BODY
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -32,12 +35,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if answer in (404, 503):
             return self.send_error(answer)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges_known else 0
-        if start >= len(BODY):
+        if start >= len(self.server.body):
             return self.send_error(416)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(BODY) - start))
+        self.send_header("Content-Length", str(len(self.server.body) - start))
         self.end_headers()
-        self.wfile.write(BODY[start:][:answer])
+        self.wfile.write(self.server.body[start:][:answer])
 
     def log_message(self, *_):
         pass
@@ -140,5 +143,19 @@ def test_two_at_once_fetch_it_once(server, tmp_path):
     assert server.requests == [None] and (tmp_path / "w.pt").read_bytes() == BODY
 
 
-def test_the_address_holds_the_hash():
+def test_the_default_weights_are_fetched_once(server, tmp_path, recipe, monkeypatch, capsys):
     assert f"/{download.SHA256}/" in download.URL
+    openai_archive(recipe.clip_state("A"), tmp_path / "w.pt")
+    server.body = (tmp_path / "w.pt").read_bytes()
+    monkeypatch.setattr(download, "URL", server.url)
+    monkeypatch.setattr(download, "SHA256", hashlib.sha256(server.body).hexdigest())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_dataset("EuroSAT", tmp_path / "data", small=True)
+    command = ["--data", str(tmp_path / "data"), "--datasets", "eurosat"]
+    for _ in range(2):
+        assert program.main(["zeroshot", *command, "--out", str(tmp_path / "runs")]) == 0
+    assert server.requests == [None]
+    assert (tmp_path / "cache/meta-prompts/ViT-B-16.pt").read_bytes() == server.body
+    capsys.readouterr()
+    assert program.main(["data", *command]) == 0
+    assert "weights  ready      OpenAI's ViT-B/16, " in capsys.readouterr().out

@@ -24,7 +24,7 @@ def write_split(root, name, classes=3, **changes):
 
 
 def test_the_table_is_the_papers():
-    with open("tests/table2.csv", newline="") as f:
+    with open("data/table2.csv", newline="") as f:
         order = list(dict.fromkeys(line["dataset"] for line in csv.DictReader(f)))
     assert sorted(paper.NAMES) == sorted(order)
     assert len(paper.TRAINING) == 6 and set(order[:6]) == set(paper.TRAINING)
