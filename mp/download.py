@@ -37,7 +37,7 @@ def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
         return
     part = path.with_name(path.name + ".part")
     try:
-        with files.locked(path.with_name(path.name + ".lock")):  # two runs that start together fetch it once
+        with files.locked(path.with_name(path.name + ".lock"), f"set XDG_CACHE_HOME. {by_hand}"):  # two runs fetch it once
             if path.is_file() and files.sha256(path) == sha256:
                 return
             try:

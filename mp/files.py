@@ -129,11 +129,18 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the others wait. The system frees the lock of a process that dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
+    """One process at a time; the others wait. The system frees the lock of a process that dies.
+
+    Raises UserError with the advice if the folder can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "w")
+    except OSError as e:
+        raise UserError(f"{path.parent}: can't be written ({reason(e)}); {advice}") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -53,6 +53,7 @@ def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, P
         kept = files.read_tensors(prompt).get("made_by", {})
         wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
         files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
+        (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed at its very end
         say(f"{prompt} is there; --force computes it again")
     return settings, prompt
 

@@ -44,7 +44,7 @@ def read(path: Path) -> dict | None:
         if all(part in (*PARTS, "harmonic_mean") and 0 <= float(accuracies[part]) <= 100 for part in accuracies) \
                 and isinstance(result["made_from"], dict) and isinstance(result["made_by"], dict):
             return result
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
         raise UserError(f"{path}: not readable ({files.reason(e)}); it is needed or in the way") from None

@@ -1,0 +1,86 @@
+"""One file a result: kept, refused when made otherwise, set aside when damaged, computed by one process alone."""
+import json
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from mp import results
+from mp.errors import UserError
+
+MADE_FROM, MADE_BY = {"settings": {"lr": 0.1}, "prompt": "abc"}, {"commit": "c"}
+
+
+def cell(path, value=50.0, made_from=MADE_FROM, force=False):
+    return results.cell(path, made_from, MADE_BY, lambda: {"accuracies": {"base": value, "new": 30.0, "all": 20.0}}, force)
+
+
+def test_computed_once_unless_forced(tmp_path):
+    path = tmp_path / "a" / "r.json"
+    first = cell(path)
+    assert first["accuracies"] == {"base": 50.0, "new": 30.0, "all": 20.0, "harmonic_mean": 37.5}
+    assert first["made_from"] == {"format": results.FORMAT} | MADE_FROM and first["made_by"]["seconds"] >= 0
+    assert cell(path, 60.0) == first == json.loads(path.read_text())
+    assert cell(path, 60.0, force=True)["accuracies"]["base"] == 60.0
+
+
+def test_no_harmonic_mean_of_one_part():
+    assert results.with_harmonic_mean({"base": 1.0, "all": 1.0}) == {"base": 1.0, "all": 1.0}
+    assert results.with_harmonic_mean({"base": 0.0, "new": 0.0})["harmonic_mean"] == 0.0
+
+
+def test_other_settings_are_refused_with_both_shown(tmp_path):
+    cell(tmp_path / "r.json")
+    before = (tmp_path / "r.json").read_bytes()
+    with pytest.raises(UserError, match=r"r.json: made with other settings: settings.lr 0.1 \(now 0.2\); --force"):
+        cell(tmp_path / "r.json", made_from={"settings": {"lr": 0.2}, "prompt": "abc"})
+    assert (tmp_path / "r.json").read_bytes() == before
+    other = json.loads(before)
+    other["made_from"]["format"] = 0
+    (tmp_path / "r.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match=r"format 0 \(now 1\)"):
+        cell(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"accuracies": {"base": 1}}', '{"accuracies": 3, "made_from": {}}',
+                                    '{"accuracies": {"base": NaN}, "made_from": {}, "made_by": {}}', "[" * 100_000,
+                                    '{"accuracies": {"base": 101}, "made_from": {}, "made_by": {}}'])
+def test_damaged_files_are_named_set_aside_and_made_again(tmp_path, capsys, damage):
+    whole = cell(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text(damage)
+    assert cell(tmp_path / "r.json")["accuracies"] == whole["accuracies"]
+    assert "r.json: damaged; set aside as r.damaged" in capsys.readouterr().err
+    assert (tmp_path / "r.damaged").read_text() == damage
+
+
+def test_one_of_several_processes_computes(tmp_path):
+    def work():
+        def compute():
+            with open(tmp_path / "computed", "a") as f:
+                f.write("x")
+            time.sleep(0.3)
+            return {"accuracies": {"all": 1.0}}
+        results.cell(tmp_path / "r.json", MADE_FROM, MADE_BY, compute)
+
+    processes = [multiprocessing.get_context("fork").Process(target=work) for _ in range(4)]
+    for p in processes:
+        p.start()
+    for p in processes:
+        p.join()
+    assert [p.exitcode for p in processes] == [0] * 4 and (tmp_path / "computed").read_text() == "x"
+
+
+def test_a_failed_computation_and_a_folder_that_cannot_be_written(tmp_path):
+    def fails():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        results.cell(tmp_path / "r.json", MADE_FROM, MADE_BY, fails)
+    assert not (tmp_path / "r.json").exists() and cell(tmp_path / "r.json")
+    with pytest.raises(UserError, match="can't be written"):
+        cell(tmp_path / "r.json" / "below.json")
+    os.symlink("/dev/full", tmp_path / "full")
+    with pytest.raises(ValueError):
+        cell(tmp_path / "n.json", float("nan"))
+    assert not (tmp_path / "n.json").exists()
