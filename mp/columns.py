@@ -111,7 +111,7 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
         numbers = [[published.get((c.key, d, part)) for d in members] for c in (column, baseline) if c]
         means = [fmean(n) if None not in n else None for n in numbers]
         paper_gain = means[0] - means[1] if len(means) == 2 and None not in means else None
-        return Cell(list(values.values()), gains, means[0], paper_gain)
+        return Cell(list(values.values())[: None if column.method else 1], gains, means[0], paper_gain)
 
     rows = [Row(name, part, [cell(column, members, part) for column in COLUMNS])
             for name, members in groups.items() for part in results.PARTS]

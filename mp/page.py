@@ -16,7 +16,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto; padding: 1rem; max-width: 76rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem } p, li { color: var(--soft) }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; white-space: nowrap }
-td, th { padding: .15rem .5rem; text-align: right } th { font-weight: 600 }
+td, th { padding: .15rem .5rem; text-align: right } th { font-weight: 600 } thead tr:first-child th { text-align: center }
 tbody th, thead tr:first-child th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper) }
 tr.first > * { border-top: 1px solid var(--line) } td.part { color: var(--soft); text-align: left }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem }
@@ -92,7 +92,7 @@ def bars(table: columns.Table, index: int) -> str:
     rows.sort(key=lambda row: row.name not in table.training)  # stable: training datasets first
     gains = [fmean(row.cells[index].gains) if row.cells[index].gains else None for row in rows]
     scale = max([abs(g) for g in gains if g is not None] + [1])
-    lines, y, zero, half = [], 4, 195, 75
+    lines, y, zero, half = [], 4, 200, 66
     for _, group in groupby(zip(rows, gains), key=lambda pair: pair[0].name in table.training):
         for row, gain in group:
             lines.append(f'<text x="84" y="{y + 10}" text-anchor="end">{escape(row.name)}</text>')
