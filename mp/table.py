@@ -10,7 +10,7 @@ from typing import NamedTuple
 from data.suite import open_suite
 from mp import options, page, render
 from mp.columns import COLUMNS, Column, read
-from mp.distributed import first_process, processes
+from mp.distributed import agree, first_process, processes
 from mp.errors import UserError
 from mp.files import write_whole
 from mp.finetune import start_of, tune_one
@@ -63,7 +63,10 @@ def common_options(args: Namespace) -> str:
 
 
 def compute_missing(args: Namespace) -> None:
-    """Run every job whose result isn't there; with torchrun each process takes its share. Returns when all are done."""
+    """Run every job whose result isn't there. Returns when all are done.
+
+    With torchrun all processes meta-train together, then each takes its share of the cells.
+    """
     rank, world = processes()
     out = args.out / ("paper" if args.data else "mini")
     session: list[Session] = []  # opened for the first job
@@ -73,20 +76,24 @@ def compute_missing(args: Namespace) -> None:
             session.append(open_session(args))
         return session[0]
 
-    stages = [meta_jobs(args, out, opened), cell_jobs(args, out, opened)]
-    wanted = [[job for job in stage if not job.result.is_file()] for stage in stages]
-    total, done = sum(job.cost for stage in wanted for job in stage), 0.0
-    progress = Progress("table: second of work", first=0)
-    for stage in wanted:
-        for number, job in enumerate(stage):
-            if number % world == rank:
-                say(f"{job.title}: {job.result}")
-                job.run()
-            done += job.cost
-            progress.update(round(done), round(total), job.title)
-        while waiting := [job for job in stage if not job.result.is_file()]:  # other processes' jobs
-            time.sleep(0.2)
-            progress.update(round(done), round(total) + 1, f"waiting for {waiting[0].title}")
+    if world > 1:
+        opened()
+    together, shared = agree_on_missing(meta_jobs(args, out, opened)), agree_on_missing(cell_jobs(args, out, opened))
+    total, done = sum(job.cost for job in together + shared), 0.0
+    progress = Progress("table, % of the work")
+    for number, job in enumerate(together + shared):
+        if job in together or number % world == rank:
+            say(f"{job.title}: {job.result}")
+            job.run()
+        done += job.cost
+        progress.update(int(100 * done / total), 100, job.title)
+    while not all(job.result.is_file() for job in shared):  # those of other processes
+        time.sleep(0.2)
+
+
+def agree_on_missing(jobs: list[Job]) -> list[Job]:
+    missing = agree([job.result.is_file() for job in jobs])
+    return [job for job, there in zip(jobs, missing) if not there]
 
 
 def method_args(args: Namespace, command: str, method: str) -> Namespace:
