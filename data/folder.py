@@ -23,8 +23,8 @@ def load(folder: Path) -> Dataset:
         if not name.replace("_", " ").strip():
             raise DataError(f"{folder / name}: the sub-folder's name is the class's name, and this one is empty")
         if len(images) < 2:
-            raise DataError(f"{folder / name}: {len(images) or 'no'} images ({', '.join(SUFFIXES)}); a class needs two, "
-                            "one for training and one for testing")
+            raise DataError(f"{folder / name}: {len(images) or 'no'} images ({', '.join(SUFFIXES)}); a class needs "
+                            "two, one for training and one for testing")
         random.Random(f"{SPLIT_SEED}/{name}").shuffle(images)
         half = len(images) // 2
         train += [Item(path, label) for path in sorted(images[:half])]

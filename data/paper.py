@@ -58,7 +58,8 @@ TABLE = {  # in the order of the paper's Table 2
                          "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT", (196, 6509, 8041),
                          f"any copy of cars_train.tgz and cars_test.tgz {ANY_COPY}", "2 GB"),
     "SUN397": Row("test", "sun397", "SUN397", "split_zhou_SUN397.json", "a photo of a {}.",
-                  "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq", (397, 15880, 19850), f"any copy of SUN397.tar.gz {ANY_COPY}", "39 GB"),
+                  "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq", (397, 15880, 19850),
+                  f"any copy of SUN397.tar.gz {ANY_COPY}", "39 GB"),
 }
 NAMES = list(TABLE)
 TRAINING = [name for name, row in TABLE.items() if row.role == "train"]
@@ -75,7 +76,8 @@ def load(name: str, root: Path) -> Dataset:
     folder = root / row.folder
     for path, what in ((folder, "folder"), (folder / row.images, "image folder"), (folder / row.labels, "file")):
         if not path.exists():
-            where = f"Google Drive id {row.drive_id}" if what == "file" and row.drive_id else f"{row.source}, {row.size}"
+            by_drive = what == "file" and row.drive_id
+            where = f"Google Drive id {row.drive_id}" if by_drive else f"{row.source}, {row.size}"
             raise DataError(f"{name}: no {what} {path}; get it from {where}; {GUIDE}")
     if name == "ImageNet":
         classes, train, test = read_imagenet(folder / row.labels, folder / row.images)

@@ -1,4 +1,4 @@
-"""The two suites: the embedded miniature, and the paper's eleven datasets in a folder. Both take datasets of one's own."""
+"""The two suites: the embedded miniature, and the paper's eleven datasets in a folder; and datasets of one's own."""
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -47,7 +47,8 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
     def load(name: str) -> Dataset:
         return own.load(folders[name]) if name in folders else suite.load(name)
 
-    return suite._replace(datasets=[name for name in suite.datasets if name in chosen] + list(folders), load=cache(load))
+    wanted = [name for name in suite.datasets if name in chosen]
+    return suite._replace(datasets=wanted + list(folders), load=cache(load))
 
 
 def key(name: str) -> str:

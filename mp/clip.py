@@ -175,8 +175,9 @@ class CLIP(nn.Module):
 def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None) -> CLIP:
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
-    `half`: passes that need no gradient run in this type, by autocast. All sizes follow from the tensors. Raises UserError for a file that is absent, damaged, or holds
-    something other than a ViT CLIP, saying what is missing or wrong.
+    `half`: passes that need no gradient run in this type, by autocast. All sizes follow from the tensors.
+    Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
+    what is missing or wrong.
     """
     path = Path(path)
     state = weights.read_state(path)

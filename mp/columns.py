@@ -1,11 +1,15 @@
 """The ten columns of the paper's Table 2: the files of their results, and the table read from them."""
 import csv
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from data.suite import Suite
-from mp import finetune, results, zeroshot
+from mp import files, finetune, results, zeroshot
+from mp.progress import say
+from mp.settings import FINETUNE, FinetuneSettings
 
 PAPER = Path(__file__).parent.parent / "data" / "table2.csv"
 METHODS = {"coop": "CoOp", "cocoop": "CoCoOp", "promptsrc": "PromptSRC"}
@@ -81,19 +85,30 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
     """Collect every cell's result file below `out`."""
     found: dict[tuple[str, str, str], dict[int, float]] = {}  # column's key, dataset, part -> seed -> per cent
     made_by, missing = {}, {}
+
+    @cache
+    def prompt_hash(method: str, seed: int) -> str | None:
+        prompt = out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
+        return files.sha256(prompt) if prompt.is_file() else None
+
     for column in COLUMNS:
         for dataset in suite.datasets:
             for seed in seeds:
-                result = results.read(column.file(out, dataset, seed, classes))
+                path = column.file(out, dataset, seed, classes)
+                result = results.read(path)
+                prompt = prompt_hash(column.method, seed)
+                if result and (reason := problem(column, result["made_from"], classes, seed, prompt)):
+                    say(f"{path}: left out, {reason}; its command with --force makes it anew")
+                    result = None
                 if result is None:
                     missing.setdefault(column.command(classes), set()).add(seed)
                     continue
                 for part in results.PARTS:
                     if part in result["accuracies"]:
                         found.setdefault((column.key, dataset, part), {})[seed] = result["accuracies"][part]
-                about = result["made_by"]
-                made_by[f"commit {about.get('commit', '?')[:12]}, torch {about.get('torch')}, {about.get('device')} "
-                        f"{about.get('precision')}, weights {result['made_from'].get('weights_sha256', '?')[:12]}"] = True
+                about, weights = result["made_by"], str(result["made_from"].get("weights_sha256"))
+                made_by[f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, {about.get('device')} "
+                        f"{about.get('precision')}, weights {weights[:12]}"] = True
     groups = dict(zip(GROUPS, (suite.datasets, [d for d in suite.datasets if d in suite.training],
                                [d for d in suite.datasets if d not in suite.training])))
     groups = {name: members for name, members in groups.items() if members} | {d: [d] for d in suite.datasets}
@@ -117,6 +132,18 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
             for name, members in groups.items() for part in results.PARTS]
     commands = [f"{line} --seeds {' '.join(map(str, sorted(s)))}{options}" for line, s in missing.items()]
     return Table(suite.name, seeds, classes, rows, suite.training, commands, list(made_by), out)
+
+
+def problem(column: Column, made_from: dict, classes: str, seed: int, prompt: str | None) -> str:
+    """Why a result doesn't belong into the table; nothing if it does. `prompt`: the meta-prompt's hash, if it is there."""
+    if column.tuned:
+        kept = made_from.get("settings") or {}
+        usual = asdict(FinetuneSettings(column.method, **FINETUNE[column.method], classes=classes, seed=seed))
+        if other := [k for k, v in usual.items() if kept.get(k) != v and k != "depth"]:  # the miniature's is smaller
+            return f"made with {other[0]} {kept.get(other[0])} instead of {usual[other[0]]}"
+    if column.init == "meta" and prompt and made_from.get("init" if column.tuned else "prompt") != prompt:
+        return "made from another meta-prompt than the one that is there now"
+    return ""
 
 
 def paper_values() -> dict[tuple[str, str, str], float]:

@@ -1,4 +1,4 @@
-"""run.py data: what is ready of the weights and the datasets, and what is missing, where it belongs, where to get it."""
+"""run.py data: what is ready of weights and datasets, and what is missing, where it belongs, where to get it."""
 import os
 from argparse import Namespace
 from collections.abc import Iterator
@@ -69,7 +69,8 @@ def dataset_state(dataset: Dataset, suite: str) -> tuple[bool, str]:
     if gone := list(absent(dataset.train + dataset.test)):
         row = paper.TABLE.get(dataset.name)
         where = f"; get it from {row.source}" if row else ""
-        return False, f"{len(gone):,} of {found[1] + found[2]:,} listed images are missing, the first is {gone[0]}{where}"
+        listed = found[1] + found[2]
+        return False, f"{len(gone):,} of {listed:,} listed images are missing, the first is {gone[0]}{where}"
     if suite == "paper" and dataset.name in paper.TABLE:
         expected = paper.TABLE[dataset.name].counts
         if found[0] != expected[0]:

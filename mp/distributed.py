@@ -33,7 +33,8 @@ def total(tensors: list[Tensor]) -> list[Tensor]:
     try:
         dist.all_reduce(flat)
     except RuntimeError:
-        raise RunError("another process of this run is gone; the same command goes on from the last good epoch") from None
+        raise RunError("another process of this run is gone; "
+                       "the same command goes on from the last good epoch") from None
     return [part.view_as(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
 
 

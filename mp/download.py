@@ -37,14 +37,16 @@ def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
         return
     part = path.with_name(path.name + ".part")
     try:
-        with files.locked(path.with_name(path.name + ".lock"), f"set XDG_CACHE_HOME. {by_hand}"):  # two runs fetch it once
+        lock = path.with_name(path.name + ".lock")
+        with files.locked(lock, f"set XDG_CACHE_HOME. {by_hand}"):  # two runs that start together fetch it once
             if path.is_file() and files.sha256(path) == sha256:
                 return
             try:
                 receive_all(url, part, pause)
             except (OSError, http.client.HTTPException) as e:
                 if isinstance(e, urllib.error.HTTPError) or not getattr(e, "filename", None):
-                    kept = f"; the first {size(part) / MB:.0f} MB are kept, and the same command goes on" if size(part) else ""
+                    mb = size(part) / MB
+                    kept = f"; the first {mb:.0f} MB are kept, and the same command goes on" if mb else ""
                     raise UserError(f"{url} can't be fetched ({files.reason(e)}){kept}. {by_hand}") from None
                 raise
             if (found := files.sha256(part)) != sha256:

@@ -115,7 +115,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     return [d / sum(density) for d in density]
 
 
-Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B]) on clip's device
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B])
 
 
 def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches, settings: FinetuneSettings,

@@ -143,7 +143,8 @@ def summary(epoch: int, values: dict[str, list[float]], norm: Tensor, settings: 
             "clipped_norm": min(norm, settings.clip_norm), "tasks": query, "seconds": round(seconds, 3)}
 
 
-def save(folder: Path, settings: MetaSettings, params: maml.Params, adam_state: maml.AdamState, log: list[dict]) -> None:
+def save(folder: Path, settings: MetaSettings, params: maml.Params, adam_state: maml.AdamState,
+         log: list[dict]) -> None:
     """The state first: the log is written again from it, so a kill between the two loses nothing."""
     files.write_tensors(folder / "state.pt", {
         "settings": asdict(settings), "params": params, "adam": list(adam_state), "log": log})

@@ -26,7 +26,8 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
     add = inputs.add_argument_group("weights and data").add_argument
     add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
-    add("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
+    add("--weights", type=Path, metavar="FILE",
+        help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
     add("--workers", type=workers, metavar="N", help="processes that read images (default: one a core, at most 8)")

@@ -3,30 +3,13 @@ import json
 from argparse import Namespace
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean
 
 from mp import columns, files, render
 from mp.errors import UserError
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1a1c1f; --soft: #6a7078; --line: #d5d9de; --paper: #fff; --up: 22,140,70; --down: 205,60,40;
-  --a: #2563b8; --b: #c2410c }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #9aa1aa; --line: #3b4048; --paper: #15171a;
-  --up: 60,190,110; --down: 240,100,80; --a: #7fb2f5; --b: #f59e6c } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto; padding: 1rem; max-width: 76rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem } p, li { color: var(--soft) }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; white-space: nowrap }
-td, th { padding: .15rem .5rem; text-align: right } th { font-weight: 600 } thead tr:first-child th { text-align: center }
-tbody th, thead tr:first-child th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper) }
-tr.first > * { border-top: 1px solid var(--line) } td.part { color: var(--soft); text-align: left }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem }
-figure { margin: 0; break-inside: avoid } figcaption { font-size: .85rem; color: var(--soft) }
-svg { width: 100%; height: auto; font: 10px system-ui, sans-serif } svg text { fill: var(--ink) } svg .soft { fill: var(--soft) }
-.up { fill: rgb(var(--up)) } .down { fill: rgb(var(--down)) } .axis { stroke: var(--line) }
-.a, .b { fill: none; stroke: var(--a); stroke-width: 1.5 } .b { stroke: var(--b) }
-* { print-color-adjust: exact; -webkit-print-color-adjust: exact }
-@media print { @page { size: A4 landscape } body { max-width: none; padding: 0 } table { font-size: .6rem } .wide { overflow: visible } }
-"""
+STYLE = Path(__file__).with_name("page.css")
 
 
 def html(table: columns.Table, args: Namespace) -> str:
@@ -37,20 +20,23 @@ def html(table: columns.Table, args: Namespace) -> str:
             if log := read_log(table, method, seed):
                 logs.setdefault(method, {})[seed] = log
     title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
-    parts = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in render.notes(table, args.absolute, args.paper)),
+    notes = render.notes(table, args.absolute, args.paper)
+    gains = "".join(bars(table, i) for i, column in enumerate(columns.COLUMNS) if column.baseline())
+    parts = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in notes),
              f'<div class="wide">{table_html(table, args)}</div>',
              "<h2>Gain of meta-prompts over handcrafted ones, all classes, points</h2>",
              "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
-             f'<div class="panels">{"".join(bars(table, i) for i, c in enumerate(columns.COLUMNS) if c.baseline())}</div>']
+             f'<div class="panels">{gains}</div>']
     if logs:
         panels = [curves(columns.METHODS[method], by_seed) for method, by_seed in logs.items()]
         parts += ["<h2>Meta-training</h2>", f'<div class="panels">{"".join(panels)}</div>']
     parts.append(settings_html(table, list(logs)))
     if table.missing:
-        parts.append("<h2>Missing</h2><ul>" + "".join(f"<li><code>{escape(c)}</code></li>" for c in table.missing) + "</ul>")
+        commands = "".join(f"<li><code>{escape(command)}</code></li>" for command in table.missing)
+        parts.append(f"<h2>Missing</h2><ul>{commands}</ul>")
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-            f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n")
+            f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n")
 
 
 def read_log(table: columns.Table, method: str, seed: int) -> list[dict]:
@@ -65,15 +51,17 @@ def read_log(table: columns.Table, method: str, seed: int) -> list[dict]:
 
 def table_html(table: columns.Table, args: Namespace) -> str:
     spans = [("", 2), ("zero-shot", 4), ("fine-tuned", 6)]
-    head = "<tr>" + "".join(f'<th colspan="{n}">{name}</th>' for name, n in spans) + "</tr><tr><th></th><th></th>" + "".join(
-        f"<th>{c.title}</th>" for c in columns.COLUMNS) + "</tr>"
+    groups = "".join(f'<th colspan="{n}">{name}</th>' for name, n in spans)
+    titles = "".join(f"<th>{column.title}</th>" for column in columns.COLUMNS)
+    head = f"<tr>{groups}</tr><tr><th></th><th></th>{titles}</tr>"
     body = []
     for row in table.rows:
         first = row.part == "base"
         name = escape(row.name) + ("*" if row.name in table.training else "")
-        cells = [f'<td style="{shade(cell)}">{escape(render.cell_text(cell, args.absolute, args.paper))}</td>' for cell in row.cells]
-        body.append(f'<tr{" class=first" if first else ""}><th>{name if first else ""}</th><td class="part">{row.part}</td>'
-                    + "".join(cells) + "</tr>")
+        texts = [escape(render.cell_text(cell, args.absolute, args.paper)) for cell in row.cells]
+        cells = "".join(f'<td style="{shade(cell)}">{text}</td>' for cell, text in zip(row.cells, texts))
+        body.append(f'<tr{" class=first" if first else ""}><th>{name if first else ""}</th>'
+                    f'<td class="part">{row.part}</td>{cells}</tr>')
     return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 
 
@@ -98,9 +86,10 @@ def bars(table: columns.Table, index: int) -> str:
             lines.append(f'<text x="84" y="{y + 10}" text-anchor="end">{escape(row.name)}</text>')
             if gain is not None:
                 width = abs(gain) / scale * half
-                x, end = (zero, zero + width + 3) if gain >= 0 else (zero - width, zero - width - 3)
-                lines.append(f'<rect class="{"up" if gain >= 0 else "down"}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="12"/>'
-                             f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{"start" if gain >= 0 else "end"}">{gain:+.1f}</text>')
+                x, end, way, anchor = ((zero, zero + width + 3, "up", "start") if gain >= 0
+                                       else (zero - width, zero - width - 3, "down", "end"))
+                lines.append(f'<rect class="{way}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="12"/>'
+                             f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{gain:+.1f}</text>')
             y += 16
         y += 8
     axis = f'<line class="axis" x1="{zero}" x2="{zero}" y1="0" y2="{y - 8}"/>'
@@ -116,16 +105,15 @@ def curves(title: str, logs: dict[int, list[dict]]) -> str:
                         ("‖G‖ before clipping (orange) and after (blue)", (("grad_norm", "b"), ("clipped_norm", "a")))):
         values = [[line[key] for line in log] for log in logs.values() for key, _ in lines]
         top, bottom, last = max(map(max, values)), min(map(min, values)), max(map(len, values))
-        paths = []
+        wide, high = 266 / max(1, last - 1), 100 / ((top - bottom) or 1)
+        drawn = ['<path class="axis" d="M34 8V112H302"/>']
         for log in logs.values():
             for key, style in lines:
-                points = " ".join(f"{34 + 266 * i / max(1, last - 1):.1f},{110 - 100 * (line[key] - bottom) / ((top - bottom) or 1):.1f}"
-                                  for i, line in enumerate(log))
-                paths.append(f'<polyline class="{style}" points="{points}"/>')
-        labels = (f'<text class="soft" x="30" y="14" text-anchor="end">{top:.3g}</text><text class="soft" x="30" y="112" '
-                  f'text-anchor="end">{bottom:.3g}</text><text class="soft" x="300" y="124" text-anchor="end">epoch {last}</text>')
-        frame = '<path class="axis" fill="none" d="M34 8V112H302"/>'
-        figures.append(f'<figure><svg viewBox="0 0 310 128" role="img" aria-label="{what}">{frame}{"".join(paths)}{labels}</svg>'
+                points = " ".join(f"{34 + wide * i:.1f},{110 - high * (line[key] - bottom):.1f}" for i, line in enumerate(log))
+                drawn.append(f'<polyline class="{style}" points="{points}"/>')
+        for x, y, label in ((30, 14, f"{top:.3g}"), (30, 112, f"{bottom:.3g}"), (300, 124, f"epoch {last}")):
+            drawn.append(f'<text class="soft" x="{x}" y="{y}" text-anchor="end">{label}</text>')
+        figures.append(f'<figure><svg viewBox="0 0 310 128" role="img" aria-label="{what}">{"".join(drawn)}</svg>'
                        f"<figcaption>{title}: {what}</figcaption></figure>")
     return "".join(figures)
 
@@ -135,8 +123,8 @@ def settings_html(table: columns.Table, methods: list[str]) -> str:
     lines = []
     for method in methods:
         try:
-            kept = files.read_json(table.out / "meta" / f"{method}-seed{table.seeds[0]}" / "settings.json")
-            lines.append(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in kept["settings"].items()))
+            kept = files.read_json(table.out / "meta" / f"{method}-seed{table.seeds[0]}" / "settings.json")["settings"]
+            lines.append(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in kept.items()))
         except (UserError, KeyError, TypeError, AttributeError):
             continue
     return "<h2>Settings</h2><ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""

@@ -57,8 +57,11 @@ def text(table, absolute: bool, paper: bool) -> str:
 def markdown(table, absolute: bool, paper: bool) -> str:
     head, *rows = grid(table, absolute, paper)
     lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
-    table_lines = ["| " + " | ".join(value.replace("|", "\\|").replace("*", "\\*") for value in row) + " |" for row in lines]
-    return "\n".join([*table_lines, "", *(f"{note.replace('*', chr(92) + '*')}  " for note in notes(table, absolute, paper))]) + "\n"
+    def escape(value: str) -> str:
+        return value.replace("|", "\\|").replace("*", "\\*")
+
+    drawn = ["| " + " | ".join(map(escape, row)) + " |" for row in lines]
+    return "\n".join([*drawn, "", *(f"{escape(note)}  " for note in notes(table, absolute, paper))]) + "\n"
 
 
 def csv(table, absolute: bool = True, paper: bool = False) -> str:
@@ -76,11 +79,8 @@ def csv(table, absolute: bool = True, paper: bool = False) -> str:
 def latex(table, absolute: bool, paper: bool) -> str:
     """A tabular for the booktabs and multirow packages."""
     def escape(value: str) -> str:
-        for plain, safe in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("#", r"\#"), ("_", r"\_"), ("$", r"\$"),
-                            ("{", r"\{"), ("}", r"\}"), ("±", r"$\pm$")):
-            if plain in value and not (plain in "{}" and "textbackslash" in value):
-                value = value.replace(plain, safe)
-        return value
+        special = {c: f"\\{c}" for c in "&%#_${}"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
+        return "".join(special.get(c, c) for c in value)
 
     lines = [r"\begin{tabular}{ll" + "r" * len(columns.COLUMNS) + "}", r"\toprule",
              r"& & \multicolumn{4}{c}{zero-shot} & \multicolumn{6}{c}{fine-tuned} \\",

@@ -51,8 +51,8 @@ def table(roles: dict[str, str], handcrafted: Accuracies | None, columns: dict[s
         except KeyError:  # a dataset without test images of new classes, say
             return "-"
 
-    body = [[row + ("*" if roles.get(row) == "train" else ""), *(cell(get, row, part) for get in cells for part in PARTS)]
-            for row in rows]
+    body = [[row + ("*" if roles.get(row) == "train" else ""),
+             *(cell(get, row, part) for get in cells for part in PARTS)] for row in rows]
     head = ["", *(part for _ in cells for part in PARTS)]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     for i, title in enumerate(titles):  # the first of a group's three columns makes room for a long title

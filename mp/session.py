@@ -34,7 +34,7 @@ class Session:
 
     def test_set(self, name: str) -> TestSet:
         if name not in self.tests:
-            keep = "".join(f" {self.made_by[k]}" for k in ("weights_sha256", "precision", "torch")) + self.feed.device.type
+            keep = " ".join([*(self.made_by[k] for k in ("weights_sha256", "precision", "torch")), self.feed.device.type])
             self.tests[name] = TestSet(self.suite.load(name), self.clip, self.feed, keep)
         return self.tests[name]
 
@@ -97,7 +97,8 @@ def open_session(args: Namespace) -> Session:
     clip = load(weights, compute.device, compute.half)
     made_by = files.provenance(str(compute.device)) | {
         "precision": compute.precision, "suite": suite.name, "weights_sha256": files.sha256(weights)}
-    return Session(suite, clip, args.out / suite.name, made_by, Feed(clip.visual.image_size, compute.device, args.workers))
+    feed = Feed(clip.visual.image_size, compute.device, args.workers)
+    return Session(suite, clip, args.out / suite.name, made_by, feed)
 
 
 def settings_from(kind: type, args: Namespace, **defaults):

@@ -58,7 +58,8 @@ def command(args: Namespace) -> None:
 
 def common_options(args: Namespace) -> str:
     """The options that a command for a missing cell must share with this one."""
-    given = (("--data", args.data), ("--weights", args.weights), ("--out", args.out if str(args.out) != "runs" else None))
+    out = args.out if str(args.out) != "runs" else None
+    given = (("--data", args.data), ("--weights", args.weights), ("--out", out))
     return "".join(f" {name} {value}" for name, value in given if value)
 
 
@@ -109,7 +110,8 @@ def meta_jobs(args: Namespace, out: Path, opened: Callable[[], Session]) -> list
             def run(method=method, seed=seed) -> None:
                 learn(opened(), method_args(args, "meta", method), seed)
 
-            jobs.append(Job(cost, f"meta-training {method}, seed {seed}", out / "meta" / f"{method}-seed{seed}" / "prompt.pt", run))
+            prompt = out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
+            jobs.append(Job(cost, f"meta-training {method}, seed {seed}", prompt, run))
     return jobs
 
 

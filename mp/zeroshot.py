@@ -43,7 +43,7 @@ def command(args: Namespace) -> None:
         elif prompt == "meta":
             files_asked[f"meta {args.method}"] = [session.find_prompt(prompt, args.method, s) for s in args.seeds]
         elif " " in prompt:
-            raise UserError(f"--prompt {prompt!r}: words need {{}} where the class name goes, as in 'a photo of a {{}}.'")
+            raise UserError(f"--prompt {prompt!r}: words need {{}} for the class name, as in 'a photo of a {{}}.'")
         elif prompt != "handcrafted":
             path = session.find_prompt(prompt, args.method, args.seeds[0])
             files_asked[f"{path.parent.name}/{path.name}"] = [path]

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +14,7 @@ import run as program
 from data import mini, paper
 from data.suite import Suite
 from mp import columns, options, page, render, results
+from mp.settings import FINETUNE, FinetuneSettings
 
 KEYS = ("zeroshot/hand zeroshot/mp-coop zeroshot/mp-cocoop zeroshot/mp-promptsrc finetune/coop/hand finetune/coop/mp "
         "finetune/cocoop/hand finetune/cocoop/mp finetune/promptsrc/hand finetune/promptsrc/mp").split()
@@ -25,7 +27,10 @@ def write(out, suite, seeds, value):
     for column in columns.COLUMNS:
         for dataset in suite.datasets:
             for seed in seeds:
-                results.cell(column.file(out, dataset, seed, "base"), {"weights_sha256": "ab" * 32},
+                made_from = {"weights_sha256": "ab" * 32}
+                if column.tuned:
+                    made_from["settings"] = asdict(FinetuneSettings(column.method, **FINETUNE[column.method], seed=seed))
+                results.cell(column.file(out, dataset, seed, "base"), made_from,
                              {"commit": "c0ffee", "torch": "2", "device": "cpu", "precision": "fp32"},
                              lambda: {"accuracies": {p: value(column.key, dataset, p, seed) for p in results.PARTS}})
 
@@ -140,6 +145,20 @@ def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
     out = printed(tmp_path, capsys=capsys)
     assert "pets-seed1.json: damaged; set aside" in out.err and "python run.py meta --method coop --seeds 1" in out.err
     assert sum(" - " in line or line.endswith(" -") for line in out.out.splitlines()) == 9  # pets and two averages, 3 parts
+
+
+def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    path = columns.COLUMNS[4].file(tmp_path / "mini", "pets", 1, "base")
+    result = json.loads(path.read_text())
+    result["made_from"]["settings"]["epochs"] = 2
+    path.write_text(json.dumps(result))
+    (tmp_path / "mini/meta/coop-seed1").mkdir(parents=True)
+    (tmp_path / "mini/meta/coop-seed1/prompt.pt").write_bytes(b"another")
+    out = printed(tmp_path, capsys=capsys)
+    assert "pets-seed1.json: left out, made with epochs 2 instead of 200" in out.err
+    assert out.err.count("left out, made from another meta-prompt than the one that is there now") == 22
+    assert "python run.py finetune --method coop --init handcrafted --seeds 1" in out.err
 
 
 def test_markdown_latex_and_files(filled, tmp_path, capsys):
