@@ -3,11 +3,12 @@
 Every size follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and the
 parameters carry OpenAI's names. Dimensions in the comments:
 
-    B images, C class prompts, N patches + 1, T tokens, P shared prefix, L own tokens of a class,
-    H heads, d = 64 per head, W width of a tower, E joint embedding
+    B images, C class prompts, T tokens, P shared prefix, L most own tokens of a class, N own tokens of all
+    classes together, or patches + 1, H heads, d = 64 per head, W width of a tower, E joint embedding
 """
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,30 @@ from torch import Tensor, nn
 
 from mp import weights
 
+KEPT_FLOATS = 16    # per token, layer and unit of width; a gradient of a gradient keeps about three times as much
+MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
 KeysValues = tuple[Tensor, Tensor]
+
+
+class Packing(NamedTuple):
+    """Where the tokens of C texts lie when they stand in rows one after another, without padding.
+
+    >>> pack(torch.tensor([2, 3])).padded
+    tensor([[0, 1, 1],
+            [2, 3, 4]])
+    """
+    padded: Tensor    # [C, L] the row of each text's token; after its last one, that one again
+    own: Tensor       # [N] the other way: where a row lies in [C * L]
+    position: Tensor  # [N] a row's place in its text
+    last: Tensor      # [C] the row of each text's last token
+
+
+def pack(lengths: Tensor) -> Packing:
+    """Rows for texts of so many tokens [C]. Waits for the device, so it belongs before a loop, not into it."""
+    L = int(lengths.max())
+    inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L]
+    own = inside.flatten().nonzero().squeeze(1)
+    return Packing(inside.flatten().cumsum(0).view(-1, L) - 1, own, own % L, lengths.cumsum(0) - 1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -34,7 +58,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; `past` holds keys and values [..., H, P, d] of positions before x."""
+    """Multi-head self-attention over x [..., T, W]; `past` holds keys and values [..., H, P, d] of positions before x.
+
+    With `packing`, x [..., N, W] holds several texts: only here, where tokens meet, are they padded to [..., C, L, W].
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -43,20 +70,25 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
+                packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)        # [..., T, 3W]
+        if packing is not None:
+            qkv = qkv.index_select(-2, packing.padded.flatten()).unflatten(-2, packing.padded.shape)
         qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2)   # [..., H, 3, T, d]
         q, k, v = qkv.unbind(-3)                                         # each [..., H, T, d]
         own = k, v
         if past is not None:
             k, v = (torch.cat([p.expand(*t.shape[:-2], -1, -1), t], -2) for p, t in zip(past, own))
         y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)        # [..., T, W]
+        if packing is not None:
+            y = y.flatten(-3, -2).index_select(-2, packing.own)          # [..., N, W]
         return self.out_proj(y), own
 
 
 class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return F.silu(1.702 * x) / 1.702  # x · σ(1.702 x), keeping one tensor for the gradient instead of two
 
 
 class Block(nn.Module):
@@ -69,8 +101,9 @@ class Block(nn.Module):
         self.mlp.add_module("gelu", QuickGELU())
         self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        y, own = self.attn(self.ln_1(x), causal, past)
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
+                packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
+        y, own = self.attn(self.ln_1(x), causal, past, packing)
         x = x + y
         return x + self.mlp(self.ln_2(x)), own
 
@@ -120,11 +153,17 @@ class CLIP(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(text_width, embed))
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
+        self.memory = MEMORY  # bytes that one pass may keep for its gradient; `load` sets it
 
     def precision(self) -> torch.autocast:
         """The towers run in this context. Where a gradient is needed it changes nothing: that stays float32."""
         half = None if torch.is_grad_enabled() else self.half_type
         return torch.autocast(self.logit_scale.device.type, half or torch.bfloat16, enabled=half is not None)
+
+    @staticmethod
+    def kept_bytes(tower: Transformer) -> int:
+        """About what one token of a pass keeps for its gradient, in float32; measured: see `run.py bench`."""
+        return 4 * KEPT_FLOATS * tower.resblocks[0].ln_1.weight.numel() * len(tower.resblocks)
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, E] of images [B, 3, size, size].
@@ -139,43 +178,46 @@ class CLIP(nn.Module):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
 
-        The tokens that all rows begin with are encoded once; nothing after the last EOT is.
+        The tokens that all rows begin with are encoded once; nothing after a row's EOT is.
         """
         eot = tokens.argmax(-1)
         same = (tokens == tokens[0]).all(0).long().cumprod(0).sum()
         P = min(int(same), int(eot.min()))          # EOT is never part of the shared prefix
-        x = self.token_embedding(tokens[:, : int(eot.max()) + 1])
-        return self.encode_prompts(x[:1, :P], x[:, P:], eot - P)[0]
+        own = tokens[:, P : int(eot.max()) + 1]
+        packing = pack(eot + 1 - P)
+        suffix = self.token_embedding(own.flatten()[packing.own])
+        return self.encode_prompts(self.token_embedding(tokens[:1, :P]), suffix, packing)[0]
 
-    def encode_prompts(self, prefix: Tensor, suffix: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+    def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
 
-        prefix [B, P, W]: embeddings of SOS and context; suffix [C, L, W]: of each class's own tokens,
-        padded; eot [C]: where EOT stands in the suffix; deep (PromptSRC): one [n, W] for each layer
-        from the second on, taking the place of positions 1..n.
+        prefix [B, P, W]: embeddings of SOS and context; suffix [N, W]: of each class's own tokens, EOT the
+        last, packed; deep (PromptSRC): one [n, W] for each layer from the second on, taking the place of
+        positions 1..n.
 
         Attention is causal, so the prefix never sees a class: it goes through the tower once, and the
-        classes attend to its keys and values. What follows a class's EOT is not seen by it either.
+        classes attend to its keys and values. What follows a class's EOT would not be seen by it either.
         """
         with self.precision():
-            B, P, W = prefix.shape
-            C, L, _ = suffix.shape
+            B, P, _ = prefix.shape
             prefix = prefix + self.positional_embedding[:P]
-            suffix = (suffix + self.positional_embedding[P : P + L]).expand(B, C, L, W)
+            suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
                     own = deep[i - 1].expand(B, -1, -1)
                     prefix = torch.cat([prefix[:, :1], own, prefix[:, 1 + own.shape[1] :]], 1)
-                prefix, (keys, values) = block(prefix, causal=True)                # [B, P, W], [B, H, P, d]
-                suffix, _ = block(suffix, True, (keys[:, None], values[:, None]))  # [B, C, L, W]
-            at_eot = suffix[:, torch.arange(C, device=eot.device), eot]            # [B, C, W]
+                prefix, (keys, values) = block(prefix, causal=True)                         # [B, P, W], [B, H, P, d]
+                suffix, _ = block(suffix, True, (keys[:, None], values[:, None]), packing)  # [B, N, W]
+            at_eot = suffix.index_select(1, packing.last)                                   # [B, C, W]
             return (self.ln_final(at_eot) @ self.text_projection).to(self.logit_scale.dtype)
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None) -> CLIP:
+def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
+         memory: int = MEMORY) -> CLIP:
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
-    `half`: passes that need no gradient run in this type, by autocast. All sizes follow from the tensors.
+    `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
+    for its gradient; larger ones are computed in parts. All sizes follow from the tensors.
     Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
     what is missing or wrong.
     """
@@ -185,5 +227,5 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
         clip = CLIP(**weights.sizes(state, path))
     weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
     clip.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
-    clip.half_type = half
+    clip.half_type, clip.memory = half, memory
     return clip.to(device).eval().requires_grad_(False)

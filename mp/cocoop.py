@@ -1,4 +1,6 @@
 """CoCoOp (Zhou et al. 2022b): CoOp's context, shifted for every image by a small network of its feature."""
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,17 +27,28 @@ class CoCoOp(nn.Module):
         """What the classes of a task look like to this learner."""
         return class_prompts(clip, names)
 
+    def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
+        """About what each image of a batch adds to the memory that the loss keeps for its gradient."""
+        return clip.kept_bytes(clip.transformer) * sum(len(chunk.suffix) for chunk in classes.chunks)
+
     @torch.no_grad()
     def look(self, clip: CLIP, images: Tensor) -> tuple[Tensor]:
         """What this learner needs of images [B, 3, size, size]: their normalised features [B, E]."""
         return (normalize(clip.encode_image(images)),)
 
+    def classifier(self, clip: CLIP, classes: ClassPrompts) -> Callable[[Tensor], Tensor]:
+        """The function from features [B, E] to logits [B, C]: every image has its own text features of every class."""
+        def logits(features: Tensor) -> Tensor:
+            ctx = self.ctx + self.meta_net(features)[:, None]                                 # [B, 4, W]
+            prefix = torch.cat([classes.sos.expand(len(ctx), 1, -1), ctx], 1)               # [B, 5, W]
+            text = encode_classes(clip, classes, prefix)                                      # [B, C, E]
+            return clip.logit_scale.exp() * (text @ features[:, :, None])[:, :, 0]
+
+        return logits
+
     def forward(self, clip: CLIP, classes: ClassPrompts, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits [B, C], or with labels [B] the loss. Every image has its own text features of every class."""
-        ctx = self.ctx + self.meta_net(features)[:, None]                                     # [B, 4, W]
-        prefix = torch.cat([classes.sos.expand(len(ctx), 1, -1), ctx], 1)                   # [B, 5, W]
-        text = encode_classes(clip, classes, prefix)                                          # [B, C, E]
-        logits = clip.logit_scale.exp() * (text @ features[:, :, None])[:, :, 0]
+        """Logits [B, C] of features [B, E], or with labels [B] the loss, a mean over the images."""
+        logits = self.classifier(clip, classes)(features)
         return logits if labels is None else F.cross_entropy(logits, labels)
 
 

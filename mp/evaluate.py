@@ -89,8 +89,6 @@ class TestSet:
     def learnt(self, learner: nn.Module) -> dict[str, float]:
         """Accuracies with a learner's prompts."""
         classes = class_prompts(self.clip, self.dataset.classes)  # all that logits need, whatever the method
-        if learner.sees_images:
-            logits = [learner(self.clip, classes, images, None) for images in self.images()]
-        else:
-            logits = [learner(self.clip, classes, features) for features in self.features().split(CHUNK)]
-        return accuracies(torch.cat(logits).cpu(), self.labels)
+        inputs = self.images() if learner.sees_images else self.features().split(CHUNK)
+        logits = map(learner.classifier(self.clip, classes), inputs)
+        return accuracies(torch.cat(list(logits)).cpu(), self.labels)

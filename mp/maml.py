@@ -1,8 +1,10 @@
 """Algorithm 1 of the paper: MAML (Finn et al. 2017) with gradient clipping, on plain dicts of tensors.
 
-A loss is a function `loss(params, batch) -> scalar`. Nothing here knows about prompts, CLIP or images.
+A loss is a function `loss(params, part) -> scalar`. A batch is a list of parts with weights, and its loss their
+weighted sum: parts go through the model one after another, so that a batch may be larger than the memory.
+Nothing here knows about prompts, CLIP or images.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,6 +13,7 @@ from torch.func import functional_call
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params, object], Tensor]
+Batch = list[tuple[object, float]]  # parts and weights
 
 
 def run(learner: nn.Module, params: Params, *args) -> Tensor:
@@ -25,11 +28,26 @@ def run(learner: nn.Module, params: Params, *args) -> Tensor:
     return functional_call(learner, params, args)
 
 
-def value_and_grad(loss: Loss, params: Params, batch, create_graph: bool = False) -> tuple[Tensor, Params]:
-    """The loss and its gradient. A parameter the loss doesn't depend on is an error, not a zero."""
-    value = loss(params, batch)
-    grads = torch.autograd.grad(value, tuple(params.values()), create_graph=create_graph)
-    return value.detach(), dict(zip(params, grads))
+def value_and_grad(loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+    """The loss of a batch and its gradient. A parameter the loss doesn't depend on is an error, not a zero."""
+    total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
+    for part, weight in batch:
+        value = loss(params, part)
+        grads = torch.autograd.grad(value, tuple(params.values()))
+        total = total + weight * value.detach()
+        sums = {k: s + weight * g for (k, s), g in zip(sums.items(), grads)}
+    return total, sums
+
+
+def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params) -> Params:
+    """∇²L · vector for the loss of a batch, the vector-Jacobian product of its gradient."""
+    sums = {k: torch.zeros_like(p) for k, p in params.items()}
+    for part, weight in batch:
+        grads = torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)
+        # A parameter may enter a loss linearly, so that its second derivative is a true zero.
+        products = torch.autograd.grad(grads, tuple(params.values()), tuple(vector.values()), materialize_grads=True)
+        sums = {k: s + weight * h for (k, s), h in zip(sums.items(), products)}
+    return sums
 
 
 def leaves(params: Params) -> Params:
@@ -37,7 +55,7 @@ def leaves(params: Params) -> Params:
     return {k: v.detach().requires_grad_() for k, v in params.items()}
 
 
-def adapt(loss: Loss, params: Params, batches: Iterable, inner_lr: float) -> tuple[list[Params], list[Tensor]]:
+def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float) -> tuple[list[Params], list[Tensor]]:
     """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'] and each step's loss.
 
     No graph is kept from one step to the next.
@@ -50,31 +68,24 @@ def adapt(loss: Loss, params: Params, batches: Iterable, inner_lr: float) -> tup
     return path, losses
 
 
-def meta_gradient(loss: Loss, params: Params, support: list, query: list[tuple[object, float]], inner_lr: float,
+def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, inner_lr: float,
                   first_order: bool = False) -> tuple[Tensor, Params]:
     """Line 9 for one task: the query loss after adaptation, and its exact gradient with respect to `params`.
 
-    support: one batch per inner step. query: (batch, weight) pairs; the loss is their weighted sum.
-    Returns losses [steps + 1], the query loss last, and the gradient.
+    support: one batch per inner step. Returns losses [steps + 1], the query loss last, and the gradient.
 
     With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
-    g ← (I - α ∇²L_t(p^t)) g. Each step costs one vector-Jacobian product at the stored p^t, so memory
+    g ← (I - α ∇²L_t(p^t)) g. Each step costs one Hessian-vector product at the stored p^t, so memory
     doesn't grow with the number of steps, as it does with a graph through all of them.
     """
     path, losses = adapt(loss, params, support, inner_lr)
-    query_loss, g = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
-    for batch, weight in query:
-        value, grad = value_and_grad(loss, path[-1], batch)
-        query_loss = query_loss + weight * value
-        g = {k: g[k] + weight * grad[k] for k in g}
+    query_loss, g = value_and_grad(loss, path[-1], query)
     losses = torch.stack([*losses, query_loss])
     if first_order:  # takes the Jacobians for the identity
         return losses, g
     for p, batch in zip(reversed(path[:-1]), reversed(support)):
-        _, inner = value_and_grad(loss, p, batch, create_graph=True)
-        # A parameter may enter a loss linearly, so that its second derivative is a true zero.
-        hvp = torch.autograd.grad(tuple(inner.values()), tuple(p.values()), tuple(g.values()), materialize_grads=True)
-        g = {k: v - inner_lr * h for (k, v), h in zip(g.items(), hvp)}
+        product = hessian_vector(loss, p, batch, g)
+        g = {k: v - inner_lr * product[k] for k, v in g.items()}
     return losses, g
 
 

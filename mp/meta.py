@@ -106,8 +106,8 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
                 continue
 
             def loss(p: maml.Params, indices: np.ndarray) -> Tensor:
-                inputs, labels = ([t[indices].to(device) for t in ts] for ts in (task.inputs, [task.labels]))
-                return maml.run(learner, p, clip, task.classes, *inputs, *labels)
+                batch = [arriving(t[indices], device) for t in (*task.inputs, task.labels)]
+                return maml.run(learner, p, clip, task.classes, *batch)
 
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
@@ -125,6 +125,11 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
             save(folder, settings, params, adam_state, log)
         report(log[-1], settings.epochs)
     return params
+
+
+def arriving(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; a copy to a GPU doesn't hold up the program."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def summary(epoch: int, values: dict[str, list[float]], norm: Tensor, settings: MetaSettings, seconds: float) -> dict:

@@ -7,18 +7,22 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mp import tokenizer
-from mp.clip import CLIP
+from mp.clip import CLIP, Packing, pack
 from mp.errors import UserError
 
-ACTIVATION_BUDGET = 2 * 2**30  # bytes that one pass through the text tower may keep for its gradient
 HANDCRAFTED = "a photo of a"  # where every learner starts (paper, section 4.2)
 
 
+class Chunk(NamedTuple):
+    """Classes that go through the text tower together: their own tokens "class name." and EOT, packed."""
+    suffix: Tensor  # [N, W]
+    packing: Packing
+
+
 class ClassPrompts(NamedTuple):
-    """The frozen part of "{ctx} {class name}." for C classes; the context goes between sos and suffix."""
-    sos: Tensor     # [1, W]
-    suffix: Tensor  # [C, L, W] embeddings of "class name.", EOT and padding
-    eot: Tensor     # [C] position of EOT in the suffix
+    """The frozen part of "{ctx} {class name}." for C classes; the context goes between sos and the own tokens."""
+    sos: Tensor                # [1, W]
+    chunks: tuple[Chunk, ...]  # usually one; several where one would keep more than the memory budget
 
 
 def handcrafted_context(clip: CLIP) -> Tensor:
@@ -29,10 +33,14 @@ def handcrafted_context(clip: CLIP) -> Tensor:
 
 def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
     """Raises UserError for a class name that is empty or doesn't fit into CLIP's 77 tokens."""
-    tokens = tokenize_names(f"{HANDCRAFTED} {{}}.", names).to(clip.logit_scale.device)
-    eot = tokens.argmax(-1)
-    x = clip.token_embedding(tokens[:, : int(eot.max()) + 1])  # nothing after the last EOT is ever seen
-    return ClassPrompts(sos=x[0, :1], suffix=x[:, 5:], eot=eot - 5)
+    tokens = tokenize_names(f"{HANDCRAFTED} {{}}.", names)
+    device, lengths, chunks = clip.logit_scale.device, tokens.argmax(-1) - 4, []
+    number = (lengths.cumsum(0) - 1) * clip.kept_bytes(clip.transformer) // clip.memory  # of each class's chunk
+    for some in number.unique():
+        packing = pack(lengths[number == some])
+        own = tokens[number == some, 5 : 5 + packing.padded.shape[1]].flatten()[packing.own]
+        chunks.append(Chunk(clip.token_embedding(own.to(device)), Packing(*(t.to(device) for t in packing))))
+    return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks))
 
 
 def tokenize_names(template: str, names: list[str]) -> Tensor:
@@ -49,20 +57,16 @@ def tokenize_names(template: str, names: list[str]) -> Tensor:
 def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
     """Normalised text features [B, C, E] for prefixes [B, P, W]; `deep` as in CLIP.encode_prompts.
 
-    Beyond ACTIVATION_BUDGET, images and classes are encoded in chunks, and with gradients a chunk
-    keeps only its inputs and is computed again in the backward pass. The result is the same.
+    What would keep more than the memory budget is encoded in chunks of images and classes. With gradients a
+    chunk keeps only its inputs and is computed again in the backward pass. The result is the same.
     """
-    L, W = classes.suffix.shape[1:]
-    kept_floats = 40 * W * L * len(clip.transformer.resblocks)  # per class prompt, measured
-    prompts = max(1, ACTIVATION_BUDGET // (4 * kept_floats))
-    B, C = len(prefix), len(classes.suffix)
-    if B * C <= prompts:
-        return normalize(clip.encode_prompts(prefix, classes.suffix, classes.eot, deep))
-    rows = []
-    for some in prefix.split(max(1, prompts // C)):
-        columns = [checkpoint(clip.encode_prompts, some, suffix, eot, deep, use_reentrant=False)
-                   for suffix, eot in zip(classes.suffix.split(prompts), classes.eot.split(prompts))]
-        rows.append(torch.cat(columns, 1))
+    B, tokens = len(prefix), sum(len(chunk.suffix) for chunk in classes.chunks)
+    images = max(1, clip.memory // (tokens * clip.kept_bytes(clip.transformer)))  # at a time
+    if len(classes.chunks) == 1 and B <= images:
+        return normalize(clip.encode_prompts(prefix, *classes.chunks[0], deep))
+    # Nothing here is random, so the generators' state needn't be kept (on a GPU that would wait for it).
+    rows = [torch.cat([checkpoint(clip.encode_prompts, some, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
+                       for chunk in classes.chunks], 1) for some in prefix.split(images)]
     return normalize(torch.cat(rows))
 
 

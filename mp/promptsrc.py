@@ -2,6 +2,7 @@
 
 loss = cross-entropy + 25 · |text - frozen text| + 20 · |image - frozen image| + KL(frozen ‖ prompted)
 """
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from mp.clip import CLIP
 from mp.errors import UserError
-from mp.prompts import class_prompts, encode_classes, handcrafted_context, normalize, template_features
+from mp.prompts import (Chunk, ClassPrompts, class_prompts, encode_classes, handcrafted_context, normalize,
+                        template_features)
 from mp.templates import TEMPLATES
 
 TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 20.0  # paper, section 4.2; PromptSRC's own code has 10 for images
@@ -18,10 +20,9 @@ TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 20.0  # paper, section 4.2; PromptSRC's own co
 
 class AnchoredClasses(NamedTuple):
     """ClassPrompts, and the features that frozen CLIP gives the classes."""
-    sos: Tensor     # [1, W]
-    suffix: Tensor  # [C, L, W]
-    eot: Tensor     # [C]
-    frozen: Tensor  # [C, E] normalised mean over 60 templates
+    sos: Tensor                # [1, W]
+    chunks: tuple[Chunk, ...]
+    frozen: Tensor             # [C, E] normalised mean over 60 templates
 
 
 class PromptSRC(nn.Module):
@@ -59,27 +60,39 @@ class PromptSRC(nn.Module):
         frozen = torch.stack([template_features(clip, t, names) for t in TEMPLATES]).mean(0)
         return AnchoredClasses(*class_prompts(clip, names), frozen=normalize(frozen))
 
+    def kept_bytes(self, clip: CLIP, classes: AnchoredClasses) -> int:
+        """About what each image of a batch adds to the memory that the loss keeps for its gradient."""
+        tokens = len(clip.visual.positional_embedding) + len(self.ctx)
+        return clip.kept_bytes(clip.visual.transformer) * tokens
+
     @torch.no_grad()
     def look(self, clip: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images [B, 3, size, size] themselves, and what frozen CLIP makes of them [B, E]."""
         return images, normalize(clip.encode_image(images))
 
+    def text_features(self, clip: CLIP, classes: ClassPrompts | AnchoredClasses) -> Tensor:
+        prefix = torch.cat([classes.sos, self.ctx])[None]                                     # [1, 1+n, W]
+        return encode_classes(clip, classes, prefix, list(self.text.values()))[0]             # [C, E]
+
+    def image_features(self, clip: CLIP, images: Tensor) -> Tensor:
+        return normalize(clip.encode_image(images, list(self.vision.values())))               # [B, E]
+
+    def classifier(self, clip: CLIP, classes: ClassPrompts | AnchoredClasses) -> Callable[[Tensor], Tensor]:
+        """The function from images [B, 3, size, size] to logits [B, C]; the classes are encoded once, here."""
+        text = self.text_features(clip, classes)
+        return lambda images: clip.logit_scale.exp() * self.image_features(clip, images) @ text.T
+
     def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, frozen: Tensor,
                 labels: Tensor | None = None) -> Tensor:
-        """Logits [B, C], or with labels [B] the loss."""
-        logits, text, image = self.logits_and_features(clip, classes, images)
+        """Logits [B, C], or with labels [B] the loss, a mean over the images; `frozen` as `look` gives it."""
         if labels is None:
-            return logits
-        return sum(self.loss_terms(clip, classes, logits, text, image, frozen, labels).values())
+            return self.classifier(clip, classes)(images)
+        text, image = self.text_features(clip, classes), self.image_features(clip, images)
+        return sum(self.loss_terms(clip, classes, text, image, frozen, labels).values())
 
-    def logits_and_features(self, clip: CLIP, classes: AnchoredClasses, images: Tensor) -> tuple[Tensor, ...]:
-        prefix = torch.cat([classes.sos, self.ctx])[None]                                     # [1, 1+n, W]
-        text = encode_classes(clip, classes, prefix, list(self.text.values()))[0]             # [C, E]
-        image = normalize(clip.encode_image(images, list(self.vision.values())))              # [B, E]
-        return clip.logit_scale.exp() * image @ text.T, text, image
-
-    def loss_terms(self, clip: CLIP, classes: AnchoredClasses, logits: Tensor, text: Tensor, image: Tensor,
-                   frozen: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, clip: CLIP, classes: AnchoredClasses, text: Tensor, image: Tensor, frozen: Tensor,
+                   labels: Tensor) -> dict[str, Tensor]:
+        logits = clip.logit_scale.exp() * image @ text.T
         frozen_logits = clip.logit_scale.exp() * frozen @ classes.frozen.T
         log_p, log_q = logits.log_softmax(-1), frozen_logits.log_softmax(-1)
         return {

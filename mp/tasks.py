@@ -1,4 +1,5 @@
 """Few-shot tasks: one dataset each, divided anew into support and query images in every epoch."""
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -6,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from data.dataset import Dataset, Item, few_shot
+from mp.maml import Batch
 from mp.progress import say
 from mp.session import Session
 from mp.settings import MetaSettings
+
+SECOND_ORDER = 3  # the gradient of a gradient keeps about so many times what a gradient does; measured
 
 
 class Task(NamedTuple):
@@ -17,6 +21,7 @@ class Task(NamedTuple):
     classes: tuple
     inputs: tuple[Tensor, ...]  # each [n, ...]; none if another process has this task
     labels: Tensor              # [n]
+    at_once: int = sys.maxsize  # images of a batch that go through the model together; more are too much for the memory
 
 
 def make_task(session: Session, learner: nn.Module, name: str, settings: MetaSettings) -> Task:
@@ -24,8 +29,10 @@ def make_task(session: Session, learner: nn.Module, name: str, settings: MetaSet
     dataset = session.suite.load(name)
     items = draw_shots(dataset, settings.shots, settings.seed)
     inputs = [[t.cpu() for t in learner.look(session.clip, images)] for images in session.feed.plain(items)]
-    return Task(name, learner.prepare(session.clip, dataset.classes), tuple(torch.cat(t) for t in zip(*inputs)),
-                torch.tensor([item.label for item in items]))
+    classes = learner.prepare(session.clip, dataset.classes)
+    at_once = session.clip.memory // (SECOND_ORDER * max(1, learner.kept_bytes(session.clip, classes)))
+    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor([item.label for item in items]),
+                max(1, at_once))
 
 
 def elsewhere(name: str) -> Task:
@@ -57,8 +64,8 @@ def mini_batches(indices: np.ndarray, size: int, count: int, rng: np.random.Gene
     return batches
 
 
-def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) -> tuple[list, list]:
-    """The support batches and weighted query batches of one task in one epoch.
+def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) -> tuple[list[Batch], Batch]:
+    """The support batches and the query batch of one task in one epoch, in parts of `task.at_once` images.
 
     They depend on (seed, epoch, task) alone, so a resumed run and one shared out over processes draw the same.
     """
@@ -66,12 +73,17 @@ def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) ->
     support, query = divide(task.labels.numpy(), settings.support, rng)
     inner = mini_batches(support, settings.batch, settings.inner_steps, rng)
     if settings.query_batch == 0:
-        outer = [query[i : i + settings.batch] for i in range(0, len(query), settings.batch)]
+        outer, at_once = query, min(settings.batch, task.at_once)
     else:
         size = settings.batch if settings.query_batch < 0 else settings.query_batch
-        outer = mini_batches(query, size, 1, rng)
-    total = sum(map(len, outer))
-    return inner, [(indices, len(indices) / total) for indices in outer]
+        outer, at_once = *mini_batches(query, size, 1, rng), task.at_once
+    return [parts(indices, task.at_once) for indices in inner], parts(outer, at_once)
+
+
+def parts(indices: np.ndarray, at_once: int) -> Batch:
+    """Parts of a batch, weighted so that the mean over its images is the weighted sum of the parts' means."""
+    return [(part, len(part) / len(indices)) for part in
+            (indices[i : i + at_once] for i in range(0, len(indices), at_once))]
 
 
 def draw_shots(dataset: Dataset, shots: int, seed: int) -> list[Item]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mp import tokenizer
+from mp.clip import pack
 
 
 def close(a, b, atol=1e-5):
@@ -48,7 +49,8 @@ def test_shared_prefix_equals_77_positions_to_the_second_derivative(clip):
 
     def short(p):
         prefix = torch.cat([embedded[:1, :1], p[None]], 1)
-        return clip.encode_prompts(prefix, embedded[:, 5 : int(eot.max()) + 1], eot - 5)[0]
+        own = torch.cat([row[5 : end + 1] for row, end in zip(embedded, eot)])
+        return clip.encode_prompts(prefix, own, pack(eot - 4))[0]
 
     def plain(p):
         x = torch.cat([embedded[:, :1], p.expand(len(NAMES), -1, -1), embedded[:, 5:]], 1)
@@ -65,6 +67,17 @@ def test_shared_prefix_equals_77_positions_to_the_second_derivative(clip):
     for a, b in zip(*results):
         assert b.abs().max() > 1e-3  # a zero would agree with anything
         close(a, b.detach(), atol=1e-5)
+
+
+def test_packing_is_undone_by_itself():
+    lengths = torch.tensor([3, 1, 4, 2])
+    packing = pack(lengths)
+    texts = [torch.randn(n, 5) for n in lengths]
+    padded = torch.cat(texts)[packing.padded]                                      # [4, 4, 5]
+    for row, text in zip(padded, texts):
+        assert torch.equal(row[: len(text)], text) and torch.equal(row[len(text) :], text[-1:].expand(4 - len(text), -1))
+    assert torch.equal(padded.flatten(0, 1)[packing.own], torch.cat(texts))
+    assert packing.position.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 0, 1] and packing.last.tolist() == [2, 3, 7, 9]
 
 
 def test_encode_text_of_one_row_and_of_mixed_rows(clip):

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from mp import maml, prompts
+from mp import maml
+from mp.clip import MEMORY
 from mp.cocoop import CoCoOp
 from mp.coop import CoOp
 from mp.errors import UserError
@@ -42,12 +43,12 @@ def near(a, b, atol):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("budget", [None, 1], ids=["whole", "chunks"])
-def test_golden(case, budget, clip, golden, recipe, monkeypatch):
-    if budget:
-        monkeypatch.setattr(prompts, "ACTIVATION_BUDGET", budget)  # every prompt becomes its own chunk
+@pytest.mark.parametrize("memory", [MEMORY, 1], ids=["whole", "chunks"])
+def test_golden(case, memory, clip, golden, recipe, monkeypatch):
+    monkeypatch.setattr(clip, "memory", memory)  # of one byte: every prompt becomes its own chunk
     learner = golden_learner(case, clip, recipe)
     classes, inputs, labels = golden_batch(learner, clip, golden, recipe)
+    assert len(classes.chunks) == (1 if memory == MEMORY else 7)
     near(learner.ctx, golden[f"{case}/init/ctx"] if f"{case}/init/ctx" in golden else learner.ctx.detach(), 1e-7)
     near(learner(clip, classes, *inputs), golden[f"{case}/logits"], 1e-4)
     loss = learner(clip, classes, *inputs, labels)
@@ -64,19 +65,20 @@ def test_golden(case, budget, clip, golden, recipe, monkeypatch):
 def test_golden_terms_of_promptsrc(case, clip, golden, recipe):
     learner = golden_learner(case, clip, recipe)
     classes, (images, frozen), labels = golden_batch(learner, clip, golden, recipe)
-    logits, text, image = learner.logits_and_features(clip, classes, images)
+    text, image = learner.text_features(clip, classes), learner.image_features(clip, images)
     near(text, golden[f"{case}/text_features"], 1e-5)
     near(image, golden[f"{case}/image_features"], 1e-5)
     near(classes.frozen, golden[f"{case}/frozen_text_features"], 1e-5)
     near(frozen, golden[f"{case}/frozen_image_features"], 1e-5)
-    terms = learner.loss_terms(clip, classes, logits, text, image, frozen, labels)
+    terms = learner.loss_terms(clip, classes, text, image, frozen, labels)
     for name in ("ce", "text", "image", "kl"):
         near(terms[name], golden[f"{case}/loss_{name}"], 1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("steps", [0, 1, 4])
-def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, clip, golden, recipe):
+@pytest.mark.parametrize("steps, memory", [(0, MEMORY), (1, MEMORY), (4, MEMORY), (1, 1)])
+def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, memory, clip, golden, recipe, monkeypatch):
+    monkeypatch.setattr(clip, "memory", memory)
     learner = golden_learner(case, clip, recipe)
     classes, _, _ = golden_batch(learner, clip, golden, recipe)
     batches = []
@@ -90,7 +92,13 @@ def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, clip, golde
 
     start = {k: p.detach().clone().requires_grad_() for k, p in learner.named_parameters()}
     inner_lr = 0.05
-    value, grad = maml.meta_gradient(loss, start, batches[:-1], [(batches[-1], 1.0)], inner_lr)
+    def halves(batch):
+        """The batch of 3 as parts of 2 and 1 images."""
+        inputs, labels = batch
+        return [((tuple(t[rows] for t in inputs), labels[rows]), weight)
+                for rows, weight in ((slice(2), 2 / 3), (slice(2, 3), 1 / 3))]
+
+    value, grad = maml.meta_gradient(loss, start, [halves(b) for b in batches[:-1]], halves(batches[-1]), inner_lr)
     p = start
     for batch in batches[:-1]:
         inner = torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)

@@ -21,6 +21,11 @@ def problem(seed=0):
     return loss, params, batches
 
 
+def whole(batches):
+    """Each batch as its only part."""
+    return [[(batch, 1.0)] for batch in batches]
+
+
 def through_all_steps(loss, params, support, query, lr):
     p = {k: v.clone().requires_grad_() for k, v in params.items()}
     q = p
@@ -35,7 +40,7 @@ def through_all_steps(loss, params, support, query, lr):
 def test_equals_autograd_through_all_steps(steps):
     loss, params, batches = problem()
     query = [(batches[4], 0.3), (batches[5], 0.7)]
-    value, grad = maml.meta_gradient(loss, params, batches[:steps], query, 0.3)
+    value, grad = maml.meta_gradient(loss, params, whole(batches[:steps]), query, 0.3)
     value_, grad_ = through_all_steps(loss, params, batches[:steps], query, 0.3)
     assert len(value) == steps + 1 and abs(value[-1] - value_) < 1e-12
     assert steps == 0 or value[0] == loss(params, batches[0])
@@ -44,9 +49,23 @@ def test_equals_autograd_through_all_steps(steps):
         torch.testing.assert_close(grad[k], grad_[k], rtol=0, atol=1e-10)
 
 
+def test_a_batch_in_parts_is_the_same_batch():
+    loss, params, batches = problem(6)
+    x, y = (torch.cat(tensors) for tensors in zip(*batches[:2]))  # 10 rows
+
+    def parts(*sizes):
+        return [((rows, labels), len(rows) / 10) for rows, labels in zip(x.split(sizes), y.split(sizes))]
+
+    query = [(batches[4], 1.0)]
+    once, thrice = ([parts(*sizes), *whole(batches[2:4])] for sizes in ((10,), (4, 4, 2)))
+    for a, b in zip(*(maml.meta_gradient(loss, params, support, query, 0.3) for support in (once, thrice))):
+        for k in a if isinstance(a, dict) else [slice(None)]:
+            torch.testing.assert_close(a[k], b[k], rtol=0, atol=1e-12)
+
+
 def test_equals_finite_differences():
     loss, params, batches = problem(1)
-    support, query, lr, eps = batches[:4], [(batches[4], 1.0)], 0.3, 1e-5
+    support, query, lr, eps = whole(batches[:4]), [(batches[4], 1.0)], 0.3, 1e-5
     _, grad = maml.meta_gradient(loss, params, support, query, lr)
 
     def outer(p):
@@ -63,12 +82,12 @@ def test_equals_finite_differences():
 def test_second_order_is_not_first_order():
     loss, params, batches = problem(2)
     query = [(batches[4], 1.0)]
-    _, second = maml.meta_gradient(loss, params, batches[:4], query, 0.3)
-    value, first = maml.meta_gradient(loss, params, batches[:4], query, 0.3, first_order=True)
+    _, second = maml.meta_gradient(loss, params, whole(batches[:4]), query, 0.3)
+    value, first = maml.meta_gradient(loss, params, whole(batches[:4]), query, 0.3, first_order=True)
     assert (second["w"] - first["w"]).abs().max() > 1e-2
     # First order is the query gradient at the adapted parameters.
-    adapted = maml.adapt(loss, params, batches[:4], 0.3)[0][-1]
-    value_, expected = maml.value_and_grad(loss, adapted, batches[4])
+    adapted = maml.adapt(loss, params, whole(batches[:4]), 0.3)[0][-1]
+    value_, expected = maml.value_and_grad(loss, adapted, query)
     assert value[-1] == value_ and all(torch.equal(first[k], expected[k]) for k in params)
     # Without inner steps there is nothing to differ in.
     _, a = maml.meta_gradient(loss, params, [], query, 0.3)
@@ -79,7 +98,7 @@ def test_second_order_is_not_first_order():
 def test_arguments_are_left_as_they_are():
     loss, params, batches = problem(3)
     before = {k: v.clone() for k, v in params.items()}
-    _, grad = maml.meta_gradient(loss, params, batches[:4], [(batches[4], 1.0)], 0.3)
+    _, grad = maml.meta_gradient(loss, params, whole(batches[:4]), [(batches[4], 1.0)], 0.3)
     maml.meta_update(params, grad, maml.adam_start(params), 0.1, 0.01)
     assert all(torch.equal(params[k], before[k]) and not params[k].requires_grad for k in params)
 
@@ -125,7 +144,7 @@ def test_a_misspelt_or_missing_parameter_is_refused():
 def test_a_parameter_the_loss_ignores_is_an_error():
     params = {"a": torch.ones(2), "unused": torch.ones(2)}
     with pytest.raises(RuntimeError, match="not have been used"):
-        maml.meta_gradient(lambda p, _: p["a"].sum(), params, [None], [(None, 1.0)], 0.1)
+        maml.meta_gradient(lambda p, _: p["a"].sum(), params, [[(None, 1.0)]], [(None, 1.0)], 0.1)
 
 
 def test_graph_memory_does_not_grow_with_steps():
@@ -147,7 +166,7 @@ def test_graph_memory_does_not_grow_with_steps():
                 alive -= self.tensor.numel()
 
         with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-            maml.meta_gradient(loss, params, [batches[i % 4] for i in range(steps)], [(batches[4], 1.0)], 0.3)
+            maml.meta_gradient(loss, params, whole(batches[i % 4] for i in range(steps)), [(batches[4], 1.0)], 0.3)
         return most
 
     assert peak(1) > 0 and peak(16) <= 1.05 * peak(1)

@@ -60,7 +60,11 @@ def test_the_query_batch(tasks):
     assert sorted(np.concatenate([i for i, _ in whole])) == sorted(set(range(48)) - set(
         divide(tasks[0].labels.numpy(), 5, np.random.default_rng([1, 0, 0]))[0]))
     assert abs(sum(w for _, w in whole) - 1) < 1e-12 and whole[0][1] == 8 / 33
-    assert draw_batches(tasks[0], settings(), 1, 0)[0][0].tolist() != one[0][0].tolist()
+    assert draw_batches(tasks[0], settings(), 1, 0)[0][0][0][0].tolist() != one[0][0][0][0].tolist()
+    small = draw_batches(tasks[0]._replace(at_once=3), settings(), 0, 0)
+    for whole, parts in zip([*one[0], one[1]], [*small[0], small[1]], strict=True):
+        assert np.concatenate([i for i, _ in parts]).tolist() == whole[0][0].tolist()
+        assert [w for _, w in parts] == [3 / 8, 3 / 8, 2 / 8]
 
 
 def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks, tmp_path):
@@ -75,7 +79,7 @@ def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks, tmp_pat
                 return maml.run(learner, {"ctx": ctx}, clip, task.classes, task.inputs[0][rows], task.labels[rows])
             support, query = draw_batches(task, config, 0, number)
             adapted = p
-            for rows in support:
+            for (rows, _), in support:
                 adapted = adapted - config.inner_lr * torch.autograd.grad(loss(adapted, rows), adapted, create_graph=True)[0]
             everything = np.concatenate([rows for rows, _ in query])
             total = total + loss(adapted, everything) / (1 if sum_tasks else len(tasks))
