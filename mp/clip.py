@@ -7,6 +7,8 @@ parameters carry OpenAI's names. Dimensions in the comments:
     classes together, or patches + 1, H heads, d = 64 per head, W width of a tower, E joint embedding
 """
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +44,14 @@ def pack(lengths: Tensor) -> Packing:
     return Packing(inside.flatten().cumsum(0).view(-1, L) - 1, own, own % L, lengths.cumsum(0) - 1)
 
 
+@cache
+def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     """softmax(q kᵀ / √d) v for q [..., T, d] and k, v [..., S, d], S ≥ T: query i sees keys 0..S-T+i."""
-    mask = None
-    if causal:
-        T, S = q.shape[-2], k.shape[-2]
-        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    mask = causal_mask(q.shape[-2], k.shape[-2], q.device) if causal else None
     if not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     # The fused kernels have no second derivative, and MAML needs it: with gradients, the plain formula.
@@ -155,10 +159,11 @@ class CLIP(nn.Module):
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
         self.memory = MEMORY  # bytes that one pass may keep for its gradient; `load` sets it
 
-    def precision(self) -> torch.autocast:
+    def precision(self) -> AbstractContextManager:
         """The towers run in this context. Where a gradient is needed it changes nothing: that stays float32."""
-        half = None if torch.is_grad_enabled() else self.half_type
-        return torch.autocast(self.logit_scale.device.type, half or torch.bfloat16, enabled=half is not None)
+        if torch.is_grad_enabled() or self.half_type is None:
+            return nullcontext()
+        return torch.autocast(self.logit_scale.device.type, self.half_type)
 
     @staticmethod
     def kept_bytes(tower: Transformer) -> int:
@@ -213,18 +218,18 @@ class CLIP(nn.Module):
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
-         memory: int = MEMORY) -> CLIP:
+         memory: int = MEMORY, kind: type[CLIP] = CLIP) -> CLIP:
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
     `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
-    for its gradient; larger ones are computed in parts. All sizes follow from the tensors.
+    for its gradient; larger ones are computed in parts. `kind`: CLIP, or one that computes otherwise. All sizes follow from the tensors.
     Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
     what is missing or wrong.
     """
     path = Path(path)
     state = weights.read_state(path)
     with torch.device("meta"):  # no memory for parameters that are about to be replaced
-        clip = CLIP(**weights.sizes(state, path))
+        clip = kind(**weights.sizes(state, path))
     weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
     clip.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     clip.half_type, clip.memory = half, memory

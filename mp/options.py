@@ -1,5 +1,6 @@
 """The command line: every option, its default, and where the paper says so."""
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -19,6 +20,23 @@ def workers(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> float:
+    value = number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", default="auto", choices=["auto", "fp32", "tf32", "bf16", "fp16"],
+        help="fp32; tf32 matrix products; or tf32 and half precision where no gradient is needed "
+             "(default: fp32 on the CPU, fp16 on CUDA)")
+    add("--memory", type=positive, metavar="GIB", help="what one pass may keep for its gradient; more is computed in "
+        "parts, with the same result (default: half of the GPU's memory; 2 on the CPU)")
+
+
 def parse(arguments: list[str], about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser("run.py", description=about, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,13 +53,10 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
     add = common.add_argument_group("how and where to").add_argument
     add("--seeds", type=int, nargs="+", default=[1], metavar="S", help="one run for each; tables show mean ± sd")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where results go (default: runs)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", default="auto", choices=["auto", "fp32", "tf32", "bf16", "fp16"],
-        help="fp32; tf32 matrix products; or tf32 and half precision where no gradient is needed "
-             "(default: fp32 on the CPU, fp16 on CUDA)")
+    add_machine(common)
     add("--force", action="store_true", help="compute again what is already there")
     methods = dict(choices=["coop", "cocoop", "promptsrc"], default="promptsrc")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="data | meta | zeroshot | finetune | table")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="data | meta | zeroshot | finetune | table | bench")
 
     data = commands.add_parser("data", parents=[inputs], allow_abbrev=False, help="what is ready, and what is missing",
                                description="Say of the weights and every dataset whether it is ready, or what is missing, "
@@ -90,6 +105,14 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
     add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
     add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
     add("--classes", choices=["base", "new", "all"], default="base", help="of fine-tuning (default: base)")
+
+    bench = commands.add_parser("bench", allow_abbrev=False, help="speed and memory on this machine",
+                                description="Time and peak memory of each building block beside the plain way, and from "
+                                            "them hours and memory for each column of Table 2 on this machine.")
+    bench.add_argument("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: random, of ViT-B/16's shape)")
+    bench.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
+                       help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
+    add_machine(bench)
 
     for command in (meta, tune, zeroshot):
         add = command.add_argument_group("shape of promptsrc's prompts").add_argument

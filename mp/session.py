@@ -88,13 +88,13 @@ class Session:
 
 def open_session(args: Namespace) -> Session:
     """Raises UserError for an absent folder, dataset, device or weights file."""
-    compute = choose(args.device, args.precision)
+    compute = choose(args.device, args.precision, args.memory)
     join(compute.device)
     suite = open_suite(args.data, args.datasets)
     if suite.name == "mini":
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
-    clip = load(weights, compute.device, compute.half)
+    clip = load(weights, compute.device, compute.half, compute.memory)
     made_by = files.provenance(str(compute.device)) | {
         "precision": compute.precision, "suite": suite.name, "weights_sha256": files.sha256(weights)}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)

@@ -1,0 +1,58 @@
+"""Training steps never wait for the device: they run on torch's meta device, where tensors have no values to ask for."""
+import pytest
+import torch
+
+from mp import maml
+from mp.clip import MEMORY
+from tests.test_learners import CASES, golden_learner
+
+
+def to_meta(value):
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    return type(value)(*map(to_meta, value)) if hasattr(value, "_fields") else tuple(map(to_meta, value))
+
+
+@pytest.fixture(params=CASES)
+def step(request, clip, recipe):
+    """A loss of (params, batch), params and a batch, all of them on the meta device."""
+    learner = golden_learner(request.param, clip, recipe)
+    batch = (*learner.look(clip, torch.from_numpy(recipe.images("A", "batch", 4))), torch.arange(4))
+
+    def make(memory):
+        clip.memory = memory
+        classes = to_meta(learner.prepare(clip, recipe.CLASSES["A"]))
+        params = {k: p.detach().to("meta").requires_grad_() for k, p in learner.named_parameters()}
+        clip.to("meta")
+        learner.to("meta")
+        return lambda p, part: maml.run(learner, p, clip, classes, *part), params, to_meta(batch)
+
+    state = clip.state_dict()
+    yield make
+    clip.load_state_dict({k: v for k, v in state.items()}, assign=True)
+    clip.requires_grad_(False)
+    clip.memory = MEMORY
+
+
+@pytest.mark.parametrize("memory", [MEMORY, 500_000], ids=["whole", "chunks"])
+def test_meta_training_never_waits(step, memory):
+    loss, params, batch = step(memory)
+    _, grad = maml.meta_gradient(loss, params, [[(batch, 1.0)]], [(batch, 1.0)], 0.1)
+    new, _, norm = maml.meta_update(params, grad, maml.adam_start(params), 0.1, 5.0)
+    assert all(new[k].shape == p.shape and new[k].is_meta for k, p in params.items()) and norm.is_meta
+
+
+def test_fine_tuning_never_waits(step):
+    loss, params, batch = step(MEMORY)
+    optimizer = torch.optim.SGD(params.values(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss(params, batch).backward()
+        optimizer.step()
+
+
+def test_waiting_would_be_noticed(step):
+    loss, params, batch = step(MEMORY)
+    for wait in (torch.Tensor.item, torch.Tensor.cpu, bool, lambda x: x[x > 0], lambda x: x.expand(2).nonzero()):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            wait(loss(params, batch))
