@@ -109,11 +109,12 @@ def read_prompt(path: Path, method: str, expected: dict[str, Tensor]) -> dict[st
 def prompt_sha256(path: Path) -> str:
     """The hash of a prompt's method and tensors. What made it, such as the command line, doesn't count."""
     file = read_tensors(path)
-    digest, params = hashlib.sha256(repr(file.get("method")).encode()), file.get("params")
-    if not isinstance(params, dict) or not all(isinstance(p, Tensor) for p in params.values()):
-        raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
-    for name, p in params.items():
-        digest.update(f"{name} {p.dtype} {list(p.shape)}".encode() + p.detach().double().numpy().tobytes())
+    digest = hashlib.sha256(repr(file.get("method")).encode())
+    try:
+        for name, p in file["params"].items():
+            digest.update(f"{name} {p.dtype} {list(p.shape)}".encode() + p.detach().double().numpy().tobytes())
+    except (LookupError, AttributeError, TypeError, RuntimeError):
+        raise UserError(f"{path}: not a prompt file; `run.py meta` writes one") from None
     return digest.hexdigest()
 
 

@@ -35,9 +35,10 @@ def test_a_prompts_hash_is_of_its_tensors_alone(tmp_path):
         files.write_prompt(tmp_path / "p.pt", method, params, made_by)
         hashes.append(files.prompt_sha256(tmp_path / "p.pt"))
     assert hashes[0] == hashes[1] and len(set(hashes)) == 4
-    files.write_tensors(tmp_path / "p.pt", {"method": "coop"})
-    with pytest.raises(UserError, match="not a prompt file"):
-        files.prompt_sha256(tmp_path / "p.pt")
+    for content in ({}, {"params": 3}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
+        files.write_tensors(tmp_path / "p.pt", {"method": "coop"} | content)
+        with pytest.raises(UserError, match="not a prompt file"):
+            files.prompt_sha256(tmp_path / "p.pt")
 
 
 def test_no_harmonic_mean_of_one_part():
