@@ -41,6 +41,8 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
         elif not Path(name).is_dir():
             raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
                             f"{', '.join(suite.datasets)}")
+        elif key(Path(name).resolve().name) in by_key:
+            raise DataError(f"{name}: results are kept by the folder's name, which is that of a dataset of the suite; rename it")
         elif folders.setdefault(Path(name).resolve().name, Path(name)) != Path(name):
             raise DataError(f"{name}: another folder of that name is given, too; results are kept by name, rename one")
 

@@ -1,5 +1,8 @@
 """The ten columns of the paper's Table 2: the files of their results, and the table read from them."""
 import csv
+import shlex
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -9,10 +12,12 @@ from typing import NamedTuple
 from data.suite import Suite
 from mp import files, finetune, results, zeroshot
 from mp.progress import say
+from mp.session import meta_prompt
 from mp.settings import FINETUNE, FinetuneSettings
 
 PAPER = Path(__file__).parent.parent / "data" / "table2.csv"
 METHODS = {"coop": "CoOp", "cocoop": "CoCoOp", "promptsrc": "PromptSRC"}
+IMAGES = ("classes", "train_images", "test_images")  # what tells that a result is of the same dataset
 GROUPS = ("Average", "Average (train)", "Average (test)")
 
 
@@ -42,12 +47,14 @@ class Column(NamedTuple):
             return zeroshot.result_file(out, "handcrafted", dataset, None)
         return zeroshot.result_file(out, f"meta-{self.method}", dataset, seed)
 
-    def command(self, classes: str) -> str:
-        """What computes the column."""
+    def command(self, classes: str, anew: bool) -> list[str]:
+        """What computes the column, or computes it `anew`, but not the meta-prompt."""
         if self.tuned:
-            other = f" --classes {classes}" if classes != "base" else ""
-            return f"python run.py finetune --method {self.method} --init {self.init}{other}"
-        return f"python run.py meta --method {self.method}" if self.method else "python run.py zeroshot"
+            other = ["--classes", classes] if classes != "base" else []
+            return ["finetune", "--method", self.method, "--init", self.init, *other]
+        if not self.method:
+            return ["zeroshot"]
+        return ["zeroshot", "--prompt", "meta", "--method", self.method] if anew else ["meta", "--method", self.method]
 
 
 COLUMNS = [Column("zeroshot/hand", "", "handcrafted", False),
@@ -59,7 +66,7 @@ COLUMNS = [Column("zeroshot/hand", "", "handcrafted", False),
 class Cell(NamedTuple):
     """One number: absolute per cent over the seeds, the gain over the baseline, and what the paper has."""
     values: list[float]  # one per seed; none if the result isn't there
-    gains: list[float]   # likewise, for meta-prompt columns
+    gains: list[float] | None  # likewise; None in a column that isn't compared with another
     paper: float | None = None
     paper_gain: float | None = None
 
@@ -77,38 +84,89 @@ class Table(NamedTuple):
     rows: list[Row]
     training: list[str]
     missing: list[str]     # commands that would fill what is missing
-    made_by: list[str]     # commit, device and weights, if several then several
+    made_by: list[str]       # commit, device and weights, if several then several
+    tuning: dict[str, dict]  # method -> settings of its fine-tuning, if there is some
     out: Path
 
 
-def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str = "") -> Table:
-    """Collect every cell's result file below `out`."""
-    found: dict[tuple[str, str, str], dict[int, float]] = {}  # column's key, dataset, part -> seed -> per cent
-    made_by, missing = {}, {}
+class Found(NamedTuple):
+    """A cell's result file and what is in it; why that doesn't belong into the table, "" if it does."""
+    path: Path
+    result: dict | None
+    problem: str
+
+
+def survey(suite: Suite, out: Path, seeds: list[int], classes: str,
+           weights: str | None = None) -> dict[tuple[Column, str, int], Found]:
+    """Every cell's result below `out`; of the handcrafted prompts for the first seed only, as they have none.
+
+    All must have the same `weights` (their SHA-256; None: what most have), and on a dataset the same images.
+    """
+    cells = {(column, dataset, seed): column.file(out, dataset, seed, classes) for column in COLUMNS
+             for dataset in suite.datasets for seed in (seeds if column.method else seeds[:1])}
+    found = {cell: results.read(path) for cell, path in cells.items()}
+    kept = [(dataset, result["made_from"]) for (_, dataset, _), result in found.items()
+            if result and result["made_from"].get("format") == results.FORMAT]
+    weights = weights or usual(made_from.get("weights_sha256") for _, made_from in kept)
+    same = {dataset: {"format": results.FORMAT, "weights_sha256": weights}
+            | {k: usual(made_from.get(k) for name, made_from in kept if name == dataset) for k in IMAGES}
+            for dataset in suite.datasets}
 
     @cache
     def prompt_hash(method: str, seed: int) -> str | None:
-        prompt = out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
-        return files.sha256(prompt) if prompt.is_file() else None
+        prompt = meta_prompt(out, method, seed)
+        return files.prompt_sha256(prompt) if prompt.is_file() else None
 
-    for column in COLUMNS:
-        for dataset in suite.datasets:
-            for seed in seeds:
-                path = column.file(out, dataset, seed, classes)
-                result = results.read(path)
-                prompt = prompt_hash(column.method, seed)
-                if result and (reason := problem(column, result["made_from"], classes, seed, prompt)):
-                    say(f"{path}: left out, {reason}; its command with --force makes it anew")
-                    result = None
-                if result is None:
-                    missing.setdefault(column.command(classes), set()).add(seed)
-                    continue
-                for part in results.PARTS:
-                    if part in result["accuracies"]:
-                        found.setdefault((column.key, dataset, part), {})[seed] = result["accuracies"][part]
-                about, weights = result["made_by"], str(result["made_from"].get("weights_sha256"))
-                made_by[f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, {about.get('device')} "
-                        f"{about.get('precision')}, weights {weights[:12]}"] = True
+    def problem(column: Column, dataset: str, seed: int, made_from: dict) -> str:
+        reason = differing(made_from, same[dataset])
+        if column.tuned and not reason:
+            settings = asdict(FinetuneSettings(column.method, **FINETUNE[column.method], classes=classes, seed=seed))
+            if suite.name == "mini":
+                del settings["depth"]  # its towers are shallower than the paper's
+            reason = differing(made_from.get("settings"), settings)
+        prompt = prompt_hash(column.method, seed) if column.init == "meta" else None
+        if prompt and not reason and made_from.get("init" if column.tuned else "prompt") != prompt:
+            reason = "made from another meta-prompt than the one that is there now"
+        return reason
+
+    return {cell: Found(cells[cell], result, problem(*cell, result["made_from"]) if result else "")
+            for cell, result in found.items()}
+
+
+def usual(values: Iterable):
+    """The most frequent value; None if there is none."""
+    return next((value for value, _ in Counter(map(str, values)).most_common(1)), None)
+
+
+def differing(kept, wanted: dict) -> str:
+    """What of `wanted` is otherwise in `kept`, with both values; nothing if all is as wanted."""
+    kept = kept if isinstance(kept, dict) else {}
+    other = [(k, *(str(d.get(k))[:12] for d in (kept, wanted))) for k in wanted if str(kept.get(k)) != str(wanted[k])]
+    return "made with {} {} instead of {}".format(*other[0]) if other else ""
+
+
+def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[str] = [],
+         weights: str | None = None) -> Table:
+    """The table of the results below `out`. `options`: what the commands for missing cells share with this one."""
+    found: dict[tuple[str, str, str], dict[int, float]] = {}  # column's key, dataset, part -> seed -> per cent
+    made_by, missing, tuning = {}, {}, {}
+    for (column, dataset, seed), (path, result, problem) in survey(suite, out, seeds, classes, weights).items():
+        if problem:
+            say(f"{path}: left out, {problem}; its command with --force makes it anew")
+        for_seeds = [seed] if column.method else seeds
+        if problem or result is None:
+            lacking = missing.setdefault((column, bool(problem)), (set(), {}))
+            lacking[0].update(for_seeds)
+            lacking[1][dataset] = True
+            continue
+        for part in results.PARTS:
+            if part in result["accuracies"]:
+                found.setdefault((column.key, dataset, part), {}).update(dict.fromkeys(for_seeds, result["accuracies"][part]))
+        about, weights_used = result["made_by"], str(result["made_from"].get("weights_sha256"))
+        made_by[f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, {about.get('device')} "
+                f"{about.get('precision')}, weights {weights_used[:12]}"] = True
+        if column.tuned:
+            tuning.setdefault(column.method, result["made_from"]["settings"])
     groups = dict(zip(GROUPS, (suite.datasets, [d for d in suite.datasets if d in suite.training],
                                [d for d in suite.datasets if d not in suite.training])))
     groups = {name: members for name, members in groups.items() if members} | {d: [d] for d in suite.datasets}
@@ -122,7 +180,7 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
     def cell(column: Column, members: list[str], part: str) -> Cell:
         values, baseline = per_seed(column, members, part), column.baseline()
         base = per_seed(baseline, members, part) if baseline else {}
-        gains = [values[s] - base[s] for s in values if s in base]
+        gains = [values[s] - base[s] for s in values if s in base] if baseline else None
         numbers = [[published.get((c.key, d, part)) for d in members] for c in (column, baseline) if c]
         means = [fmean(n) if None not in n else None for n in numbers]
         paper_gain = means[0] - means[1] if len(means) == 2 and None not in means else None
@@ -130,20 +188,12 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
 
     rows = [Row(name, part, [cell(column, members, part) for column in COLUMNS])
             for name, members in groups.items() for part in results.PARTS]
-    commands = [f"{line} --seeds {' '.join(map(str, sorted(s)))}{options}" for line, s in missing.items()]
-    return Table(suite.name, seeds, classes, rows, suite.training, commands, list(made_by), out)
-
-
-def problem(column: Column, made_from: dict, classes: str, seed: int, prompt: str | None) -> str:
-    """Why a result doesn't belong into the table; nothing if it does. `prompt`: the meta-prompt's hash, if it is there."""
-    if column.tuned:
-        kept = made_from.get("settings") or {}
-        usual = asdict(FinetuneSettings(column.method, **FINETUNE[column.method], classes=classes, seed=seed))
-        if other := [k for k, v in usual.items() if kept.get(k) != v and k != "depth"]:  # the miniature's is smaller
-            return f"made with {other[0]} {kept.get(other[0])} instead of {usual[other[0]]}"
-    if column.init == "meta" and prompt and made_from.get("init" if column.tuned else "prompt") != prompt:
-        return "made from another meta-prompt than the one that is there now"
-    return ""
+    commands = []
+    for (column, left_out), (for_seeds, datasets) in missing.items():
+        only = ["--datasets", *datasets] if left_out and "--datasets" not in options else []
+        commands.append(shlex.join(["python", "run.py", *column.command(classes, left_out), "--seeds",
+                                    *map(str, sorted(for_seeds)), *options, *only, *["--force"][:left_out]]))
+    return Table(suite.name, seeds, classes, rows, suite.training, commands, list(made_by), tuning, out)
 
 
 def paper_values() -> dict[tuple[str, str, str], float]:

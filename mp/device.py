@@ -27,15 +27,17 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     computed in parts, with the same result; not the free memory, so that the same command gives the same bits.
     Raises UserError for an unknown device or one this machine lacks.
     """
-    if device == "auto":  # with torchrun every process of a machine has a GPU of its own
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":  # with torchrun every process of a machine has a GPU of its own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
     if chosen.type not in ("cpu", "cuda"):
         raise UserError(f"--device {device}: only cpu and cuda are supported")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    if chosen.type == "cuda" and chosen.index >= torch.cuda.device_count():
         raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
                         "use --device cpu")
     if precision == "auto":

@@ -106,6 +106,18 @@ def read_prompt(path: Path, method: str, expected: dict[str, Tensor]) -> dict[st
     return params
 
 
+def prompt_sha256(path: Path) -> str:
+    """The hash of a prompt's method and tensors. What made it, such as the command line, doesn't count."""
+    file = read_tensors(path)
+    digest = hashlib.sha256(repr(file.get("method")).encode())
+    try:
+        for name, p in file["params"].items():
+            digest.update(f"{name} {p.dtype} {list(p.shape)}".encode() + p.detach().double().numpy().tobytes())
+    except (LookupError, AttributeError, TypeError, RuntimeError):
+        raise UserError(f"{path}: not a prompt file; `run.py meta` writes one") from None
+    return digest.hexdigest()
+
+
 def require_same(path: Path, kept, wanted: dict) -> None:
     """Raises UserError naming what differs between what `path` was made from and what is wanted now."""
     def flat(value, prefix: str = "") -> dict:

@@ -24,9 +24,7 @@ Params = dict[str, Tensor]
 def command(args: Namespace) -> None:
     """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
     session = open_session(args)
-    settings = settings_from(FinetuneSettings, args, **FINETUNE[args.method], seed=args.seeds[0])
-    if settings.method == "promptsrc":
-        settings = replace(settings, depth=session.depth(settings.depth))
+    settings = session.fitted(settings_from(FinetuneSettings, args, **FINETUNE[args.method], seed=args.seeds[0]))
     inits = {seed: start_of(session, args, seed) for seed in args.seeds}
     for seed, path in inits.items():
         if path:
@@ -35,15 +33,15 @@ def command(args: Namespace) -> None:
     say(f"fine-tuning {title} on {settings.classes} classes: {settings.epochs} epochs, lr {settings.lr:g}, "
         f"batch {settings.batch}, {settings.shots} shots, seeds {' '.join(map(str, args.seeds))}")
     columns, handcrafted, roles = [{} for _ in args.seeds], {}, {}
-    progress, runs = Progress("epoch", first=None), len(session.suite.datasets) * len(args.seeds)
+    progress, runs = Progress("epoch"), len(session.suite.datasets) * len(args.seeds)
     for number, test in enumerate(session.test_sets()):
         name = test.dataset.name
         roles[name], handcrafted[name] = test.dataset.role, test.handcrafted(test.dataset.template)
         for k, seed in enumerate(args.seeds):
             done = (number * len(args.seeds) + k) * settings.epochs
 
-            def report_epoch(epoch: int, text: str) -> None:
-                progress.update(done + epoch, runs * settings.epochs, f"{name}, seed {seed}, {text}")
+            def report_epoch(epoch: int, text: str, new: int) -> None:
+                progress.update(done + epoch, runs * settings.epochs, f"{name}, seed {seed}, {text}", new)
 
             columns[k][name] = tune_one(session, test, replace(settings, seed=seed), inits[seed], args, report_epoch)
     print(report.table(roles, handcrafted, {title: columns}))
@@ -55,13 +53,14 @@ def start_of(session: Session, args: Namespace, seed: int) -> Path | None:
 
 
 def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Path | None, args: Namespace,
-             report_epoch: Callable[[int, str], None]) -> dict:
+             report_epoch: Callable[[int, str, int], None]) -> dict:
     """Accuracies after fine-tuning on one dataset, from its result file if that is there.
 
+    `report_epoch` gets the epochs done, a text, and how many of them are new since its last call.
     Raises UserError if the file comes from other settings, weights or another initial prompt.
     """
     dataset = test.dataset
-    start = "handcrafted" if init is None else files.sha256(init)
+    start = "handcrafted" if init is None else files.prompt_sha256(init)
     label = args.init if args.init in ("handcrafted", "meta") else start[:12]
     result_file = result_path(session.out, settings.method, label, settings.classes, dataset.name, settings.seed)
     prompt_file, state_file = result_file.with_suffix(".prompt.pt"), result_file.with_suffix(".state.pt")
@@ -78,7 +77,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
 
         def log_epoch(line: dict, _: int) -> None:
             computed.append(line["loss"])
-            report_epoch(line["epoch"], f"loss {line['loss']:.4f}")
+            report_epoch(line["epoch"], f"loss {line['loss']:.4f}", 1)
 
         try:
             params, losses = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches,
@@ -89,12 +88,12 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
         accuracies = test.learnt(learner)
         files.write_prompt(prompt_file, settings.method, params, made_from | session.made_by)
         return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-                "prompt_sha256": files.sha256(prompt_file)}
+                "prompt_sha256": files.prompt_sha256(prompt_file)}
 
     result = results.cell(result_file, made_from, session.made_by, compute, args.force)
     state_file.unlink(missing_ok=True)
     if not computed:
-        report_epoch(settings.epochs, "done before")
+        report_epoch(settings.epochs, "done before", 0)
     return result["accuracies"]
 
 

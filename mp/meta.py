@@ -3,7 +3,8 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,7 @@ def command(args: Namespace) -> None:
         prompts.append(learnt_prompt(session, path, settings, seed))
     if not first_process():
         return
-    title = run_name(replace(settings, seed=0), session.suite.meta_epochs).removesuffix("-seed0")
-    compare(session, {title: prompts}, args.force)
+    compare(session, {path.parent.name.removesuffix(f"-seed{seed}"): prompts}, args.force)
 
 
 def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, Path]:
@@ -39,28 +39,30 @@ def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, P
 
     Raises UserError if the file was made with other settings or weights.
     """
-    settings = settings_from(MetaSettings, args, **META[args.method], epochs=session.suite.meta_epochs, seed=seed)
-    if settings.method == "promptsrc":
-        settings = replace(settings, depth=session.depth(settings.depth))
-    folder = session.out / "meta" / run_name(settings, session.suite.meta_epochs)
+    usual = dict(META[args.method], epochs=session.suite.meta_epochs, seed=seed)
+    settings = session.fitted(settings_from(MetaSettings, args, **usual))
+    folder = session.out / "meta" / run_name(settings, session.fitted(MetaSettings(args.method, **usual), tell=False))
     prompt = folder / "prompt.pt"
-    if args.force and first_process():
-        for name in ("prompt.pt", "state.pt", "settings.json", "log.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-    if not agree(prompt.exists()):
-        train_one(session, settings, folder)
-    else:
-        kept = files.read_tensors(prompt).get("made_by", {})
-        wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
-        files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
-        (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed at its very end
-        say(f"{prompt} is there; --force computes it again")
+    with files.locked(folder / ".lock") if first_process() else nullcontext():  # a second run waits, then finds it done
+        if args.force and first_process():
+            for name in ("prompt.pt", "state.pt", "settings.json", "log.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+        if not agree(prompt.exists()):
+            train_one(session, settings, folder)
+        else:
+            kept = files.read_tensors(prompt).get("made_by", {})
+            wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
+            files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
+            (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed at its very end
+            say(f"{prompt} is there; --force computes it again")
     return settings, prompt
 
 
 def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
     say(f"meta-training {folder}: " + ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}"
                                                for k, v in asdict(settings).items()))
+    for name in session.suite.datasets:
+        session.suite.load(name)  # a dataset that can't be evaluated on is better found before hours of training
     learner = session.learner(settings)
     rank, world = processes()
     tasks = [make_task(session, learner, name, settings) if number % world == rank else elsewhere(name)
@@ -72,15 +74,16 @@ def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
             files.require_same(folder / "state.pt",
                                *({"weights_sha256": m.get("weights_sha256")} for m in (kept, made_by)))
         files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
-    progress = Progress("epoch", first=None)
+    progress = Progress("epoch")
 
     def report(line: dict, epochs: int) -> None:
-        progress.update(line["epoch"], epochs, f"query loss {line['query_loss']:.4f}  ‖G‖ {line['grad_norm']:.4f}")
+        progress.update(line["epoch"], epochs, f"query loss {line['query_loss']:.4f}  ‖G‖ {line['grad_norm']:.4f}",
+                        new=1)
 
     params = meta_train(learner, session.clip, tasks, settings, folder, report)
     if first_process():
         files.write_prompt(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
-        (folder / "state.pt").unlink()
+        (folder / "state.pt").unlink(missing_ok=True)
     agree(None)  # the others read the prompt once it is there
 
 

@@ -119,12 +119,15 @@ def curves(title: str, logs: dict[int, list[dict]]) -> str:
 
 
 def settings_html(table: columns.Table, methods: list[str]) -> str:
-    """The settings of each method's meta-training."""
-    lines = []
+    """The settings of each method's meta-training and fine-tuning."""
+    found = []
     for method in methods:
         try:
             kept = files.read_json(table.out / "meta" / f"{method}-seed{table.seeds[0]}" / "settings.json")["settings"]
-            lines.append(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in kept.items()))
+            found.append(("meta-training", kept.items()))
         except (UserError, KeyError, TypeError, AttributeError):
             continue
+    found += [("fine-tuning", kept.items()) for kept in table.tuning.values()]
+    lines = [f"{what}: " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in kept)
+             for what, kept in found]
     return "<h2>Settings</h2><ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""

@@ -6,27 +6,28 @@ from mp.distributed import first_process
 
 
 class Progress:
-    """`patience`: nothing is shown of what takes less than so many seconds.
+    """`patience`: nothing is shown of what takes less than so many seconds. `first`: steps done before this run."""
 
-    `first`: steps that were done before this run; None if the first update is to tell.
-    """
-
-    def __init__(self, label: str, patience: float = 0, first: int | None = 0):
+    def __init__(self, label: str, patience: float = 0, first: int = 0):
         self.label, self.patience, self.started, self.shown, self.first = label, patience, time.monotonic(), 0.0, first
+        self.new = 0
 
-    def update(self, done: int, total: int, text: str = "") -> None:
-        """`done` of `total` steps are finished. Of several processes the first one speaks."""
+    def update(self, done: int, total: int, text: str = "", new: int | None = None) -> None:
+        """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, if not all.
+
+        Of several processes the first one speaks.
+        """
         if not first_process():
             return
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        if self.first is None:
-            self.first = done - 1
+        self.new = done - self.first if new is None else self.new + new
         if now - self.shown < (0.2 if terminal else 10) and done < total or now - self.started < self.patience:
             return
         self.shown = now
-        left = (now - self.started) / max(1, done - self.first) * (total - done)
-        timing = f"ETA {clock(left)}" if done < total else f"took {clock(now - self.started)}"
-        line = f"{self.label} {done}/{total}  {text}  {timing}"
+        timing = f"took {clock(now - self.started)}"
+        if done < total:  # what an earlier run did says nothing about the time a step takes
+            timing = f"ETA {clock((now - self.started) / self.new * (total - done))}" if self.new else ""
+        line = f"{self.label} {done}/{total}  {text}  {timing}".rstrip()
         end = "\n" if done == total or not terminal else ""
         print(("\r\033[K" if terminal else "") + line, end=end, file=sys.stderr, flush=True)
 

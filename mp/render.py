@@ -12,13 +12,13 @@ LIMIT = 1.0  # points from the paper's value beyond which a cell is marked
 
 def cell_text(cell, absolute: bool, paper: bool) -> str:
     """A gain, or a value: 75.4, +2.9±0.4, +2.9 (+1.1!) with the paper's in brackets, marked if it differs."""
-    as_gain = bool(cell.gains) and not absolute
+    as_gain = cell.gains is not None and not absolute
     ours = cell.gains if as_gain else cell.values
     text = spread(ours, as_gain) if ours else "-"
-    theirs = cell.paper_gain if cell.paper_gain is not None and not absolute else cell.paper
+    theirs = cell.paper_gain if as_gain else cell.paper
     if paper and theirs is not None:
         mark = "!" if ours and abs(fmean(ours) - theirs) > LIMIT else ""
-        text += f" ({theirs:{'+' if theirs is cell.paper_gain else ''}.1f}{mark})"
+        text += f" ({theirs:{'+' if as_gain else ''}.1f}{mark})"
     return text
 
 
@@ -79,7 +79,7 @@ def csv(table, absolute: bool = True, paper: bool = False) -> str:
 def latex(table, absolute: bool, paper: bool) -> str:
     """A tabular for the booktabs and multirow packages."""
     def escape(value: str) -> str:
-        special = {c: f"\\{c}" for c in "&%#_${}"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
+        special = {c: f"\\{c}" for c in "&%#_${}"} | {c: f"\\{c}{{}}" for c in "^~"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
         return "".join(special.get(c, c) for c in value)
 
     lines = [r"\begin{tabular}{ll" + "r" * len(columns.COLUMNS) + "}", r"\toprule",

@@ -10,7 +10,7 @@ from mp import files
 from mp.errors import UserError
 from mp.progress import say
 
-FORMAT = 1  # of a result file; changes when what it holds does
+FORMAT = 2  # of a result file; changes when what it holds does
 PARTS = ("base", "new", "all")
 
 

@@ -1,6 +1,6 @@
 """What every command sets up first: the suite, CLIP, the output folder, and what made the results."""
 from argparse import Namespace
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -47,8 +47,7 @@ class Session:
                 "train_images": len(dataset.train), "test_images": len(dataset.test)}
 
     def meta_prompt(self, method: str, seed: int) -> Path:
-        """Where `run.py meta --method METHOD --seeds SEED`, with the paper's settings, leaves its prompt."""
-        return self.out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
+        return meta_prompt(self.out, method, seed)
 
     def find_prompt(self, given: str, method: str, seed: int) -> Path:
         """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
@@ -56,17 +55,21 @@ class Session:
         if not path.is_file():
             advice = f"; make it with: python run.py meta --method {method} --seeds {seed}" if given == "meta" else ""
             raise UserError(f"{path}: no such prompt file{advice}")
+        if given == "meta":  # a file of the user's choice may come from other weights
+            made_by = files.read_tensors(path).get("made_by")
+            kept = made_by.get("weights_sha256") if isinstance(made_by, dict) else None
+            files.require_same(path, {"weights_sha256": kept}, {"weights_sha256": self.made_by["weights_sha256"]})
         return path
 
-    def depth(self, asked: int) -> int:
-        """PromptSRC's depth; the miniature's towers are shallower than the paper's, and the program says so."""
+    def fitted(self, settings, tell: bool = True):
+        """The settings with PromptSRC's depth; the miniature's towers are shallower than the paper's, and the program says so."""
         layers = min(len(t.resblocks) for t in (self.clip.transformer, self.clip.visual.transformer))
-        if self.suite.name == "mini" and asked > layers:
-            if not self.told:
-                say(f"prompt depth {layers} instead of {asked}: the miniature's towers have {layers} layers")
+        if self.suite.name != "mini" or settings.method != "promptsrc" or settings.depth <= layers:
+            return settings
+        if tell and not self.told:
+            say(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} layers")
             self.told = True
-            return layers
-        return asked
+        return replace(settings, depth=layers)
 
     def learner(self, settings) -> nn.Module:
         """The method's learner from its handcrafted start; what is random in it follows the seed."""
@@ -84,6 +87,11 @@ class Session:
         learner = self.learner(settings)
         learner.load_state_dict(files.read_prompt(path, settings.method, learner.state_dict()))
         return learner
+
+
+def meta_prompt(out: Path, method: str, seed: int) -> Path:
+    """Where `run.py meta --method METHOD --seeds SEED`, with the paper's settings, leaves its prompt."""
+    return out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
 
 
 def open_session(args: Namespace) -> Session:

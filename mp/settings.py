@@ -76,9 +76,7 @@ FINETUNE = {
 }
 
 
-def run_name(settings: MetaSettings, epochs: int) -> str:
+def run_name(settings: MetaSettings, usual: MetaSettings) -> str:
     """A folder name that tells apart runs of different settings: coop-seed1, coop-inner_steps0-seed1."""
-    usual = MetaSettings(settings.method, seed=settings.seed, **META[settings.method] | {"epochs": epochs})
-    other = [f"-{k}{v}" for k, v in asdict(settings).items()
-             if v != getattr(usual, k) and not (k == "depth" and v < usual.depth)]
+    other = [f"-{k}{v}" for k, v in asdict(settings).items() if v != getattr(usual, k)]
     return f"{settings.method}{''.join(other)}-seed{settings.seed}"

@@ -47,8 +47,7 @@ def command(args: Namespace) -> None:
         elif prompt != "handcrafted":
             path = session.find_prompt(prompt, args.method, args.seeds[0])
             files_asked[f"{path.parent.name}/{path.name}"] = [path]
-    depth = session.depth(args.depth) if args.method == "promptsrc" and files_asked else args.depth
-    shape = Shape(args.method, depth, args.length, args.seeds[0])
+    shape = session.fitted(Shape(args.method, args.depth, args.length, args.seeds[0]), tell=bool(files_asked))
     for title, paths in files_asked.items():
         asked[title] = [learnt_prompt(session, path, shape, seed) for path, seed in zip(paths, args.seeds)]
     compare(session, asked, args.force)
@@ -56,15 +55,17 @@ def command(args: Namespace) -> None:
 
 def learnt_prompt(session: Session, path: Path, shape, seed: int) -> Prompt:
     """A prompt file, ready to evaluate. Its results are named after its folder if `run.py meta` made it."""
+    learner = session.learner_from(path, shape)
     usual = path.resolve() == session.meta_prompt(shape.method, seed).resolve()
-    label = f"meta-{shape.method}" if usual else f"{shape.method}-{files.sha256(path)[:8]}"
-    return Prompt(label, None, session.learner_from(path, shape), path, seed)
+    label = f"meta-{shape.method}" if usual else f"{shape.method}-{files.prompt_sha256(path)[:8]}"
+    return Prompt(label, None, learner, path, seed)
 
 
 def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict:
     """The result of one prompt on one dataset, from its file if that is there."""
     words = prompt.words or (None if prompt.learner else test.dataset.template)
-    made_from = session.made_from(test.dataset) | {"prompt": words or files.sha256(prompt.file)}
+    made_from = session.made_from(test.dataset) | {
+        "prompt": words or files.prompt_sha256(prompt.file), "seed": prompt.seed}
 
     def compute() -> dict:
         return {"accuracies": test.handcrafted(words) if words else test.learnt(prompt.learner)}

@@ -1,6 +1,6 @@
 """A rehearsal of the paper's suite: `python -m tests.rehearsal DIR` writes the eleven datasets in their exact layouts,
 with the true numbers of classes and a few small pictures each, and random weights in the form of OpenAI's ViT-B/16.
-Then it runs the commands on them that a user runs on the real ones. About ten minutes on 2 cores; --small takes one.
+Then it runs the commands on them that a user runs on the real ones. --small writes small pictures and weights, and is quick.
 """
 import argparse
 import io

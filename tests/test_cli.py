@@ -1,5 +1,4 @@
 """run.py as a user meets it: whole small runs on the miniature, and every error in one line with exit code 2."""
-import hashlib
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 import run as program
+from mp.files import prompt_sha256
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
 
 
 def files_sha(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    return prompt_sha256(path)[:8]
 
 
 def prompt_of(folder, method):
@@ -59,7 +59,7 @@ def prompt_of(folder, method):
 def test_meta_leaves_prompt_log_and_settings(trained):
     for method in ("coop", "cocoop", "promptsrc"):
         folder = prompt_of(trained, method).parent
-        assert {p.name for p in folder.iterdir()} == {"prompt.pt", "log.jsonl", "settings.json"}
+        assert {p.name for p in folder.iterdir()} == {"prompt.pt", "log.jsonl", "settings.json", ".lock"}
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in log] == [1, 2] and all(line["grad_norm"] > 0 for line in log)
         settings = json.loads((folder / "settings.json").read_text())
@@ -77,7 +77,7 @@ def test_the_same_command_gives_the_same_bytes(trained, tmp_path):
     files = [{p.name: json.loads(p.read_text()) for p in (f / "runs/mini/zeroshot").glob(f"promptsrc-{digest}/*.json")}
              for f in (trained, tmp_path) for digest in [files_sha(prompt_of(f, "promptsrc"))]]
     for result in [*files[0].values(), *files[1].values()]:
-        assert result["made_by"].pop("seconds") >= 0
+        assert result["made_by"].pop("seconds") >= 0 and result["made_from"]["seed"] == 1
     assert files[0] == files[1] and len(files[0]) == 2
 
 
@@ -107,6 +107,13 @@ def test_ctrl_c_and_the_same_command_go_on(tmp_path):
     assert "epoch 1/12" not in run(*command, cwd=tmp_path / "broken").stderr
     a, b = ((tmp_path / name / folder / "prompt.pt").read_bytes() for name in ("whole", "broken"))
     assert a == b
+
+
+def test_of_two_processes_one_trains(tmp_path):
+    command = [sys.executable, str(ROOT / "run.py"), "meta", "--method", "coop", *SMALL, "--out", "out"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted("is there; --force" in process.communicate()[1] for process in both)
+    assert said == [False, True] and [process.returncode for process in both] == [0, 0]
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
@@ -139,6 +146,10 @@ def test_unknown_words(tmp_path, fails, monkeypatch):
                        (["data", "--workers", "-1"], "-1"), (["finetune", "--classes", "old"], "old")):
         assert word in run(*args, cwd=tmp_path, code=2).stderr
     fails("meta", "--datasets", "MNIST", cwd=tmp_path, says="no dataset 'MNIST' in the mini suite, and no folder of that name")
+    (tmp_path / "mine" / "pets").mkdir(parents=True)
+    fails("meta", "--datasets", "mine/pets", cwd=tmp_path, says="mine/pets: results are kept by the folder's name")
+    fails("meta", "--method", "coop", "--epochs", "1", "--datasets", "mine", "--out", "out", cwd=tmp_path, says="; a class needs")
+    assert not list((tmp_path / "out").rglob("prompt.pt"))  # found before the training
     fails("meta", "--data", "nowhere", cwd=tmp_path, says="nowhere: no such folder")
     monkeypatch.setenv("MP_DATA", "elsewhere")
     fails("meta", cwd=tmp_path, says="elsewhere: no such folder")
@@ -192,6 +203,10 @@ def test_prompts_that_cannot_be_used(trained, tmp_path, fails):
     refuse("made for --method coop, not cocoop", "--init", prompt_of(trained, "coop"), "--method", "cocoop")
     refuse("holds the tensors ctx, text.1", "--init", prompt_of(trained, "promptsrc"), "--depth", 2)
     refuse("ctx is [4, 128], this model needs [2, 128]", "--init", prompt_of(trained, "promptsrc"), "--length", 2)
+    kept = torch.load(prompt_of(trained, "coop"), weights_only=True)
+    (tmp_path / "runs/mini/meta/coop-seed1").mkdir(parents=True)
+    torch.save(kept | {"made_by": {"weights_sha256": "abc"}}, tmp_path / "runs/mini/meta/coop-seed1/prompt.pt")
+    refuse("coop-seed1/prompt.pt: made with other settings: weights_sha256 abc (now ", "--init", "meta", "--method", "coop")
     whole = prompt_of(trained, "coop").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[:700])
     refuse("cut.pt: damaged", "--init", tmp_path / "cut.pt", "--method", "coop")

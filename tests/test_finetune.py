@@ -5,6 +5,7 @@ import torch
 
 from mp.errors import RunError, UserError
 from mp.finetune import finetune, gaussian_weights, learning_rate
+from mp.progress import Progress
 from mp.settings import FINETUNE, FinetuneSettings
 from tests.test_learners import golden_learner
 
@@ -73,6 +74,17 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
                  tmp_path / "state.pt", lambda *_: None)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert len(state["means"]) == 1 and all(p.isfinite().all() for p in state["params"].values())
+
+
+def test_what_an_earlier_run_did_does_not_count_for_the_time_left(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress("epoch")
+    progress.update(20, 40, "done before", 0)
+    for epoch in (21, 22):
+        now[0] += 30
+        progress.update(epoch, 40, "", 1)
+    assert capsys.readouterr().err.splitlines() == ["epoch 20/40  done before", "epoch 21/40    ETA 9:30", "epoch 22/40    ETA 9:00"]
 
 
 def test_gaussian_weights():

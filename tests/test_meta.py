@@ -1,5 +1,6 @@
 """Meta-training: how tasks are divided and batched, resuming, and stopping at a loss that isn't finite."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,5 +141,6 @@ def test_settings_that_make_no_sense_are_refused():
 
 def test_run_names_tell_settings_apart():
     usual = MetaSettings("promptsrc", epochs=50, **META["promptsrc"])
-    assert run_name(usual, 50) == "promptsrc-seed1"
-    assert run_name(MetaSettings("coop", epochs=50, inner_steps=0, seed=3), 50) == "coop-inner_steps0-seed3"
+    assert run_name(usual, usual) == "promptsrc-seed1"
+    assert run_name(replace(usual, inner_steps=0, seed=3), replace(usual, seed=3)) == "promptsrc-inner_steps0-seed3"
+    assert run_name(replace(usual, depth=3), usual) == "promptsrc-depth3-seed1"

@@ -1,4 +1,6 @@
 """What --precision decides: half precision only where no gradient is needed, and close to float32 there."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -19,6 +21,20 @@ HALF = [torch.bfloat16, torch.float16]
 @pytest.fixture(scope="module")
 def towers():
     return {half: clip_module.load(mini.WEIGHTS, half=half) for half in (None, *HALF)}
+
+
+@pytest.mark.parametrize("device, index", [("auto", 1), ("cuda", 1), ("cuda:0", 0)])
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, device, index):
+    """On a machine with two, as torch.cuda's own functions see them: set_device wants an index."""
+    chosen = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda d: chosen.append(d.index))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=2**34))
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+    assert choose(device).device == torch.device("cuda", index) and chosen == [index]
 
 
 def test_the_cpu_is_float32_unless_asked():

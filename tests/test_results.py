@@ -5,8 +5,9 @@ import os
 import time
 
 import pytest
+import torch
 
-from mp import results
+from mp import files, results
 from mp.errors import UserError
 
 MADE_FROM, MADE_BY = {"settings": {"lr": 0.1}, "prompt": "abc"}, {"commit": "c"}
@@ -25,6 +26,21 @@ def test_computed_once_unless_forced(tmp_path):
     assert cell(path, 60.0, force=True)["accuracies"]["base"] == 60.0
 
 
+def test_a_prompts_hash_is_of_its_tensors_alone(tmp_path):
+    tensors = {"ctx": torch.arange(6.0).view(2, 3)}
+    hashes = []
+    for method, params, made_by in (("coop", tensors, {"command": "a"}), ("coop", tensors, {"command": "bc"}),
+                                    ("cocoop", tensors, {}), ("coop", {"ctx": tensors["ctx"].view(3, 2)}, {}),
+                                    ("coop", {"ctx": tensors["ctx"] + 1}, {})):
+        files.write_prompt(tmp_path / "p.pt", method, params, made_by)
+        hashes.append(files.prompt_sha256(tmp_path / "p.pt"))
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 4
+    for content in ({}, {"params": 3}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
+        files.write_tensors(tmp_path / "p.pt", {"method": "coop"} | content)
+        with pytest.raises(UserError, match="not a prompt file"):
+            files.prompt_sha256(tmp_path / "p.pt")
+
+
 def test_no_harmonic_mean_of_one_part():
     assert results.with_harmonic_mean({"base": 1.0, "all": 1.0}) == {"base": 1.0, "all": 1.0}
     assert results.with_harmonic_mean({"base": 0.0, "new": 0.0})["harmonic_mean"] == 0.0
@@ -39,7 +55,7 @@ def test_other_settings_are_refused_with_both_shown(tmp_path):
     other = json.loads(before)
     other["made_from"]["format"] = 0
     (tmp_path / "r.json").write_text(json.dumps(other))
-    with pytest.raises(UserError, match=r"format 0 \(now 1\)"):
+    with pytest.raises(UserError, match=rf"format 0 \(now {results.FORMAT}\)"):
         cell(tmp_path / "r.json")
 
 

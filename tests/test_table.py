@@ -4,16 +4,19 @@ import io
 import json
 import re
 import shlex
+from argparse import Namespace
 from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 import run as program
 from data import mini, paper
 from data.suite import Suite
-from mp import columns, options, page, render, results
+from mp import columns, files, options, page, render, results, table
+from mp.session import meta_prompt
 from mp.settings import FINETUNE, FinetuneSettings
 
 KEYS = ("zeroshot/hand zeroshot/mp-coop zeroshot/mp-cocoop zeroshot/mp-promptsrc finetune/coop/hand finetune/coop/mp "
@@ -127,7 +130,8 @@ def test_paper_needs_the_papers_datasets(filled, capsys):
 
 
 def test_missing_cells_and_the_commands_that_fill_them(tmp_path, capsys):
-    out = printed(tmp_path, "--seeds", "1", "2", "--classes", "all", capsys=capsys)
+    tmp_path = tmp_path / "two words"
+    out = printed(tmp_path, "--seeds", "1", "2", "--classes", "all", "--datasets", "pets", "cars", capsys=capsys)
     assert "-" in out.out and "±" not in out.out
     commands = [line.strip() for line in out.err.splitlines() if line.startswith("  python run.py")]
     assert len(commands) == 10
@@ -135,7 +139,7 @@ def test_missing_cells_and_the_commands_that_fill_them(tmp_path, capsys):
     assert [(a.command, getattr(a, "method", None), getattr(a, "init", None)) for a in parsed[:6]] == [
         ("zeroshot", "promptsrc", None), ("meta", "coop", None), ("meta", "cocoop", None), ("meta", "promptsrc", None),
         ("finetune", "coop", "handcrafted"), ("finetune", "coop", "meta")]
-    assert all(a.out == tmp_path and a.seeds == [1, 2] for a in parsed) and all(a.classes == "all" for a in parsed[4:])
+    assert all(a.out == tmp_path and a.seeds == [1, 2] and a.datasets == ["pets", "cars"] for a in parsed) and all(a.classes == "all" for a in parsed[4:])
 
 
 def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
@@ -153,12 +157,89 @@ def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
     result = json.loads(path.read_text())
     result["made_from"]["settings"]["epochs"] = 2
     path.write_text(json.dumps(result))
-    (tmp_path / "mini/meta/coop-seed1").mkdir(parents=True)
-    (tmp_path / "mini/meta/coop-seed1/prompt.pt").write_bytes(b"another")
+    files.write_prompt(tmp_path / "mini/meta/coop-seed1/prompt.pt", "coop", {"ctx": torch.zeros(4, 8)}, {})
     out = printed(tmp_path, capsys=capsys)
     assert "pets-seed1.json: left out, made with epochs 2 instead of 200" in out.err
     assert out.err.count("left out, made from another meta-prompt than the one that is there now") == 22
-    assert "python run.py finetune --method coop --init handcrafted --seeds 1" in out.err
+    commands = [line.strip() for line in out.err.splitlines() if line.startswith("  python run.py")]
+    assert commands[1] == f"python run.py finetune --method coop --init handcrafted --seeds 1 --out {tmp_path} --datasets pets --force"
+    assert commands[0].startswith("python run.py zeroshot --prompt meta --method coop --seeds 1 ") and len(commands) == 3
+
+
+def change(path, **made_from):
+    result = json.loads(path.read_text())
+    result["made_from"] |= made_from
+    path.write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("changed, reason", [
+    ({"weights_sha256": "cd" * 32}, "weights_sha256 cdcdcdcdcdcd instead of abababababab"),
+    ({"format": 0}, f"format 0 instead of {results.FORMAT}"), ({"test_images": 3}, "test_images 3 instead of None")])
+def test_results_of_other_weights_formats_or_images_are_left_out(tmp_path, capsys, changed, reason):
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    change(columns.COLUMNS[1].file(tmp_path / "mini", "pets", 1, "base"), **changed)
+    assert f"pets-seed1.json: left out, made with {reason};" in printed(tmp_path, capsys=capsys).err
+
+
+def test_depth_counts_on_the_papers_suite_alone(papers, tmp_path, capsys):
+    column = columns.COLUMNS[8]
+    for out, suite, count in ((tmp_path, MINI, 0), (papers, PAPER, 1)):
+        if suite is MINI:
+            write(out / "mini", MINI, [1], lambda *_: 50.0)
+        path = column.file(out / suite.name, suite.datasets[4], 1, "base")
+        before = path.read_text()
+        change(path, settings=json.loads(before)["made_from"]["settings"] | {"depth": 3})
+        said = printed(out, *(["--data", str(tmp_path)] if suite is PAPER else []), capsys=capsys).err
+        assert said.count("left out, made with depth 3 instead of 9") == count
+        path.write_text(before)
+
+
+def test_run_refuses_results_of_others_and_recomputes_the_damaged(tmp_path, capsys):
+    args = options.parse(["table", "--run", "--out", str(tmp_path)], "")
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    assert program.main(["table", "--run", "--out", str(tmp_path)]) == 2
+    assert re.search(r"run.py: .*json: made with weights_sha256 abababababab instead of \w{12}, and 109 more like it; give --force",
+                     capsys.readouterr().err)
+    path = columns.COLUMNS[5].file(tmp_path / "mini", "pets", 1, "base")
+    path.write_text("{")
+    prompts = [meta_prompt(tmp_path / "mini", method, 1) for method in columns.METHODS]
+    refused, todo = table.find_work(args, MINI, "ab" * 32)
+    assert not refused and list(todo) == [*prompts, path]
+    args.force = True
+    refused, todo = table.find_work(args, MINI, "cd" * 32)
+    assert not refused and len(todo) == 3 + 110 and sum(time > 0 for time in todo.values()) >= 109
+
+
+def test_force_reaches_every_cell(monkeypatch):
+    forced = []
+    monkeypatch.setattr(table, "evaluate", lambda session, test, prompt, force: forced.append(force))
+    monkeypatch.setattr(table, "learnt_prompt", lambda *_: None)
+    monkeypatch.setattr(table, "start_of", lambda *_: None)
+    monkeypatch.setattr(table, "tune_one", lambda session, test, settings, init, args, tell: (tell(50, "loss", 1), forced.append(args.force)))
+    session, shares = Namespace(test_set=str, fitted=lambda s: s, meta_prompt=lambda *_: None), []
+    for column in columns.COLUMNS[:6]:
+        table.compute_cell(session, options.parse(["table", "--run", "--force"], ""), column, "pets", 1, lambda *a: shares.append(a))
+    assert forced == [True] * 6 and shares == [(50 / 201, ", epoch 50, loss")] * 2
+
+
+def test_costs_grow_with_classes_and_images():
+    def cost(number, classes, images):
+        return table.cell_cost(columns.COLUMNS[number], Namespace(classes=[""] * classes, test=[None] * images))
+
+    assert [cost(i, 12, 600) for i in (0, 2, 4)] == [0.5, 2, 5.3]
+    assert cost(0, 24, 6000) == 5 and cost(2, 24, 600) == 4 and cost(4, 24, 600) == 20.3
+
+
+def test_one_process_of_several_prints(filled, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert printed(filled[0], capsys=capsys) == ("", "")
+
+
+def test_a_gain_without_its_baseline_is_a_dash():
+    cell = columns.Cell([70.0], [], 75.0, 2.0)
+    assert render.cell_text(cell, False, True) == "- (+2.0)" and render.cell_text(cell, True, True) == "70.0 (75.0!)"
+    assert render.cell_text(columns.Cell([70.0], None, 75.0), False, True) == "70.0 (75.0!)"
 
 
 def test_markdown_latex_and_files(filled, tmp_path, capsys):
@@ -208,18 +289,20 @@ def test_the_page(filled, capsys):
     assert found.addresses == [] and "script" not in found.tags and "http" not in text.replace("http-equiv", "")
     assert found.tags.count("tr") == 2 + 14 * 3 and found.tags.count("rect") == 6 * 11
     assert found.tags.count("polyline") == 3 * 3 and "inner_lr 0.004167" in "".join(found.texts)
+    assert "fine-tuning: method promptsrc, epochs 20, lr 0.0025" in "".join(found.texts)
     gain = (numbers[1] - numbers[0])[:, 2, 0]
     assert all(f"{g:+.1f}" in found.texts for g in gain)
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "viewport" in text
 
 
 def test_what_comes_from_files_is_escaped(tmp_path):
-    nasty = '<img src=x onerror="alert(1)">&"\''
+    nasty = '<img src=x onerror="alert(1)">&"\'^~'
     suite = MINI._replace(datasets=[nasty])
     write(tmp_path, suite, [1], lambda *_: 40.0)
-    table = columns.read(suite, tmp_path, [1], "base")._replace(missing=["<script>"], made_by=["</style><script>"])
-    found = Checker(page.html(table, options.parse(["table"], "")))
+    found_table = columns.read(suite, tmp_path, [1], "base")._replace(missing=["<script>"], made_by=["</style><script>"])
+    found = Checker(page.html(found_table, options.parse(["table"], "")))
     assert "img" not in found.tags and "script" not in found.tags and nasty in "".join(found.texts)
-    for line in render.markdown(table, False, False).splitlines()[2:5]:
+    for line in render.markdown(found_table, False, False).splitlines()[2:5]:
         assert len(re.findall(r"(?<!\\)\|", line)) == 13
-    assert r"\&" in render.latex(table, False, False)
+    assert r"\&" in render.latex(found_table, False, False)
+    assert r"\^{}\~{}" in render.latex(found_table, False, False)
