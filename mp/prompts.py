@@ -53,6 +53,9 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
     keeps only its inputs and is computed again in the backward pass. The result is the same.
     """
     L, W = classes.suffix.shape[1:]
+    if prefix.shape[1] + L > len(clip.positional_embedding):
+        raise UserError(f"the prompt and the longest class name take {prefix.shape[1] + L} of CLIP's "
+                        f"{len(clip.positional_embedding)} positions; give a smaller --length, or shorten the name")
     kept_floats = 40 * W * L * len(clip.transformer.resblocks)  # per class prompt, measured
     prompts = max(1, ACTIVATION_BUDGET // (4 * kept_floats))
     B, C = len(prefix), len(classes.suffix)
