@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from data.suite import Suite
 from mp import files, finetune, results, zeroshot
+from mp.errors import printable
 from mp.progress import say
 from mp.settings import FINETUNE, FinetuneSettings
 
@@ -107,8 +108,8 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
                     if part in result["accuracies"]:
                         found.setdefault((column.key, dataset, part), {})[seed] = result["accuracies"][part]
                 about, weights = result["made_by"], str(result["made_from"].get("weights_sha256"))
-                made_by[f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, {about.get('device')} "
-                        f"{about.get('precision')}, weights {weights[:12]}"] = True
+                made_by[printable(f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, "
+                                  f"{about.get('device')} {about.get('precision')}, weights {weights[:12]}")] = True
     groups = dict(zip(GROUPS, (suite.datasets, [d for d in suite.datasets if d in suite.training],
                                [d for d in suite.datasets if d not in suite.training])))
     groups = {name: members for name, members in groups.items() if members} | {d: [d] for d in suite.datasets}
@@ -137,10 +138,10 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: str =
 def problem(column: Column, made_from: dict, classes: str, seed: int, prompt: str | None) -> str:
     """Why a result doesn't belong into the table; nothing if it does. `prompt`: the meta-prompt's hash, if it is there."""
     if column.tuned:
-        kept = made_from.get("settings") or {}
         usual = asdict(FinetuneSettings(column.method, **FINETUNE[column.method], classes=classes, seed=seed))
-        if other := [k for k, v in usual.items() if kept.get(k) != v and k != "depth"]:  # the miniature's is smaller
-            return f"made with {other[0]} {kept.get(other[0])} instead of {usual[other[0]]}"
+        kept = {k: files.dig(made_from, "settings", k) for k in usual}
+        if other := [k for k, v in usual.items() if kept[k] != v and k != "depth"]:  # the miniature's is smaller
+            return f"made with {other[0]} {kept[other[0]]} instead of {usual[other[0]]}"
     if column.init == "meta" and prompt and made_from.get("init" if column.tuned else "prompt") != prompt:
         return "made from another meta-prompt than the one that is there now"
     return ""

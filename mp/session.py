@@ -42,9 +42,9 @@ class Session:
         return [self.test_set(name) for name in self.suite.datasets]
 
     def made_from(self, dataset: Dataset) -> dict:
-        """What every result on a dataset depends on. Other counts mean that the dataset isn't the same."""
+        """What every result on a dataset depends on. Other counts or names mean that the dataset isn't the same."""
         return {"weights_sha256": self.made_by["weights_sha256"], "classes": len(dataset.classes),
-                "train_images": len(dataset.train), "test_images": len(dataset.test)}
+                "train_images": len(dataset.train), "test_images": len(dataset.test), "names": dataset.digest()}
 
     def meta_prompt(self, method: str, seed: int) -> Path:
         """Where `run.py meta --method METHOD --seeds SEED`, with the paper's settings, leaves its prompt."""
@@ -54,8 +54,9 @@ class Session:
         """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
         path = self.meta_prompt(method, seed) if given == "meta" else Path(given)
         if not path.is_file():
-            advice = f"; make it with: python run.py meta --method {method} --seeds {seed}" if given == "meta" else ""
-            raise UserError(f"{path}: no such prompt file{advice}")
+            advice = (f"make it with: python run.py meta --method {method} --seeds {seed}" if given == "meta"
+                      else "`run.py meta` makes one, and says where")
+            raise UserError(f"{path}: no such prompt file; {advice}")
         return path
 
     def depth(self, asked: int) -> int:

@@ -1,4 +1,5 @@
 """run.py table: the paper's Table 2 from the results that are there; --run computes what is missing."""
+import shlex
 import sys
 import time
 from argparse import Namespace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.suite import open_suite
-from mp import options, page, render
+from mp import options, page, render, results
 from mp.columns import COLUMNS, Column, read
 from mp.distributed import agree, first_process, processes
 from mp.errors import UserError
@@ -48,7 +49,7 @@ def command(args: Namespace) -> None:
     else:
         text = getattr(render, args.format)(table, args.absolute, args.paper)
     if args.to:
-        write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8"))
+        write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
         say(f"{args.to} written")
     else:
         sys.stdout.write(text)
@@ -60,7 +61,7 @@ def common_options(args: Namespace) -> str:
     """The options that a command for a missing cell must share with this one."""
     out = args.out if str(args.out) != "runs" else None
     given = (("--data", args.data), ("--weights", args.weights), ("--out", out))
-    return "".join(f" {name} {value}" for name, value in given if value)
+    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given if value)
 
 
 def compute_missing(args: Namespace) -> None:
@@ -88,13 +89,17 @@ def compute_missing(args: Namespace) -> None:
             job.run()
         done += job.cost
         progress.update(int(100 * done / total), 100, job.title)
-    while not all(job.result.is_file() for job in shared):  # those of other processes
+    while not all(map(is_done, shared)):  # those of other processes
         time.sleep(0.2)
 
 
+def is_done(job: Job) -> bool:
+    return job.result.is_file() and (job.result.suffix != ".json" or results.read(job.result, say_so=False) is not None)
+
+
 def agree_on_missing(jobs: list[Job]) -> list[Job]:
-    missing = agree([job.result.is_file() for job in jobs])
-    return [job for job, there in zip(jobs, missing) if not there]
+    done = agree([is_done(job) for job in jobs])
+    return [job for job, there in zip(jobs, done) if not there]
 
 
 def method_args(args: Namespace, command: str, method: str) -> Namespace:

@@ -59,7 +59,7 @@ def prompt_of(folder, method):
 def test_meta_leaves_prompt_log_and_settings(trained):
     for method in ("coop", "cocoop", "promptsrc"):
         folder = prompt_of(trained, method).parent
-        assert {p.name for p in folder.iterdir()} == {"prompt.pt", "log.jsonl", "settings.json"}
+        assert {p.name for p in folder.iterdir()} == {"prompt.pt", "log.jsonl", "settings.json", ".lock"}
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in log] == [1, 2] and all(line["grad_norm"] > 0 for line in log)
         settings = json.loads((folder / "settings.json").read_text())
