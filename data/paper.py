@@ -141,7 +141,7 @@ def read_lines(file: Path) -> list[str]:
         raise DataError(f"{file}: no such file; {GUIDE}") from None
     except UnicodeDecodeError:
         raise DataError(f"{file}: not text in UTF-8; fetch it again") from None
-    except OSError as e:
+    except DAMAGE as e:
         raise DataError(f"{file}: not readable ({reason(e)}); fetch it again") from None
 
 

@@ -7,7 +7,7 @@ class RunError(Exception):
 
 
 # What reading a file of text or JSON can raise, whatever somebody put into it.
-DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
+DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
 def printable(text: str) -> str:

@@ -41,7 +41,7 @@ def reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, pickle.UnpicklingError):
         text = "not plain tensors"  # torch's own words here are a page on how to load it all the same
-    return text.splitlines()[0][:120]
+    return text.splitlines()[0].split(". ")[0][:120]  # one sentence: further ones advise to load it all the same
 
 
 def write_json(path: Path, value) -> None:
@@ -90,8 +90,8 @@ def read_tensors(path: Path) -> dict:
             return value
         raise ValueError(f"a {type(value).__name__}")
     except ValueError as e:
-        raise UserError(f"{path}: damaged, or not a file of this project ({e}); give another, or delete it and make it "
-                        "again") from None
+        raise UserError(f"{path}: damaged, or not a file of this project ({e}); give another, or delete it and "
+                        "give the command again") from None
 
 
 def misfit(value, like, name: str = "it") -> str:

@@ -117,18 +117,18 @@ def sizes(state: dict[str, Tensor], path: Path) -> dict[str, int]:
         vocabulary, text_width = state["token_embedding.weight"].shape
         if width % 64 or text_width % 64 or not width * text_width * patch * grid:
             raise UserError(f"{path}: widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
-                            "CLIP's weights, whose heads are 64 wide: give another file")
+                            "CLIP's weights, whose heads are 64 wide; give another file")
         if (vocabulary, len(state["positional_embedding"])) != (EOT + 1, CONTEXT_LENGTH):
             raise UserError(f"{path}: {vocabulary} tokens and {len(state['positional_embedding'])} positions; CLIP has "
-                            f"{EOT + 1} and {CONTEXT_LENGTH}: give another file")
+                            f"{EOT + 1} and {CONTEXT_LENGTH}; give another file")
         return dict(image_size=grid * patch, patch=patch, image_width=width,
                     image_layers=layers("visual.transformer.resblocks."), text_width=text_width,
                     text_layers=layers("transformer.resblocks."), embed=state["text_projection"].shape[1],
                     vocabulary=vocabulary, context=len(state["positional_embedding"]))
     except KeyError as e:
-        raise UserError(f"{path}: not CLIP's weights, {e.args[0]} is missing: give another file") from None
+        raise UserError(f"{path}: not CLIP's weights, {e.args[0]} is missing; give another file") from None
     except (ValueError, IndexError, TypeError):
-        raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions: give another file") from None
+        raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions; give another file") from None
 
 
 def check(state: dict[str, Tensor], expected: dict[str, torch.Size], path: Path) -> None:
@@ -137,11 +137,11 @@ def check(state: dict[str, Tensor], expected: dict[str, torch.Size], path: Path)
         return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     if missing := expected.keys() - state.keys():
-        raise UserError(f"{path}: not CLIP's weights, {some(missing)} missing: give another file")
+        raise UserError(f"{path}: not CLIP's weights, {some(missing)} missing; give another file")
     if unknown := state.keys() - expected.keys():
-        raise UserError(f"{path}: not CLIP's weights, {some(unknown)} not known: give another file")
+        raise UserError(f"{path}: not CLIP's weights, {some(unknown)} not known; give another file")
     for name, shape in expected.items():
         if state[name].shape != shape:
-            raise UserError(f"{path}: {name} has shape {list(state[name].shape)}, expected {list(shape)}: give another file")
+            raise UserError(f"{path}: {name} has shape {list(state[name].shape)}, expected {list(shape)}; give another file")
         if not state[name].isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinite values; fetch the file again")

@@ -56,9 +56,10 @@ def command(args: Namespace) -> None:
 
 def learnt_prompt(session: Session, path: Path, shape, seed: int) -> Prompt:
     """A prompt file, ready to evaluate. Its results are named after its folder if `run.py meta` made it."""
+    learner = session.learner_from(path, shape)
     usual = path.resolve() == session.meta_prompt(shape.method, seed).resolve()
     label = f"meta-{shape.method}" if usual else f"{shape.method}-{files.sha256(path)[:8]}"
-    return Prompt(label, None, session.learner_from(path, shape), path, seed)
+    return Prompt(label, None, learner, path, seed)
 
 
 def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict:

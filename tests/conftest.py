@@ -43,3 +43,10 @@ def clip(recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "golden.pt"
     torch.save({k: torch.as_tensor(v) for k, v in recipe.clip_state("A").items()}, path)
     return load(path)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What the tests of faults, fuzzing and kills counted."""
+    from tests.counts import lines
+    for line in lines():
+        terminalreporter.write_line(line)
