@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
                       "command again", 2)
     except (MemoryError, RuntimeError) as e:
         if "DataLoader worker" in str(e):  # raised at any point of the main process when a worker dies
-            return failed("a process that reads images died, perhaps for lack of memory or of shared memory (/dev/shm); "
-                          "the same command goes on, with --workers 0 in this process alone", 1)
+            return failed("a process that reads images died, perhaps for lack of memory; the same "
+                          " command goes on, with --workers 0 in this process alone", 1)
         if isinstance(e, RuntimeError) and not any(text in str(e) for text in ("allocate memory", "out of memory")):
             raise
         return failed(f"not enough memory ({str(e).splitlines()[0][-90:] if str(e) else 'of this machine'}); the same "

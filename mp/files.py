@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -33,8 +33,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError) as e:  # torch.save reports a full disk as RuntimeError
         raise UserError(f"{path}: can't be written ({reason(e)}); free some space or choose another place") from None
     finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def reason(error: Exception) -> str:

@@ -81,6 +81,10 @@ def contents(world: Path) -> dict[str, str]:
             and not p.name.endswith("state.pt") and os.access(p, os.R_OK) and p.stat().st_size < 2**20}
 
 
+def prompts(place):
+    return {name: digest for name, digest in contents(place).items() if name.startswith("runs") and name.endswith("prompt.pt")}
+
+
 def drop_rights() -> None:
     """Even root is then refused what a file's mode refuses its owner."""
     class Head(ctypes.Structure):

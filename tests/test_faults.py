@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests import faults
 from tests.counts import COUNTS
-from tests.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, contents, copy, limits, run, unchanged
+from tests.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, contents, copy, limits, prompts, run, unchanged
 
 SPLIT, NAMES = "data/dtd/split_zhou_DescribableTextures.json", "data/imagenet/classnames.txt"
 VARIANTS, LIST = "data/fgvc_aircraft/variants.txt", "data/fgvc_aircraft/images_variant_train.txt"
@@ -239,31 +239,6 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("other settings", state(["made_from", "settings", "shots"], 9), "settings.shots 9 (now 16)"),
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    place = tmp_path_factory.mktemp("world") / "world"
-    place.mkdir()
-    faults.build(place)
-    return place
-
-
-@pytest.fixture(scope="module")
-def undamaged(world, tmp_path_factory):
-    """What a command prints, and the prompts it leaves, where nothing is damaged."""
-    known = {}
-
-    def of(command):
-        if command not in known:
-            place = copy(world, tmp_path_factory.mktemp("whole") / "w")
-            known[command] = run(command, place, limits), prompts(place)
-        return known[command]
-    return of
-
-
-def prompts(place):
-    return {name: digest for name, digest in contents(place).items() if name.startswith("runs") and name.endswith("prompt.pt")}
 
 
 def held_to(outcome, name, command, place, undamaged):
