@@ -12,7 +12,7 @@ from pathlib import Path
 from data import mini
 from tests import tiny
 from tests.counts import COUNTS
-from tests.forked import Ended, call
+from tests.forked import Call, Ended
 from tests.rehearsal import SMALL, openai_archive, random_state
 
 META = "meta --method {} --shots 3 --support 2 --data data --weights w.pt --datasets dtd"
@@ -34,8 +34,12 @@ def interrupt_after_an_epoch() -> None:
         setattr(getattr(__import__(f"mp.{module}"), module).Progress, "update", update)
 
 
+def start(command: str, world: Path, before: Callable[[], None] = tiny.make_small, number: int = 0, **env: str | None) -> Call:
+    return Call(shlex.split(command), world, before, number, **{"XDG_CACHE_HOME": str(world / "cache")} | env)
+
+
 def run(command: str, world: Path, before: Callable[[], None] = tiny.make_small, **env: str | None) -> Ended:
-    return call(shlex.split(command), world, before, **{"XDG_CACHE_HOME": str(world / "cache")} | env)
+    return start(command, world, before, **env).wait()
 
 
 def build(world: Path) -> None:

@@ -31,10 +31,14 @@ class Ended(NamedTuple):
 
 
 class Call:
-    """A run of the program. `before` is called in the child: it drops rights, sets limits, replaces functions."""
+    """A run of the program. `before` is called in the child: it drops rights, sets limits, replaces functions.
 
-    def __init__(self, args: list, cwd: Path, before: Callable[[], None] = lambda: None, **env: str | None):
-        self.files = [cwd.parent / f".{cwd.name}.{name}" for name in ("out", "err")]
+    Runs in the same folder at the same time have different numbers.
+    """
+
+    def __init__(self, args: list, cwd: Path, before: Callable[[], None] = lambda: None, number: int = 0,
+                 **env: str | None):
+        self.files = [cwd.parent / f".{cwd.name}{number}.{name}" for name in ("out", "err")]
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -89,7 +93,3 @@ class Call:
         assert pid, f"hangs: {ended.err[-500:]}"
         assert "Traceback" not in ended.err, ended.err[-2000:]
         return ended
-
-
-def call(args: list, cwd: Path, before: Callable[[], None] = lambda: None, **env: str | None) -> Ended:
-    return Call(args, cwd, before, **env).wait()

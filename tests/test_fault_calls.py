@@ -184,7 +184,7 @@ def test_a_disk_that_is_full_from_some_size_on(command, size, place, undamaged):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     before = faults.contents(place)
-    with_output = place.parent / ".w.out"
+    with_output = place.parent / ".w0.out"
     ended = run(command, place, full)
     COUNTS["fault cases"] += 1
     faults.unchanged(before, faults.contents(place), "")
