@@ -13,31 +13,43 @@ import signal
 import sys
 
 from mp import options
-from mp.errors import RunError, UserError
+from mp.errors import RunError, UserError, printable
 
 
 def main(arguments: list[str]) -> int:
-    args = options.parse(arguments, __doc__)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ends as cleanly as Ctrl-C does
-    command = importlib.import_module(f"mp.{args.command}").command  # after parsing: --help needn't wait for torch
+    """The exit code: 0, 1 for a run that failed midway, 2 for bad input, 130 for an interrupted one."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as Ctrl-C does
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
     try:
-        command(args)
+        args = options.parse(arguments, __doc__)
+        importlib.import_module(f"mp.{args.command}").command(args)  # after parsing: --help needn't wait for torch
+        sys.stdout.flush()
+        return 0
     except UserError as e:
-        print(f"run.py: {e}", file=sys.stderr)
-        return 2
+        return failed(str(e), 2)
     except RunError as e:
-        print(f"run.py: {e}", file=sys.stderr)
-        return 1
-    except RuntimeError as e:
-        if "DataLoader worker" not in str(e):  # raised at any point of the main process when a worker dies
-            raise
-        print("run.py: a process that reads images died, perhaps for lack of memory or of shared memory (/dev/shm); "
-              "the same command goes on, with --workers 0 in this process alone", file=sys.stderr)
-        return 1
+        return failed(str(e), 1)
     except KeyboardInterrupt:
-        print("\nrun.py: interrupted; give the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+        return failed("interrupted; give the same command again to go on", 130)
+    except OSError as e:  # what no reader or writer below expected of a path
+        if not e.filename:
+            sys.stdout = None  # perhaps it failed, and Python would try to write it again at the end
+        return failed(f"{e.filename or 'standard output, or the system'}: {e.strerror or e}; mend that, then give the same "
+                      "command again", 2)
+    except (MemoryError, RuntimeError) as e:
+        if "DataLoader worker" in str(e):  # raised at any point of the main process when a worker dies
+            return failed("a process that reads images died, perhaps for lack of memory; the same "
+                          " command goes on, with --workers 0 in this process alone", 1)
+        if isinstance(e, RuntimeError) and not any(text in str(e) for text in ("allocate memory", "out of memory")):
+            raise
+        return failed(f"not enough memory ({str(e).splitlines()[0][-90:] if str(e) else 'of this machine'}); the same "
+                      "command goes on where there is more, or try smaller numbers", 1)
+
+
+def failed(text: str, code: int) -> int:
+    end_line = "\n" if sys.stderr.isatty() else ""  # of a progress line
+    print(f"{end_line}run.py: {printable(text)}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """One dataset, and the rules every experiment shares: few-shot sampling, and base and new classes."""
+import hashlib
 import math
+import os
 import random
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,6 +34,12 @@ class Dataset:
     classes: list[str]
     train: list[Item]
     test: list[Item]
+
+    def digest(self) -> str:
+        """Of the classes' and image files' names, wherever the folder is. Two folders may share a name and all counts."""
+        items = (f"{item.label}/{'' if isinstance(item.source, np.ndarray) else os.path.basename(item.source)}"
+                 for item in self.train + self.test)
+        return hashlib.sha256("\0".join([*self.classes, *items]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def base_count(n_classes: int) -> int:

@@ -1,7 +1,8 @@
 """Images on their way to the device: decoded, cropped and resized in worker processes, normalised on the device.
 
 Which views come in which order depends on the seed, the dataset's name and the epoch, never on the number of
-workers. They travel as bytes, a quarter of what floats take.
+workers. They travel as bytes, a quarter of what floats take, and through pipes: shared memory may be too small, and a
+worker that gets none is waited for in vain.
 """
 import os
 import random
@@ -26,24 +27,24 @@ class PlainViews(Dataset):
     def __init__(self, items: Sequence[Item], size: int):
         self.items, self.size = items, size
 
-    def __getitem__(self, chosen: range) -> Tensor | DataError:
+    def __getitem__(self, chosen: range) -> np.ndarray | DataError:
         try:
             views = [crop_centre(open_image(self.items[i].source), self.size) for i in chosen]
         except DataError as e:
             return e
-        return torch.from_numpy(np.stack(views))
+        return np.stack(views)
 
 
 class AugmentedViews(Dataset):
     """An epoch and indices -> training views of decoded images, uint8 [n, size, size, 3], and labels [n]."""
 
-    def __init__(self, images: list, labels: Tensor, size: int, name: str):
+    def __init__(self, images: list, labels: np.ndarray, size: int, name: str):
         self.images, self.labels, self.size, self.name = images, labels, size, name
 
-    def __getitem__(self, chosen: tuple[int, list[int]]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, chosen: tuple[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
         epoch, indices = chosen
         views = [augment(self.images[i], self.size, random.Random(f"{self.name}/{epoch}/{i}")) for i in indices]
-        return torch.from_numpy(np.stack(views)), self.labels[indices]
+        return np.stack(views), self.labels[indices]
 
 
 class Unreadable(Dataset):
@@ -98,7 +99,7 @@ class Feed:
         """
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
             images = list(pool.map(open_image, (item.source for item in items)))
-        views = AugmentedViews(images, torch.tensor([item.label for item in items]), self.size, f"{seed}/{name}")
+        views = AugmentedViews(images, np.array([item.label for item in items]), self.size, f"{seed}/{name}")
         sampler = Batches(len(items), batch, f"{seed}/{name}")
         loader = self.loader(views, sampler, items, keep_workers=True)
 
@@ -118,16 +119,20 @@ class Feed:
         small = len(items) <= CHUNK and not keep_workers
         workers = 0 if small or isinstance(items[0].source, np.ndarray) else self.workers
         # Workers are forked where that is safe, on Linux: another start would import torch in each of them.
-        return DataLoader(views, batch_size=None, sampler=sampler, num_workers=workers,
-                          pin_memory=self.device.type == "cuda", persistent_workers=keep_workers and workers > 0,
+        return DataLoader(views, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=as_it_is,
+                          persistent_workers=keep_workers and workers > 0,
                           multiprocessing_context="fork" if workers and sys.platform == "linux" else None)
 
-    def arriving(self, *tensors: Tensor | DataError) -> list[Tensor]:
+    def arriving(self, *arrays: np.ndarray | DataError) -> list[Tensor]:
         """A batch on the device. Raises here the DataError that a worker met."""
-        for tensor in tensors:
-            if isinstance(tensor, DataError):
-                raise tensor
-        return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+        for array in arrays:
+            if isinstance(array, DataError):
+                raise array
+        return [torch.from_numpy(array).to(self.device) for array in arrays]
+
+
+def as_it_is(batch):
+    return batch
 
 
 def chunks(items: Sequence[Item]) -> list[range]:

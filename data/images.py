@@ -11,6 +11,7 @@ from data.dataset import DataError
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # others run programs: Pillow gives EPS to Ghostscript
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop
 
 
@@ -23,11 +24,13 @@ def open_image(source: str | np.ndarray) -> Image.Image:
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
+            if not 0 < max(image.size) <= 1000 * min(image.size):  # resizing would need gigabytes
+                raise ValueError("{} by {} pixels".format(*image.size))
             return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{source}: no such image; the dataset is incomplete, unpack it again") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+    except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
         detail = (getattr(e, "strerror", None) or str(e) or type(e).__name__).splitlines()[0][:80]
         raise DataError(f"{source}: not a readable image ({detail}); fetch it again; `run.py data --check` "
                         "lists all such images") from None

@@ -4,11 +4,14 @@ One row a dataset; nine share a split file: JSON with keys train, val and test, 
 [image path, label, class name]. No image is opened here. Adding a dataset with a split file is one row.
 """
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from data.dataset import DataError, Dataset, Item
 from data.listing import list_files
+from mp.errors import DAMAGE
+from mp.files import reason
 
 GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) describes every folder"
 ANY_COPY = "with the same file names (its own site is often down; `run.py data` checks the copy)"
@@ -75,10 +78,13 @@ def load(name: str, root: Path) -> Dataset:
     row = TABLE[name]
     folder = root / row.folder
     for path, what in ((folder, "folder"), (folder / row.images, "image folder"), (folder / row.labels, "file")):
-        if not path.exists():
+        try:
+            os.stat(path)
+        except OSError as e:
             by_drive = what == "file" and row.drive_id
             where = f"Google Drive id {row.drive_id}" if by_drive else f"{row.source}, {row.size}"
-            raise DataError(f"{name}: no {what} {path}; get it from {where}; {GUIDE}")
+            why = "" if isinstance(e, FileNotFoundError) else f" ({e.strerror})"
+            raise DataError(f"{name}: no {what} {path}{why}; get it from {where}; {GUIDE}") from None
     if name == "ImageNet":
         classes, train, test = read_imagenet(folder / row.labels, folder / row.images)
     elif name == "FGVC Aircraft":
@@ -95,8 +101,8 @@ def read_split(file: Path, images: Path) -> Parts:
     """Class names, train and test items of a split file. Its val part is not used."""
     try:
         split = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as e:
-        raise DataError(f"{file}: not readable as JSON ({str(e)[:80]}); fetch it again") from None
+    except DAMAGE as e:
+        raise DataError(f"{file}: not readable as JSON ({reason(e)}); fetch it again") from None
     names: dict[int, str] = {}
     parts = []
     for part in ("train", "test"):
@@ -135,8 +141,8 @@ def read_lines(file: Path) -> list[str]:
         raise DataError(f"{file}: no such file; {GUIDE}") from None
     except UnicodeDecodeError:
         raise DataError(f"{file}: not text in UTF-8; fetch it again") from None
-    except (OSError, ValueError) as e:
-        raise DataError(f"{file}: not readable ({str(e)[:80]}); fetch it again") from None
+    except DAMAGE as e:
+        raise DataError(f"{file}: not readable ({reason(e)}); fetch it again") from None
 
 
 def read_aircraft(folder: Path, images: Path) -> Parts:
@@ -153,7 +159,7 @@ def read_aircraft(folder: Path, images: Path) -> Parts:
             image, _, variant = line.strip().partition(" ")
             if variant not in label_of:
                 raise DataError(f"{file}, line {number}: variant {variant!r} is not in variants.txt; fetch both again")
-            if "/" in image or "\\" in image:
+            if {"/", "\\", "\0"} & {*image}:
                 raise DataError(f"{file}, line {number} leaves the image folder: {image!r}; fetch it again")
             items.append(Item(f"{images}/{image}.jpg", label_of[variant]))
         parts.append(items)
@@ -169,7 +175,8 @@ def read_imagenet(file: Path, images: Path) -> Parts:
         wnid, _, name = line.strip().partition(" ")
         if not name.strip():
             raise DataError(f"{file}, line {number}: {line[:40]!r} isn't an id and a name; fetch it again")
-        named[wnid] = name.strip()
+        if named.setdefault(wnid, name.strip()) != name.strip():
+            raise DataError(f"{file}, line {number}: {wnid} has two names; fetch it again")
     wnids, _ = list_files([images / "train"])[0]
     if unnamed := set(wnids) - named.keys():
         raise DataError(f"{images / 'train' / min(unnamed)}: {file} has no name for it; fetch that file again")

@@ -1,4 +1,5 @@
 """The two suites: the embedded miniature, and the paper's eleven datasets in a folder; and datasets of one's own."""
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
     """
     if root is None:
         suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, 50)
-    elif root.is_dir():
+    elif os.path.isdir(root):
         suite = Suite("paper", paper.TRAINING, paper.NAMES, cache(lambda name: paper.load(name, root)), None, 200)
     else:
         raise DataError(f"{root}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
@@ -38,12 +39,13 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
     for name in names:
         if key(name) in by_key:
             chosen.add(by_key[key(name)])
-        elif not Path(name).is_dir():
+        elif not os.path.isdir(name):
             raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
                             f"{', '.join(suite.datasets)}")
-        elif key(Path(name).resolve().name) in by_key:
-            raise DataError(f"{name}: results are kept by the folder's name, which is that of a dataset of the suite; rename it")
-        elif folders.setdefault(Path(name).resolve().name, Path(name)) != Path(name):
+        elif key(own_name := Path(name).resolve().name) in by_key or not own_name.isprintable() or not own_name:
+            raise DataError(f"{name}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
+                            "can't be printed; rename it")
+        elif folders.setdefault(own_name, Path(name)) != Path(name):
             raise DataError(f"{name}: another folder of that name is given, too; results are kept by name, rename one")
 
     def load(name: str) -> Dataset:

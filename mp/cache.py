@@ -5,40 +5,42 @@ Nothing in it is trusted: a file that is damaged or belongs to something else is
 import hashlib
 import json
 import os
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mp import files
-from mp.errors import UserError
+from mp.errors import DAMAGE, UserError
 
 
 def folder() -> Path:
     """$XDG_CACHE_HOME/meta-prompts, or ~/.cache/meta-prompts. May be deleted at any time."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "meta-prompts"
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise UserError("this user has no home folder; set XDG_CACHE_HOME to a folder that can be written")
+    return Path(base) / "meta-prompts"
 
 
 def digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_tensor(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """The tensor in `path` if it is there, whole, finite and of this shape."""
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError):
+        value = files.load(path)
+    except ValueError:
         return None
-    good = isinstance(value, Tensor) and value.shape == shape and value.dtype == torch.float32
-    return value if good and value.isfinite().all() else None
+    return None if files.misfit(value, torch.empty(shape, device="meta")) else value
 
 
 def read_dict(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except DAMAGE:
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from data.suite import Suite
 from mp import files, finetune, results, zeroshot
+from mp.errors import printable
 from mp.progress import say
 from mp.session import meta_prompt
 from mp.settings import FINETUNE, FinetuneSettings
@@ -163,8 +164,8 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
             if part in result["accuracies"]:
                 found.setdefault((column.key, dataset, part), {}).update(dict.fromkeys(for_seeds, result["accuracies"][part]))
         about, weights_used = result["made_by"], str(result["made_from"].get("weights_sha256"))
-        made_by[f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, {about.get('device')} "
-                f"{about.get('precision')}, weights {weights_used[:12]}"] = True
+        made_by[printable(f"commit {str(about.get('commit'))[:12]}, torch {about.get('torch')}, {about.get('device')} "
+                          f"{about.get('precision')}, weights {weights_used[:12]}")] = True
         if column.tuned:
             tuning.setdefault(column.method, result["made_from"]["settings"])
     groups = dict(zip(GROUPS, (suite.datasets, [d for d in suite.datasets if d in suite.training],

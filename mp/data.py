@@ -39,7 +39,7 @@ def command(args: Namespace) -> None:
         feed = Feed(0, workers=args.workers)
         wrong += [name for name, dataset in datasets.items() if not check(dataset, feed)]
     if wrong:
-        raise UserError(f"not ready: {', '.join(dict.fromkeys(wrong))}")
+        raise UserError(f"not ready: {', '.join(dict.fromkeys(wrong))}; see above for what is missing and where to get it")
 
 
 def weights_state(path: Path | None) -> tuple[bool, str]:
@@ -88,7 +88,10 @@ def absent(items: list[Item]) -> Iterator[str]:
             continue
         folder, name = os.path.split(item.source)
         if folder not in listed:
-            listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            try:
+                listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            except OSError as e:
+                raise DataError(f"{folder}: not a readable folder ({e.strerror}); mend that") from None
         if name not in listed[folder]:
             yield item.source
 

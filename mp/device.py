@@ -36,7 +36,7 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     except RuntimeError:
         raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
     if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {device}: only cpu and cuda are supported")
+        raise UserError(f"--device {device}: not supported; use cpu or cuda")
     if chosen.type == "cuda" and chosen.index >= torch.cuda.device_count():
         raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
                         "use --device cpu")

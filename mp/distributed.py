@@ -6,12 +6,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mp.errors import RunError
+from mp.errors import RunError, UserError
 
 
 def processes() -> tuple[int, int]:
     """This process's number and how many there are, as torchrun says; 0 and 1 without it."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+        raise UserError(f"RANK {rank!r} and WORLD_SIZE {world!r} in the environment aren't torchrun's; unset both, or start "
+                        "this with torchrun")
+    return int(rank), int(world)
 
 
 def first_process() -> bool:
@@ -21,7 +25,11 @@ def first_process() -> bool:
 def join(device: torch.device) -> None:
     """Meet the other processes, if there are any; a second call does nothing."""
     if processes()[1] > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (ValueError, RuntimeError) as e:
+            raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
+                            "or unset RANK and WORLD_SIZE") from None
         atexit.register(dist.destroy_process_group)
 
 

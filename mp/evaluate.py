@@ -11,6 +11,7 @@ from data.dataset import DataError, Dataset, class_range
 from data.feed import Feed
 from mp import cache
 from mp.clip import CLIP
+from mp.errors import RunError
 from mp.progress import Progress, say
 from mp.prompts import class_prompts, normalize, template_features
 
@@ -22,8 +23,10 @@ VIEWS = "1"  # changes with data/images.py: features of other views of the same 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Per cent correct for logits [n, C] and labels [n]: of all, and of base (new) images among base (new) classes.
 
-    A part without test images has no entry.
+    A part without test images has no entry. Raises RunError if a logit isn't finite.
     """
+    if not logits.isfinite().all():
+        raise RunError("the logits of test images aren't all finite, so no accuracy is; make the prompt again")
     result = {}
     for part in PARTS:
         classes = class_range(logits.shape[1], part)

@@ -2,19 +2,23 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pickle
 import platform
 import subprocess
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mp.errors import UserError
+from mp.errors import DAMAGE, UserError
+from mp.progress import say
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -22,23 +26,23 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises UserError if the folder can't be written or the disk is full; an older file stays intact.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as e:  # torch.save reports a full disk as RuntimeError
-        raise UserError(f"{path}: can't be written ({reason(e)}); free some space or choose another --out") from None
+        raise UserError(f"{path}: can't be written ({reason(e)}); free some space or choose another place") from None
     finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, pickle.UnpicklingError):
         text = "not plain tensors"  # torch's own words here are a page on how to load it all the same
-    return text.splitlines()[0][:120]
+    return text.splitlines()[0].split(". ")[0][:120]  # one sentence: further ones advise to load it all the same
 
 
 def write_json(path: Path, value) -> None:
@@ -47,11 +51,18 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Raises UserError if the file is damaged."""
+    """Raises UserError if the file is absent or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: not readable ({reason(e)}); delete it and run the command again") from None
+    except DAMAGE as e:
+        raise UserError(f"{path}: not readable ({reason(e)}); delete its folder and give the command again") from None
+
+
+def dig(value, *keys: str):
+    """value[key][key]..., or None where there is no such thing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def write_tensors(path: Path, value: dict | Tensor) -> None:
@@ -63,17 +74,54 @@ def write_tensors(path: Path, value: dict | Tensor) -> None:
     write_whole(path, save)
 
 
-def read_tensors(path: Path) -> dict:
-    """Never runs code from the file. Raises UserError if it is absent or damaged."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+def load(path: Path):
+    """What torch.save wrote, without running code from the file. Raises ValueError with the reason if that can't be."""
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as e:
-        raise UserError(f"{path}: damaged, or not a file of this project ({reason(e)})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a file of this project")
-    return value
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if name := archive.testzip():  # torch.load doesn't compare the checksums
+                    raise ValueError(f"wrong checksum of {name}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that others use
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # there is nothing that damaged bytes don't raise
+        raise ValueError(reason(e)) from None
+
+
+def read_tensors(path: Path) -> dict:
+    """Raises UserError if the file is absent, damaged, or something else."""
+    try:
+        if isinstance(value := load(path), dict):
+            return value
+        raise ValueError(f"a {type(value).__name__}")
+    except ValueError as e:
+        raise UserError(f"{path}: damaged, or not a file of this project ({e}); give another, or delete it and "
+                        "give the command again") from None
+
+
+def misfit(value, like, name: str = "it") -> str:
+    """What keeps `value`, read from a file, from taking the place of `like`; nothing if it fits.
+
+    Dicts and lists have the same entries, tensors the same type and shape, and every number is finite.
+    """
+    if isinstance(like, Tensor):
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            return f"{name} is {type(value).__name__}, not a plain tensor"
+        if value.shape != like.shape or value.dtype != like.dtype:
+            return (f"{name} is {list(value.shape)}, this model needs {list(like.shape)}" if value.shape != like.shape
+                    else f"{name} holds {value.dtype}, not {like.dtype}")
+        return "" if value.isfinite().all() else f"{name} holds NaN or infinite values"
+    if isinstance(like, dict):
+        if not isinstance(value, dict) or value.keys() != like.keys():
+            return f"{name} holds {', '.join(map(str, value)) if isinstance(value, dict) else type(value).__name__}, " \
+                   f"not {', '.join(like)}"
+        return next((wrong for k in like if (wrong := misfit(value[k], like[k], k))), "")
+    if isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            return f"{name} isn't a list of {len(like)}"
+        return next((wrong for v, one in zip(value, like) if (wrong := misfit(v, one, name))), "")
+    good = type(value) is type(like) and (not isinstance(value, float) or math.isfinite(value))
+    return "" if good else f"{name} is {str(value)[:40]}"
 
 
 def write_prompt(path: Path, method: str, params: dict[str, Tensor], made_by: dict) -> None:
@@ -91,18 +139,14 @@ def read_prompt(path: Path, method: str, expected: dict[str, Tensor]) -> dict[st
     if not isinstance(file.get("method"), str) or not isinstance(file.get("params"), dict):
         raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
     if file["method"] != method:
-        raise UserError(f"{path}: made for --method {file['method']}, not {method}")
+        raise UserError(f"{path}: made for --method {file['method'][:40]}, not {method}; give that method, or another file")
     params = file["params"]
     if params.keys() != expected.keys():
         raise UserError(f"{path}: holds the tensors {', '.join(map(str, params))}; this model and --depth "
                         f"need {', '.join(expected)}")
-    for name, p in params.items():
-        if not isinstance(p, Tensor) or p.shape != expected[name].shape:
-            shape = list(p.shape) if isinstance(p, Tensor) else type(p).__name__
-            raise UserError(f"{path}: {name} is {shape}, this model needs {list(expected[name].shape)}; "
-                            "it was made for another model or --length")
-        if not p.isfinite().all():
-            raise UserError(f"{path}: {name} holds NaN or infinite values; make it again with `run.py meta --force`")
+    if wrong := misfit(params, expected):
+        raise UserError(f"{path}: {wrong}; it is damaged, or was made for another model or --length: give another, or "
+                        "make it again with `run.py meta --force`")
     return params
 
 
@@ -152,7 +196,11 @@ def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
     except OSError as e:
         raise UserError(f"{path.parent}: can't be written ({reason(e)}); {advice}") from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{path.parent}: another process is at work there; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -13,6 +13,7 @@ from mp import files, report, results
 from mp.clip import CLIP
 from mp.errors import RunError, UserError
 from mp.evaluate import TestSet
+from mp.meta import check_tensors
 from mp.progress import Progress, say
 from mp.session import Session, open_session, settings_from
 from mp.settings import FINETUNE, FinetuneSettings
@@ -73,6 +74,9 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
         learner = session.learner(settings) if init is None else session.learner_from(init, settings)
         labels = class_range(len(dataset.classes), settings.classes)
         items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
+        if not items:
+            raise UserError(f"{dataset.name}: none of its {len(dataset.classes)} classes is among the {settings.classes} "
+                            "ones; give other --classes or --datasets")
         batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
 
         def log_epoch(line: dict, _: int) -> None:
@@ -130,40 +134,57 @@ def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches,
                                 weight_decay=settings.weight_decay)
     averages = settings.method == "promptsrc"
     weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if averages else []
-    average = {k: torch.zeros_like(p) for k, p in learner.named_parameters()}
-    means, average = resume(state_file, made_from, learner, optimizer, average)
+    params, unmoved = dict(learner.named_parameters()), set()  # unmoved: tensors that were already reported
+    means, average = resume(state_file, made_from, params, optimizer, settings.epochs)
 
     for epoch in range(len(means), settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)
         optimizer.param_groups[0]["lr"] = lr
-        losses = []
+        losses, gradients = [], []
         for images, labels in batches(epoch):
             loss = learner(clip, classes, *learner.look(clip, images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        losses = torch.stack(losses).tolist()
+            gradients.append(torch.stack([p.grad.norm() for p in params.values()]))
+        sizes = torch.stack((torch.stack(gradients).amax(0), torch.stack([p.detach().norm() for p in params.values()])), 1)
+        losses = torch.stack(losses).tolist()  # the epoch's one wait for the device
         bad = [step for step, value in enumerate(losses) if not math.isfinite(value)]
         if bad:
             raise RunError(f"epoch {epoch + 1}, step {bad[0] + 1}: the loss is {losses[bad[0]]}; the state of the last "
                            "good epoch is kept. Try a smaller --lr")
+        check_tensors(params, sizes.tolist(), unmoved, f"epoch {epoch + 1}", "--lr")
         if averages:
-            average = {k: average[k] + weights[epoch] * p.detach() for k, p in learner.named_parameters()}
+            average = {k: average[k] + weights[epoch] * p.detach() for k, p in params.items()}
         means.append(sum(losses) / len(losses))
-        files.write_tensors(state_file, {"made_from": made_from, "means": means, "average": average,
-                                         "params": learner.state_dict(), "optimizer": optimizer.state_dict()})
+        files.write_tensors(state_file, {
+            "made_from": made_from, "means": means, "average": average, "params": detached(params),
+            "momentum": {k: optimizer.state[p]["momentum_buffer"] for k, p in params.items()}})
         report({"epoch": epoch + 1, "lr": lr, "loss": means[-1], "losses": losses}, settings.epochs)
-    return average if averages else {k: p.detach().clone() for k, p in learner.named_parameters()}, means
+    return average if averages else detached(params), means
 
 
-def resume(state_file: Path, made_from: dict, learner: nn.Module, optimizer: torch.optim.Optimizer,
-           average: Params) -> tuple[list[float], Params]:
-    """Put learner and optimizer where an interrupted run left them; returns its epochs' losses and running average."""
+def detached(params: Params) -> Params:
+    return {k: p.detach().clone() for k, p in params.items()}
+
+
+def resume(state_file: Path, made_from: dict, params: Params, optimizer: torch.optim.Optimizer,
+           epochs: int) -> tuple[list[float], Params]:
+    """Put parameters and momentum where an interrupted run left them; returns its epochs' losses and running average.
+
+    Raises UserError if the state was made from something else, or is damaged.
+    """
     if not state_file.exists():
-        return [], average
+        return [], {k: torch.zeros_like(p) for k, p in params.items()}
     state = files.read_tensors(state_file)
     files.require_same(state_file, state.get("made_from"), made_from)
-    learner.load_state_dict(state["params"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["means"], {k: v.to(average[k].device) for k, v in state["average"].items()}
+    means, like = state.get("means"), {k: p.detach() for k, p in params.items()}
+    done = len(means) if isinstance(means, list) and 0 < len(means) <= epochs else 1
+    if wrong := files.misfit(state, {"made_from": made_from, "means": [0.0] * done, "average": like, "params": like,
+                                     "momentum": like}, "the state"):
+        raise UserError(f"{state_file}: damaged ({wrong}); delete it, and the same command starts from the beginning")
+    for k, p in params.items():
+        like[k].copy_(state["params"][k])
+        optimizer.state[p]["momentum_buffer"] = state["momentum"][k].to(p.device)
+    return means, {k: v.to(params[k].device) for k, v in state["average"].items()}

@@ -1,8 +1,9 @@
 """run.py meta: Algorithm 1 over the training tasks, epoch after epoch, resumable."""
 import json
+import math
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from mp import files, maml
 from mp.clip import CLIP
 from mp.distributed import agree, first_process, processes, total
-from mp.errors import RunError
+from mp.errors import RunError, UserError
 from mp.progress import Progress, say
 from mp.session import Session, open_session, settings_from
 from mp.settings import META, MetaSettings, run_name
@@ -50,9 +51,9 @@ def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, P
         if not agree(prompt.exists()):
             train_one(session, settings, folder)
         else:
-            kept = files.read_tensors(prompt).get("made_by", {})
+            kept = files.read_tensors(prompt)
             wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
-            files.require_same(prompt, {k: kept.get(k) for k in wanted}, wanted)
+            files.require_same(prompt, {k: files.dig(kept, "made_by", k) for k in wanted}, wanted)
             (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed at its very end
             say(f"{prompt} is there; --force computes it again")
     return settings, prompt
@@ -70,9 +71,8 @@ def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
     made_by = session.made_by | {"tasks": session.suite.training}
     if first_process():
         if (folder / "state.pt").exists():  # an interrupted run goes on, but not with other weights
-            kept = files.read_json(folder / "settings.json").get("made_by", {})
-            files.require_same(folder / "state.pt",
-                               *({"weights_sha256": m.get("weights_sha256")} for m in (kept, made_by)))
+            kept = files.dig(files.read_json(folder / "settings.json"), "made_by", "weights_sha256")
+            files.require_same(folder / "state.pt", {"weights_sha256": kept}, {"weights_sha256": made_by["weights_sha256"]})
         files.write_json(folder / "settings.json", {"settings": asdict(settings), "made_by": made_by})
     progress = Progress("epoch")
 
@@ -97,8 +97,9 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
     """
     device = clip.logit_scale.device
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}  # line 1
-    params, adam_state, log = agree(resume(folder, settings, params) if first_process() else None)
+    params, adam_state, log = agree(resume(folder, settings, params, tasks) if first_process() else None)
     params, adam_state = to_device(params, adam_state, device)
+    unmoved: set[str] = set()  # tensors that were already reported
 
     for epoch in range(len(log), settings.epochs):                            # line 2
         started = time.monotonic()
@@ -122,8 +123,10 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
         params, adam_state, norm = maml.meta_update(                          # line 10
             params, G, adam_state, settings.meta_lr, settings.clip_norm)
 
+        sizes = torch.stack([torch.stack((G[k].norm(), p.norm())) for k, p in params.items()])
         values = dict(zip([task.name for task in tasks], losses.tolist()))    # the epoch's one wait for the device
         log.append(summary(epoch, values, norm, settings, time.monotonic() - started))
+        check_tensors(params, sizes.tolist(), unmoved, f"epoch {epoch + 1}", "--meta-lr")
         if first_process():
             save(folder, settings, params, adam_state, log)
         report(log[-1], settings.epochs)
@@ -145,10 +148,23 @@ def summary(epoch: int, values: dict[str, list[float]], norm: Tensor, settings: 
                                "good epoch is kept. Try a smaller --inner-lr or --meta-lr")
     norm = float(norm)
     if not np.isfinite(norm):
-        raise RunError(f"epoch {epoch + 1}: the meta-gradient isn't finite; the state of the last good epoch is kept")
+        raise RunError(f"epoch {epoch + 1}: the meta-gradient isn't finite; the state of the last good epoch is kept. "
+                       "Try a smaller --inner-lr")
     query = {task: steps[-1] for task, steps in values.items()}
     return {"epoch": epoch + 1, "query_loss": sum(query.values()) / len(query), "grad_norm": norm,
             "clipped_norm": min(norm, settings.clip_norm), "tasks": query, "seconds": round(seconds, 3)}
+
+
+def check_tensors(names: Iterable[str], sizes: list, unmoved: set[str], where: str, rate: str) -> None:
+    """For norms (gradient, values) of every learnable tensor: raises RunError for one that isn't finite, and reports,
+    once, a gradient that is exactly zero."""
+    for name, (gradient, values) in zip(names, sizes):
+        if not math.isfinite(gradient + values):
+            raise RunError(f"{where}: {name} or its gradient isn't finite; the state of the last good epoch is kept. Try a "
+                           f"smaller {rate}")
+        if gradient == 0 and name not in unmoved:
+            unmoved.add(name)
+            say(f"{where}: the gradient of {name} is exactly zero, so it learns nothing")
 
 
 def save(folder: Path, settings: MetaSettings, params: maml.Params, adam_state: maml.AdamState,
@@ -160,14 +176,24 @@ def save(folder: Path, settings: MetaSettings, params: maml.Params, adam_state: 
                       lambda part: part.write_text("".join(json.dumps(line) + "\n" for line in log)))
 
 
-def resume(folder: Path, settings: MetaSettings, params: maml.Params) -> tuple[maml.Params, maml.AdamState, list[dict]]:
-    """Parameters, Adam's state and the log as an interrupted run left them, or those of a fresh start."""
+def resume(folder: Path, settings: MetaSettings, params: maml.Params,
+           tasks: list[Task]) -> tuple[maml.Params, maml.AdamState, list[dict]]:
+    """Parameters, Adam's state and the log as an interrupted run left them, or those of a fresh start.
+
+    Raises UserError if the state was made with other settings, or is damaged.
+    """
     path = folder / "state.pt"
     if not path.exists():
         return params, maml.adam_start(params), []
     state = files.read_tensors(path)
     files.require_same(path, state.get("settings"), asdict(settings))
-    return state["params"], maml.AdamState(*state["adam"]), state["log"]
+    log = state["log"] if isinstance(state.get("log"), list) else []
+    line = summary(0, {task.name: [0.0] for task in tasks}, torch.tensor(0.0), settings, 0.0)
+    wrong = files.misfit(state, {"settings": asdict(settings), "params": params, "adam": [0, params, params],
+                                 "log": [line] * len(log)}, "the state")
+    if wrong or [line["epoch"] for line in log] != list(range(1, len(log) + 1)) or not 0 < len(log) <= settings.epochs:
+        raise UserError(f"{path}: damaged ({wrong or 'its log'}); delete it, and the same command starts from the beginning")
+    return state["params"], maml.AdamState(*state["adam"]), log
 
 
 def to_device(params: maml.Params, adam: maml.AdamState, device: torch.device) -> tuple[maml.Params, maml.AdamState]:

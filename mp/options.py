@@ -4,6 +4,15 @@ import math
 import os
 from pathlib import Path
 
+from mp.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, as of everything else."""
+
+    def error(self, message: str) -> None:
+        raise UserError(f"{message}; see: python {self.prog} --help")
+
 
 def number(text: str) -> float:
     """Also a fraction, as the paper prints its α: 0.025/6."""
@@ -14,10 +23,14 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def workers(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, 0 or more")
-    return int(text)
+def up_to(limit: int, what: str):
+    """A type of option: a whole number from 0 to the limit."""
+    def whole(text: str) -> int:
+        if not text.isdecimal() or len(text) > 20 or int(text) > limit:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, 0 to {limit}")
+        return int(text)
+
+    return whole
 
 
 def positive(text: str) -> float:
@@ -38,9 +51,16 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(arguments: list[str], about: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("run.py", description=about, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    inputs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    args = build(about).parse_args(arguments)
+    if "seeds" in args:
+        args.seeds = list(dict.fromkeys(args.seeds))  # the same one twice would feign agreement
+    return args
+
+
+def build(about: str) -> Parser:
+    parser = Parser("run.py", description=about, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    inputs = Parser(add_help=False, allow_abbrev=False)
     add = inputs.add_argument_group("weights and data").add_argument
     add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
@@ -48,10 +68,12 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
         help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
-    add("--workers", type=workers, metavar="N", help="processes that read images (default: one a core, at most 8)")
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[inputs])
+    add("--workers", type=up_to(1024, "a number of processes"), metavar="N",
+        help="processes that read images (default: one a core, at most 8)")
+    common = Parser(add_help=False, allow_abbrev=False, parents=[inputs])
     add = common.add_argument_group("how and where to").add_argument
-    add("--seeds", type=int, nargs="+", default=[1], metavar="S", help="one run for each; tables show mean ± sd")
+    add("--seeds", type=up_to(2**32 - 1, "a seed"), nargs="+", default=[1], metavar="S",
+        help="one run for each; tables show mean ± sd")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where results go (default: runs)")
     add_machine(common)
     add("--force", action="store_true", help="compute again what is already there")
@@ -118,4 +140,4 @@ def parse(arguments: list[str], about: str) -> argparse.Namespace:
         add = command.add_argument_group("shape of promptsrc's prompts").add_argument
         add("--depth", type=int, default=9, help="layers with prompts (default: 9, at most what the miniature has)")
         add("--length", type=int, default=4, help="vectors in each (default: 4)")
-    return parser.parse_args(arguments)
+    return parser

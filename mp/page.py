@@ -1,5 +1,6 @@
 """Table 2 as one self-contained HTML page: the table coloured by gain, bars of gain, learning curves, settings."""
 import json
+import math
 from argparse import Namespace
 from html import escape
 from itertools import groupby
@@ -7,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mp import columns, files, render
-from mp.errors import UserError
+from mp.errors import DAMAGE, UserError
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -44,8 +45,9 @@ def read_log(table: columns.Table, method: str, seed: int) -> list[dict]:
     path = table.out / "meta" / f"{method}-seed{seed}" / "log.jsonl"
     try:
         log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [{k: float(line[k]) for k in ("query_loss", "grad_norm", "clipped_norm")} for line in log]
-    except (OSError, ValueError, TypeError, KeyError):
+        log = [{k: float(line[k]) for k in ("query_loss", "grad_norm", "clipped_norm")} for line in log]
+        return log if all(math.isfinite(value) for line in log for value in line.values()) else []
+    except DAMAGE:
         return []
 
 

@@ -60,6 +60,10 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
     What would keep more than the memory budget is encoded in chunks of images and classes. With gradients a
     chunk keeps only its inputs and is computed again in the backward pass. The result is the same.
     """
+    longest = prefix.shape[1] + max(chunk.packing.padded.shape[1] for chunk in classes.chunks)
+    if longest > len(clip.positional_embedding):
+        raise UserError(f"the prompt and the longest class name take {longest} of CLIP's {len(clip.positional_embedding)} "
+                        "positions; give a smaller --length, or shorten the name")
     B, tokens = len(prefix), sum(len(chunk.suffix) for chunk in classes.chunks)
     images = max(1, clip.memory // (tokens * clip.kept_bytes(clip.transformer)))  # at a time
     if len(classes.chunks) == 1 and B <= images:

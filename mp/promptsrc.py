@@ -40,10 +40,10 @@ class PromptSRC(nn.Module):
         super().__init__()
         layers = min(len(clip.transformer.resblocks), len(clip.visual.transformer.resblocks))
         if not 1 <= depth <= layers:
-            raise UserError(f"prompt depth {depth}: these towers take 1 to {layers}")
-        if length < 1:
-            raise UserError(f"prompt length {length}: at least one vector is needed")
-        context = handcrafted_context(clip)
+            raise UserError(f"prompt depth {depth}: out of range; these towers take 1 to {layers}")
+        context, positions = handcrafted_context(clip), len(clip.positional_embedding)
+        if not 1 <= length <= positions - 4:  # beside SOS, a one-token name, "." and EOT
+            raise UserError(f"prompt length {length}: out of range; CLIP's {positions} positions take 1 to {positions - 4}")
         image_width = clip.visual.class_embedding.numel()
 
         def draw(width: int) -> nn.Parameter:

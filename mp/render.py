@@ -1,5 +1,6 @@
 """Table 2 as text, Markdown, CSV and LaTeX."""
 import csv as csv_module
+import html
 import io
 from itertools import groupby
 from statistics import fmean
@@ -58,7 +59,7 @@ def markdown(table, absolute: bool, paper: bool) -> str:
     head, *rows = grid(table, absolute, paper)
     lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
     def escape(value: str) -> str:
-        return value.replace("|", "\\|").replace("*", "\\*")
+        return html.escape(value, quote=False).replace("|", "\\|").replace("*", "\\*")
 
     drawn = ["| " + " | ".join(map(escape, row)) + " |" for row in lines]
     return "\n".join([*drawn, "", *(f"{escape(note)}  " for note in notes(table, absolute, paper))]) + "\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mp import files
-from mp.errors import UserError
+from mp.errors import DAMAGE, RunError, UserError
 from mp.progress import say
 
 FORMAT = 2  # of a result file; changes when what it holds does
@@ -21,10 +21,10 @@ def cell(path: Path, made_from: dict, made_by: dict, compute: Callable[[], dict]
     Raises UserError naming what differs if the file was made from something else.
     """
     made_from = {"format": FORMAT} | made_from
-    kept = None if force else read(path)
+    kept = None if force else read(path, say_so=False)
     if kept is None:
         with files.locked(path.with_name(f".{path.stem}.lock")):
-            kept = None if force else read(path)
+            kept = None if force else read(path, aside=True)
             if kept is None:
                 started = time.monotonic()
                 found = compute()
@@ -36,23 +36,25 @@ def cell(path: Path, made_from: dict, made_by: dict, compute: Callable[[], dict]
     return kept
 
 
-def read(path: Path) -> dict | None:
-    """A result file; None if there is none, or it was damaged and is now set aside."""
+def read(path: Path, aside: bool = False, say_so: bool = True) -> dict | None:
+    """A result file; None if there is none, or if it is damaged: then it is set `aside` where that is asked for."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        accuracies = result["accuracies"]
-        if all(part in (*PARTS, "harmonic_mean") and 0 <= float(accuracies[part]) <= 100 for part in accuracies) \
-                and isinstance(result["made_from"], dict) and isinstance(result["made_by"], dict):
+        found = result["accuracies"]
+        if (found and found.keys() <= {*PARTS, "harmonic_mean"} and isinstance(result["made_from"], dict)
+                and isinstance(result["made_by"], dict)
+                and all(type(value) in (int, float) and 0 <= value <= 100 for value in found.values())):
             return result
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
-        raise UserError(f"{path}: not readable ({files.reason(e)}); it is needed or in the way") from None
-    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{path}: not readable ({files.reason(e)}); it is needed or in the way: mend or move it") from None
+    except (*DAMAGE, AttributeError):
         pass
-    aside = path.with_suffix(".damaged")
-    say(f"{path}: damaged; set aside as {aside.name} and to be computed again")
-    os.replace(path, aside)
+    if say_so:
+        say(f"{path}: damaged; " + (f"set aside as {path.stem}.damaged and computed again" if aside else "left out"))
+    if aside:
+        os.replace(path, path.with_suffix(".damaged"))
     return None
 
 
@@ -63,7 +65,7 @@ def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
     40.0
     """
     if any(not math.isfinite(value) for value in accuracies.values()):
-        raise ValueError(f"accuracies {accuracies}")
+        raise RunError(f"accuracies {accuracies}: not finite, so nothing is kept; give the command again")
     if not {"base", "new"} <= accuracies.keys():
         return accuracies
     base, new = accuracies["base"], accuracies["new"]

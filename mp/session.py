@@ -42,9 +42,9 @@ class Session:
         return [self.test_set(name) for name in self.suite.datasets]
 
     def made_from(self, dataset: Dataset) -> dict:
-        """What every result on a dataset depends on. Other counts mean that the dataset isn't the same."""
+        """What every result on a dataset depends on. Other counts or names mean that the dataset isn't the same."""
         return {"weights_sha256": self.made_by["weights_sha256"], "classes": len(dataset.classes),
-                "train_images": len(dataset.train), "test_images": len(dataset.test)}
+                "train_images": len(dataset.train), "test_images": len(dataset.test), "names": dataset.digest()}
 
     def meta_prompt(self, method: str, seed: int) -> Path:
         return meta_prompt(self.out, method, seed)
@@ -53,11 +53,11 @@ class Session:
         """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
         path = self.meta_prompt(method, seed) if given == "meta" else Path(given)
         if not path.is_file():
-            advice = f"; make it with: python run.py meta --method {method} --seeds {seed}" if given == "meta" else ""
-            raise UserError(f"{path}: no such prompt file{advice}")
+            advice = (f"make it with: python run.py meta --method {method} --seeds {seed}" if given == "meta"
+                      else "`run.py meta` makes one, and says where")
+            raise UserError(f"{path}: no such prompt file; {advice}")
         if given == "meta":  # a file of the user's choice may come from other weights
-            made_by = files.read_tensors(path).get("made_by")
-            kept = made_by.get("weights_sha256") if isinstance(made_by, dict) else None
+            kept = files.dig(files.read_tensors(path), "made_by", "weights_sha256")
             files.require_same(path, {"weights_sha256": kept}, {"weights_sha256": self.made_by["weights_sha256"]})
         return path
 

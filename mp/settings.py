@@ -27,14 +27,14 @@ class MetaSettings:
     def __post_init__(self):
         if self.shots < self.support + 1:
             raise UserError(f"--shots {self.shots} leaves no query image beside --support {self.support}; "
-                            f"it must be at least {self.support + 1}")
+                            f"give {self.support + 1} or more")
         for name, least in (("epochs", 1), ("inner_steps", 0), ("support", 1), ("batch", 1), ("query_batch", -1),
                             ("seed", 0), ("depth", 1), ("length", 1)):
             if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: too small; give {least} or more")
         for name in ("inner_lr", "meta_lr", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a positive number")
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: out of range; give a positive number")
 
 
 META = {  # what differs between the methods, section 4.2
@@ -64,9 +64,9 @@ class FinetuneSettings:
     def __post_init__(self):
         for name, least in (("epochs", 1), ("batch", 1), ("shots", 1), ("seed", 0), ("depth", 1), ("length", 1)):
             if getattr(self, name) < least:
-                raise UserError(f"--{name} {getattr(self, name)}: must be at least {least}")
+                raise UserError(f"--{name} {getattr(self, name)}: too small; give {least} or more")
         if not 0 < self.lr < math.inf:
-            raise UserError(f"--lr {self.lr}: must be a positive number")
+            raise UserError(f"--lr {self.lr}: out of range; give a positive number")
 
 
 FINETUNE = {

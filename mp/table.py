@@ -52,7 +52,7 @@ def command(args: Namespace) -> None:
     else:
         text = getattr(render, args.format)(table, args.absolute, args.paper)
     if args.to:
-        files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8"))
+        files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
         say(f"{args.to} written")
     else:
         sys.stdout.write(text)

@@ -1,4 +1,5 @@
 """run.py zeroshot: accuracies of prompts as they are, beside the handcrafted ones."""
+import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ def command(args: Namespace) -> None:
             asked[prompt] = [Prompt(f"words-{cache.digest(prompt)[:8]}", prompt)]
         elif prompt == "meta":
             files_asked[f"meta {args.method}"] = [session.find_prompt(prompt, args.method, s) for s in args.seeds]
-        elif " " in prompt:
-            raise UserError(f"--prompt {prompt!r}: words need {{}} for the class name, as in 'a photo of a {{}}.'")
+        elif " " in prompt and not os.path.exists(prompt):
+            raise UserError(f"--prompt {prompt!r}: no such file; words need {{}} for the class name, as in 'a photo of a {{}}.'")
         elif prompt != "handcrafted":
             path = session.find_prompt(prompt, args.method, args.seeds[0])
             files_asked[f"{path.parent.name}/{path.name}"] = [path]

@@ -7,7 +7,7 @@ import torch
 import run as program
 from data import mini, paper
 from mp import blocks, estimate, plain, tokenizer
-from mp.clip import CLIP, load
+from mp.clip import CLIP
 from mp.device import choose
 from mp.prompts import class_prompts, encode_classes
 from tests.conftest import ROOT

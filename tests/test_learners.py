@@ -111,7 +111,7 @@ def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, memory, cli
 
 
 def test_promptsrc_refuses_more_depth_than_the_towers_have(clip):
-    with pytest.raises(UserError, match="prompt depth 4: these towers take 1 to 3"):
+    with pytest.raises(UserError, match="prompt depth 4: out of range; these towers take 1 to 3"):
         PromptSRC(clip, depth=4)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mp import files, results
-from mp.errors import UserError
+from mp.errors import RunError, UserError
 
 MADE_FROM, MADE_BY = {"settings": {"lr": 0.1}, "prompt": "abc"}, {"commit": "c"}
 
@@ -97,6 +97,6 @@ def test_a_failed_computation_and_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="can't be written"):
         cell(tmp_path / "r.json" / "below.json")
     os.symlink("/dev/full", tmp_path / "full")
-    with pytest.raises(ValueError):
+    with pytest.raises(RunError, match="not finite"):
         cell(tmp_path / "n.json", float("nan"))
     assert not (tmp_path / "n.json").exists()

@@ -147,7 +147,7 @@ def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
     path = columns.COLUMNS[1].file(tmp_path / "mini", "pets", 1, "base")
     path.write_text(path.read_text()[:40])
     out = printed(tmp_path, capsys=capsys)
-    assert "pets-seed1.json: damaged; set aside" in out.err and "python run.py meta --method coop --seeds 1" in out.err
+    assert "pets-seed1.json: damaged; left out" in out.err and "python run.py meta --method coop --seeds 1" in out.err
     assert sum(" - " in line or line.endswith(" -") for line in out.out.splitlines()) == 9  # pets and two averages, 3 parts
 
 

@@ -1,0 +1,95 @@
+"""Calls run.py in a process forked from this one, which has imported torch already: a call takes milliseconds."""
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import mp.data
+import mp.finetune
+import mp.meta
+import mp.table
+import mp.zeroshot  # noqa: F401  all commands, so that a child imports nothing
+import run as program
+from tests.counts import COUNTS
+
+LIMIT = 60  # seconds after which a call is a hang
+
+
+class Ended(NamedTuple):
+    code: int  # negative: killed by that signal
+    out: str
+    err: str
+
+    def messages(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("run.py: ")]
+
+
+class Call:
+    """A run of the program. `before` is called in the child: it drops rights, sets limits, replaces functions.
+
+    Runs in the same folder at the same time have different numbers.
+    """
+
+    def __init__(self, args: list, cwd: Path, before: Callable[[], None] = lambda: None, number: int = 0,
+                 **env: str | None):
+        self.files = [cwd.parent / f".{cwd.name}{number}.{name}" for name in ("out", "err")]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            code = 70
+            try:
+                os.setpgid(0, 0)
+                code = self.child([str(a) for a in args], cwd, before, env)
+            except SystemExit as e:
+                code = e.code or 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                for stream in (sys.stdout, sys.stderr):
+                    try:
+                        stream.flush()
+                    except (OSError, AttributeError):
+                        pass
+                os._exit(code)
+
+    def child(self, args: list[str], cwd: Path, before: Callable[[], None], env: dict[str, str | None]) -> int:
+        for number, path in zip((1, 2), self.files):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
+        sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", errors=e) for n, e in ((1, "strict"), (2, "backslashreplace")))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        torch.set_num_threads(1)  # OpenMP's threads don't survive a fork
+        for name, value in env.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        os.chdir(cwd)
+        before()
+        return program.main(args)
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        os.kill(self.pid, how)
+
+    def wait(self, seconds: float = LIMIT) -> Ended:
+        """Raises AssertionError if the call is a hang, or has printed a traceback."""
+        deadline, pid = time.monotonic() + seconds, 0
+        while not pid and time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            time.sleep(0 if pid else 0.002)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)  # worker processes that were left
+        except ProcessLookupError:
+            pass
+        if not pid:
+            os.waitpid(self.pid, 0)
+            COUNTS["hangs"] += 1
+        ended = Ended(os.waitstatus_to_exitcode(status) if pid else 0,
+                      *(path.read_text(encoding="utf-8", errors="replace") for path in self.files))
+        COUNTS["tracebacks"] += "Traceback" in ended.err
+        assert pid, f"hangs: {ended.err[-500:]}"
+        assert "Traceback" not in ended.err, ended.err[-2000:]
+        return ended

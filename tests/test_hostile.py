@@ -1,0 +1,235 @@
+"""Files made to do harm: no code of theirs runs, nothing outside the program's folders is opened, pages show them as text."""
+import ast
+import json
+import os
+import pickle
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mp import weights
+from mp.errors import UserError
+from tests import faults, tiny
+from tests.conftest import ROOT
+from tests.counts import COUNTS
+from tests.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, copy, run
+from tests.rehearsal import SMALL, openai_archive, random_state
+from tests.test_table import Checker
+
+TARGETS = {  # where a file with code is put, and the command that reads it
+    "weights": ("w.pt", f"{ZEROSHOT} dtd"), "archive": ("a.pt", f"{ZEROSHOT.replace('w.pt', 'a.pt')} dtd"),
+    "arrays": ("m.npz", "zeroshot --weights m.npz --datasets pets"),
+    "prompt": ("p.pt", f"{ZEROSHOT} dtd --method coop --prompt p.pt"), "init": ("p.pt", f"{TUNE} --init p.pt"),
+    "meta-prompt": ("runs/paper/meta/coop-shots3-support2-seed1/prompt.pt", META.format("coop")),
+    "meta state": (STATE, META.format("cocoop")), "tuning state": (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2"),
+    "features": ("features", f"{ZEROSHOT} dtd --prompt {{}}"), "result": (RESULT, f"{ZEROSHOT} dtd"),
+}
+
+
+class Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def plain(path, trap):
+    path.write_bytes(pickle.dumps({"method": "coop", "params": {"ctx": trap}}))
+
+
+def in_torchs_archive(path, trap):
+    torch.save({"method": "coop", "params": {"ctx": trap}, "x": torch.zeros(3)}, path)
+
+
+def in_torchs_old_form(path, trap):
+    torch.save({"x": trap}, path, _use_new_zipfile_serialization=False)
+
+
+def in_torchscript(path, trap):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", pickle.dumps({"x": trap}))
+        archive.writestr("m/constants.pkl", pickle.dumps(trap))
+
+
+def in_arrays(path, trap):
+    with open(path, "wb") as f:
+        np.savez(f, x=np.array([trap], dtype=object))
+
+
+@pytest.mark.parametrize("form", [plain, in_torchs_archive, in_torchs_old_form, in_torchscript, in_arrays])
+@pytest.mark.parametrize("target", TARGETS)
+def test_pickled_code_never_runs(target, form, world, undamaged, tmp_path):
+    file, command = TARGETS[target]
+    place, sprung = copy(world, tmp_path / "w", file), tmp_path / "sprung"
+    form(place / file, Trap(sprung))
+    ended = run(command, place, faults.limits)
+    COUNTS["fault cases"] += 1
+    assert not sprung.exists()
+    if target in ("features", "result"):  # made anew
+        assert (ended.code, ended.out) == (0, undamaged(command)[0].out)
+    else:
+        assert ended.code == 2 and file in ended.messages()[0] and ";" in ended.messages()[0]
+
+
+def test_the_trap_would_spring(tmp_path):
+    plain(tmp_path / "x", Trap(tmp_path / "sprung"))
+    pickle.loads((tmp_path / "x").read_bytes())
+    assert (tmp_path / "sprung").is_dir()
+
+
+class Script(torch.nn.Module):
+    """A module that opens a file when torch.jit.load builds it."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path, self.sum = path, 0.0
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.path, self.training = state
+        self.sum = float(torch.from_file(self.path, shared=True, size=4).sum())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_archive_is_only_read(tmp_path):
+    sprung, path = tmp_path / "sprung", tmp_path / "w.pt"
+    torch.jit.script(Script(str(sprung))).save(str(path))
+    with pytest.raises(UserError, match="holds no state dict"):
+        weights.read_state(path)
+    assert not sprung.exists()
+    torch.jit.load(str(path))
+    assert sprung.exists()  # what the archive's code does where it runs
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_archive_holds_what_torch_reads_from_it(tmp_path):
+    openai_archive(random_state(SMALL), tmp_path / "a.pt")
+    theirs, ours = torch.jit.load(str(tmp_path / "a.pt")).state_dict(), weights.read_archive(tmp_path / "a.pt")
+    assert theirs.keys() == ours.keys() and all(torch.equal(ours[k], theirs[k]) and ours[k].dtype == theirs[k].dtype for k in ours)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t not in ("archive", "weights", "arrays")])
+def test_torchscript_is_refused_where_weights_are_not_meant(target, world, undamaged, tmp_path):
+    file, command = TARGETS[target]
+    place = copy(world, tmp_path / "w", file)
+    shutil.copy(place / "a.pt", place / file)
+    ended = run(command, place, faults.limits)
+    COUNTS["fault cases"] += 1
+    assert (ended.code, ended.out) == (0, undamaged(command)[0].out) if target in ("features", "result") else ended.code == 2
+
+
+def test_the_source_has_no_other_way_to_run_what_a_file_says():
+    """torch.load only with weights_only=True, np.load without pickles, and none of eval, exec, pickle.load, torch.jit, a shell."""
+    forbidden = {"eval", "exec", "system", "popen", "loads", "jit"}
+    seen = 0
+    for file in [ROOT / "run.py", *(ROOT / "mp").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            if name in ("torch.load", "np.load"):
+                seen += 1
+                assert given["weights_only" if name == "torch.load" else "allow_pickle"] == str(name == "torch.load"), file
+            else:
+                assert name == "json.loads" or not forbidden & {*name.split(".")}, (file, name)
+            assert "shell" not in given
+    assert seen >= 2
+
+
+def watched(log):
+    """To be called in a child: every path that is opened, listed, made, renamed or removed goes to `log`."""
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def hook(event, args):
+        if event in ("open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink"):
+            mode = args[1] if event == "open" else "r" if event in ("os.listdir", "os.scandir") else "w"
+            for path in args[: 2 if event in ("os.rename", "os.symlink") else 1]:
+                if isinstance(path, (str, bytes, os.PathLike)):
+                    how = "w" if mode and any(c in str(mode) for c in "wax+") else "r"
+                    os.write(out, f"{how} {os.path.abspath(os.fsdecode(path))!r}\n".encode())
+
+    tiny.make_small()
+    sys.addaudithook(hook)
+
+
+def test_nothing_outside_the_folders_is_opened(world, tmp_path):
+    """Split files, results, listings and settings that point elsewhere: reads stay in the inputs, writes in runs and cache."""
+    place = copy(world, tmp_path / "w", faults.RESULT, "listing", "data/dtd/split_zhou_DescribableTextures.json")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    tiny.pictures(secret, ["0.png", "1.png"], 9)
+    split_file = place / "data/dtd/split_zhou_DescribableTextures.json"
+    whole = json.loads(split_file.read_text())
+    outside = [str(secret / "0.png"), "../../../../secret/0.png", "banded/../../../../../secret/0.png", "..\\secret\\0.png"]
+    for path in outside:
+        split_file.write_text(json.dumps(whole | {"test": [[path, 0, "banded"]]}))
+        ended = run(f"{ZEROSHOT} dtd --out other", place, lambda: watched(tmp_path / "log"))
+        COUNTS["fault cases"] += 1
+        assert ended.code == 2 and "leaves the image folder" in ended.messages()[0]
+    split_file.write_text(json.dumps(whole))
+    result = json.loads((place / RESULT).read_text())
+    for key in ("file", "prompt", "path", "../../x"):
+        result["made_from"][key] = result["made_by"][key] = "../../../../secret/0.png"
+    (place / RESULT).write_text(json.dumps(result))
+    listing = json.loads((place / "listing").read_text())
+    (place / "listing").write_text(json.dumps({k: [v[0], v[1], ["../../../../../secret/0.png"]] for k, v in listing.items()}))
+    for command in ("table --data data --datasets dtd --format html --to t.html", f"{ZEROSHOT} dtd --force", f"{ZEROSHOT} imagenet"):
+        ended = run(command, place, lambda: watched(tmp_path / "log"))
+        COUNTS["fault cases"] += 1
+        assert ended.code == 0, ended.err
+    opened = [(line[0], Path(ast.literal_eval(line[2:]))) for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(opened) > 100
+    assert not [path for _, path in opened if secret in [path, *path.parents]]
+    written = {path for how, path in opened if how == "w"} - {Path("/dev/null"), place}
+    assert written and all(place in path.parents for path in written), written
+    assert {path.relative_to(place).parts[0] for path in written if "t.html" not in path.name} <= {"runs", "other", "cache"}
+
+
+NASTY = '<script>document.title="x"</script><img src=x onerror=alert(1)>&"\'</style></svg>'
+
+
+def test_names_and_provenance_are_shown_as_text(world, tmp_path):
+    """A dataset's folder, and every field of its results, settings and logs, hold markup."""
+    place = copy(world, tmp_path / "w")
+    name = NASTY.replace("/", "\u2215")
+    tiny.pictures(place / name, [f"{word}/{i}.png" for word in ("<b>crow<", "owl\"'&") for i in range(4)], 5)
+    command = ["zeroshot", "--data", "data", "--weights", "w.pt", "--datasets", name]
+    assert faults.Call(command, place, tiny.make_small, XDG_CACHE_HOME=str(place / "cache")).wait().code == 0
+    file, = (f for f in (place / "runs/paper/zeroshot/handcrafted").glob("*.json") if f.name.startswith("<script>"))
+    result = json.loads(file.read_text())
+    result["made_by"] |= {key: NASTY + "\n\\input{/etc/passwd}\x1b[31m" for key in ("commit", "torch", "device", "precision")}
+    result["made_from"]["weights_sha256"] = NASTY
+    file.write_text(json.dumps(result))
+    meta = place / "runs/paper/meta/coop-seed1"
+    meta.mkdir(parents=True)
+    (meta / "settings.json").write_text(json.dumps({"settings": {NASTY: NASTY}}))
+    (meta / "log.jsonl").write_text(json.dumps(dict(query_loss=1, grad_norm=2, clipped_norm=1, x=NASTY)) + "\n")
+
+    def shown(form):
+        command = ["table", "--data", "data", "--datasets", name, "--format", form]
+        ended = faults.Call(command, place, tiny.make_small, XDG_CACHE_HOME=str(place / "cache")).wait()
+        COUNTS["fault cases"] += 1
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    found = Checker(shown("html"))
+    assert not {"script", "img", "input", "b"} & {*found.tags} and found.addresses == []
+    assert name in found.texts and any(NASTY in text and "settings" not in text for text in found.texts)
+    for form in ("text", "markdown", "latex"):
+        text = shown(form)
+        assert all(c.isprintable() or c == "\n" for c in text)
+        assert not any(line.startswith("\\input") for line in text.splitlines())
+    assert "<script" not in shown("markdown")

@@ -1,0 +1,50 @@
+"""A suite so small that every command takes a fraction of a second: tiny pictures, towers of nine layers, one epoch."""
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data import paper, suite
+from mp import session, table
+from mp.settings import FINETUNE, META
+from tests.rehearsal import SMALL, random_state
+
+WORDS = ["banded", "dotted", "crystal line", "woven"]
+
+
+def pictures(folder: Path, names: list[str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (33, 40, 3), dtype=np.uint8)).save(folder / name)
+
+
+def write(root: Path) -> None:
+    """Three of the paper's datasets in their layouts, a folder of the user's own, and weights: root/w.pt."""
+    dtd = root / "dtd"
+    split = {part: [[f"{word}/{part}{i}.png", label, word] for label, word in enumerate(WORDS) for i in range(n)]
+             for part, n in (("train", 3), ("val", 1), ("test", 2))}
+    pictures(dtd / "images", [path for part in ("train", "test") for path, _, _ in split[part]], 0)
+    (dtd / paper.TABLE["DTD"].labels).write_text(json.dumps(split))
+    pictures(root / "imagenet/images", [f"{part}/n0{w}/{i}.png" for part in ("train", "val") for w in (1, 2) for i in (1, 2)], 1)
+    (root / "imagenet/classnames.txt").write_text("n01 tench\nn02 great white shark\n")
+    pictures(root / "fgvc_aircraft/images", [f"{i}.png" for i in range(4)], 2)
+    for path in (root / "fgvc_aircraft/images").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    (root / "fgvc_aircraft/variants.txt").write_text("747-100\nA 320\n")
+    (root / "fgvc_aircraft/images_variant_train.txt").write_text("0 A 320\n1 747-100\n")
+    (root / "fgvc_aircraft/images_variant_test.txt").write_text("2 A 320\n3 747-100\n")
+    pictures(root / "birds", [f"{name}/{i}.png" for name in ("crow", "snow_owl") for i in range(4)], 3)
+    torch.save({k: v.half() for k, v in random_state(SMALL).items()}, root / "w.pt")
+
+
+def make_small() -> None:
+    """To be called in a child: one training task, two epochs of everything."""
+    def small(*args):
+        return suite.open_suite(*args)._replace(meta_epochs=2, training=["DTD"])
+
+    session.open_suite = table.open_suite = small
+    for method in META:
+        FINETUNE[method].update(epochs=2, batch=4)
