@@ -18,7 +18,7 @@ from mp.settings import FINETUNE, FinetuneSettings
 
 PAPER = Path(__file__).parent.parent / "data" / "table2.csv"
 METHODS = {"coop": "CoOp", "cocoop": "CoCoOp", "promptsrc": "PromptSRC"}
-IMAGES = ("classes", "train_images", "test_images")  # what tells that a result is of the same dataset
+IMAGES = ("classes", "train_images", "test_images", "names")  # what tells that a result is of the same dataset
 GROUPS = ("Average", "Average (train)", "Average (test)")
 
 
@@ -143,7 +143,7 @@ def differing(kept, wanted: dict) -> str:
     """What of `wanted` is otherwise in `kept`, with both values; nothing if all is as wanted."""
     kept = kept if isinstance(kept, dict) else {}
     other = [(k, *(str(d.get(k))[:12] for d in (kept, wanted))) for k in wanted if str(kept.get(k)) != str(wanted[k])]
-    return "made with {} {} instead of {}".format(*other[0]) if other else ""
+    return printable("made with {} {} instead of {}".format(*other[0])) if other else ""
 
 
 def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[str] = [],

@@ -25,7 +25,7 @@ TUNED = "runs/paper/finetune/coop-handcrafted-base/DTD-seed"
 
 def interrupt_after_an_epoch() -> None:
     """To be called in a child: the run ends as by Ctrl-C when the first epoch is saved."""
-    def update(self, done, total, text=""):
+    def update(self, done, total, text="", new=None):
         if self.label == "epoch":
             raise KeyboardInterrupt
 

@@ -197,4 +197,4 @@ def test_a_disk_that_is_full_from_some_size_on(command, size, place, undamaged):
 def test_words_of_a_command_are_quoted_for_the_shell(place):
     ended = run("table --data 'da ta\nü' --datasets dtd", place, limits)
     command = ended.err.split("  python run.py ")[1].split("\n  python")[0]
-    assert shlex.split(command)[-1] == "da ta\nü"
+    assert "da ta\nü" in shlex.split(command)
