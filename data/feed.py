@@ -128,7 +128,12 @@ class Feed:
         for array in arrays:
             if isinstance(array, DataError):
                 raise array
-        return [torch.from_numpy(array).to(self.device) for array in arrays]
+        return [to_device(torch.from_numpy(array), self.device) for array in arrays]
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def as_it_is(batch):

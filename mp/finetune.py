@@ -84,7 +84,8 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
             report_epoch(line["epoch"], f"loss {line['loss']:.4f}", 1)
 
         try:
-            params, losses = finetune(learner, session.clip, dataset.classes[labels.start : labels.stop], batches,
+            classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
+            params, losses = finetune(learner, session.clip, classes, batches,
                                       settings, made_from, state_file, log_epoch)
         except RunError as e:
             raise RunError(f"{dataset.name}, {e}") from None
@@ -121,15 +122,14 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B])
 
 
-def finetune(learner: nn.Module, clip: CLIP, names: list[str], batches: Batches, settings: FinetuneSettings,
+def finetune(learner: nn.Module, clip: CLIP, classes: tuple, batches: Batches, settings: FinetuneSettings,
              made_from: dict, state_file: Path, report: Callable[[dict, int], None]) -> tuple[Params, list[float]]:
-    """Train `learner` in place on the classes `names`; returns the parameters to use, and every epoch's mean loss.
+    """Train `learner` in place on the classes, as it prepared them; returns the parameters to use, and every epoch's mean loss.
 
     For PromptSRC these are the average of every epoch's last parameters (GPA), for the others the last.
     Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
     gets a log line and the number of epochs. Raises RunError naming epoch and step if a loss isn't finite.
     """
-    classes = learner.prepare(clip, names)
     optimizer = torch.optim.SGD(learner.parameters(), lr=settings.lr, momentum=settings.momentum,
                                 weight_decay=settings.weight_decay)
     averages = settings.method == "promptsrc"

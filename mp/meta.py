@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.feed import to_device
 from mp import files, maml
 from mp.clip import CLIP
 from mp.distributed import agree, first_process, processes, total
@@ -98,7 +99,7 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
     device = clip.logit_scale.device
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}  # line 1
     params, adam_state, log = agree(resume(folder, settings, params, tasks) if first_process() else None)
-    params, adam_state = to_device(params, adam_state, device)
+    params, adam_state = state_to(params, adam_state, device)
     unmoved: set[str] = set()  # tensors that were already reported
 
     for epoch in range(len(log), settings.epochs):                            # line 2
@@ -110,7 +111,7 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
                 continue
 
             def loss(p: maml.Params, indices: np.ndarray) -> Tensor:
-                batch = [arriving(t[indices], device) for t in (*task.inputs, task.labels)]
+                batch = [to_device(t[indices], device) for t in (*task.inputs, task.labels)]
                 return maml.run(learner, p, clip, task.classes, *batch)
 
             support, query = draw_batches(task, settings, epoch, number)      # line 4
@@ -131,11 +132,6 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
             save(folder, settings, params, adam_state, log)
         report(log[-1], settings.epochs)
     return params
-
-
-def arriving(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; a copy to a GPU doesn't hold up the program."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def summary(epoch: int, values: dict[str, list[float]], norm: Tensor, settings: MetaSettings, seconds: float) -> dict:
@@ -196,7 +192,7 @@ def resume(folder: Path, settings: MetaSettings, params: maml.Params,
     return state["params"], maml.AdamState(*state["adam"]), log
 
 
-def to_device(params: maml.Params, adam: maml.AdamState, device: torch.device) -> tuple[maml.Params, maml.AdamState]:
+def state_to(params: maml.Params, adam: maml.AdamState, device: torch.device) -> tuple[maml.Params, maml.AdamState]:
     def here(tensors: maml.Params) -> maml.Params:
         return {k: v.to(device) for k, v in tensors.items()}
 

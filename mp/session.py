@@ -30,6 +30,7 @@ class Session:
     feed: Feed
 
     tests: dict[str, TestSet] = field(default_factory=dict)
+    prepared: dict[tuple, tuple] = field(default_factory=dict)
     told: bool = False  # that the prompts are shallower than asked
 
     def test_set(self, name: str) -> TestSet:
@@ -70,6 +71,13 @@ class Session:
             say(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} layers")
             self.told = True
         return replace(settings, depth=layers)
+
+    def prepare(self, learner: nn.Module, names: list[str]) -> tuple:
+        """The learner's classes. PromptSRC's take 60 templates each, so they are kept: nothing in them is learnt."""
+        key = type(learner), *names
+        if key not in self.prepared:
+            self.prepared[key] = learner.prepare(self.clip, names)
+        return self.prepared[key]
 
     def learner(self, settings) -> nn.Module:
         """The method's learner from its handcrafted start; what is random in it follows the seed."""

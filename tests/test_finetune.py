@@ -34,7 +34,7 @@ def settings_of(case, **more):
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
 def test_golden_trajectory(case, clip, golden, recipe, tmp_path):
     learner, log = golden_learner(case, clip, recipe), []
-    result, losses = finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case), {},
+    result, losses = finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), golden_batches(recipe), settings_of(case), {},
                       tmp_path / "state.pt", lambda line, _: log.append(line))
     np.testing.assert_allclose([line["lr"] for line in log], golden[f"{case}/finetune/lr"], rtol=1e-6)
     np.testing.assert_allclose(sum((line["losses"] for line in log), []), golden[f"{case}/finetune/losses"], atol=2e-5)
@@ -52,7 +52,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(case, clip, recipe, tmp_path
         def report(line, _):
             if line["epoch"] == stop_after:
                 raise KeyboardInterrupt
-        return finetune(learner, clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case), {"seed": seed}, file, report)
+        return finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), golden_batches(recipe), settings_of(case), {"seed": seed}, file, report)
 
     whole, losses = run(tmp_path / "whole.pt", None)
     with pytest.raises(KeyboardInterrupt):
@@ -70,7 +70,7 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
             yield images * (float("nan") if (epoch, step) == (1, 2) else 1), labels
 
     with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
-        finetune(golden_learner("coop", clip, recipe), clip, recipe.CLASSES["A"], batches, settings_of("coop"), {},
+        finetune(learner := golden_learner("coop", clip, recipe), clip, learner.prepare(clip, recipe.CLASSES["A"]), batches, settings_of("coop"), {},
                  tmp_path / "state.pt", lambda *_: None)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert len(state["means"]) == 1 and all(p.isfinite().all() for p in state["params"].values())

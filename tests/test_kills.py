@@ -29,7 +29,8 @@ def meta_run(case, clip, recipe, folder):
 
 
 def tune_run(case, clip, recipe, folder):
-    return finetune(golden_learner(case, clip, recipe), clip, recipe.CLASSES["A"], golden_batches(recipe), settings_of(case),
+    learner = golden_learner(case, clip, recipe)
+    return finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), golden_batches(recipe), settings_of(case),
                     {"seed": 1}, folder / "state.pt", lambda *_: None)[0]
 
 
