@@ -150,7 +150,7 @@ class CLIP(nn.Module):
                  text_layers: int, embed: int, vocabulary: int = 49408, context: int = 77):
         super().__init__()
         self.visual = ImageTower(image_size, patch, image_width, image_layers, embed)
-        self.token_embedding = nn.Embedding(vocabulary, text_width)
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(vocabulary, text_width), freeze=False)
         self.positional_embedding = nn.Parameter(torch.empty(context, text_width))
         self.transformer = Transformer(text_width, text_layers)
         self.ln_final = nn.LayerNorm(text_width)
