@@ -5,6 +5,7 @@
     python run.py zeroshot --prompt meta      accuracy of a prompt as it is
     python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"
     python run.py table --run                 the paper's Table 2, computing what is missing
+    python run.py bench                       speed and memory on this machine
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as e:
         if "DataLoader worker" in str(e):  # raised at any point of the main process when a worker dies
             return failed("a process that reads images died, perhaps for lack of memory; the same "
-                          " command goes on, with --workers 0 in this process alone", 1)
+                          "command goes on, with --workers 0 in this process alone", 1)
         if isinstance(e, RuntimeError) and not any(text in str(e) for text in ("allocate memory", "out of memory")):
             raise
         return failed(f"not enough memory ({str(e).splitlines()[0][-90:] if str(e) else 'of this machine'}); the same "

@@ -130,8 +130,7 @@ def build_clip(plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
 
 def prepare(block: Block, clip: CLIP, plainly: bool) -> Callable[[], list[Tensor]]:
     """The function to measure; what happens before a training loop is done here."""
-    generator, rng, device = torch.Generator().manual_seed(1), random.Random(0), clip.logit_scale.device
-    names = [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(block.classes)]
+    generator, device, names = torch.Generator().manual_seed(1), clip.logit_scale.device, class_names(block.classes)
     if block.method == "promptsrc":
         depth = min(9, *(len(t.resblocks) for t in (clip.transformer, clip.visual.transformer)))
         learner = PromptSRC(clip, depth, generator=generator).to(device)
@@ -169,6 +168,12 @@ def prepare(block: Block, clip: CLIP, plainly: bool) -> Callable[[], list[Tensor
     gradient = plain.meta_gradient if plainly else lambda *args: maml.meta_gradient(*args)[1]
     return lambda: [list(gradient(loss, params, whole[:-1], whole[-1], INNER_LR).values())
                     for _ in range(block.tasks)][-1]
+
+
+def class_names(classes: int) -> list[str]:
+    """Of one to five tokens."""
+    rng = random.Random(0)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(classes)]
 
 
 def matrix_rate(device: torch.device) -> float:

@@ -124,7 +124,7 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [
 
 def finetune(learner: nn.Module, clip: CLIP, classes: tuple, batches: Batches, settings: FinetuneSettings,
              made_from: dict, state_file: Path, report: Callable[[dict, int], None]) -> tuple[Params, list[float]]:
-    """Train `learner` in place on the classes, as it prepared them; returns the parameters to use, and every epoch's mean loss.
+    """Train `learner` in place on the classes it prepared; returns the parameters to use, and every epoch's mean loss.
 
     For PromptSRC these are the average of every epoch's last parameters (GPA), for the others the last.
     Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
