@@ -34,6 +34,7 @@ class Block(NamedTuple):
     images: int        # of a batch
     plain_images: int | None = None  # evaluated the plain way, where all would take too long; None: the same
     plain: bool = True  # whether the plain way is measured
+    warm: bool = True   # whether the time is of a second run; where only the memory matters, one will do
     steps: int = STEPS
     tasks: int = 1
 
@@ -52,17 +53,17 @@ BLOCKS = [
     Block("meta-gradient", "cocoop", 20, 2), Block("meta-gradient", "promptsrc", 20, 2),
     Block("evaluation", "cocoop", 100, 100, plain_images=4),
     Block("step", "coop", 1000, 32, plain=False),
-    *(Block("meta-gradient", method, 20, 2, plain=False, steps=steps) for method in ("coop", "cocoop", "promptsrc")
+    *(Block("meta-gradient", method, 20, 2, plain=False, warm=False, steps=steps) for method in ("coop", "cocoop", "promptsrc")
       for steps in (1, 16)),
-    Block("meta-gradient", "cocoop", 20, 2, plain=False, tasks=6),
+    Block("meta-gradient", "cocoop", 20, 2, plain=False, warm=False, tasks=6),
 ]
 
 
 class Measured(NamedTuple):
-    seconds: float         # of one run, warm; the plain way's first run if that takes long
+    seconds: float         # of one run, warm; of the first run where the plain way's takes long, or the block isn't `warm`
     peak: int              # bytes above the weights
     total: int             # bytes of the whole process; on a GPU, of its memory
-    operations: float      # floating-point; of ours
+    operations: float      # floating-point
     results: list[Tensor]
 
 
@@ -72,14 +73,12 @@ def measure(block: Block, plainly: bool, weights: Path | None, compute: Compute)
     run = prepare(block, clip, plainly)
     gc.collect()
     before = memory(compute.device)
-    seconds, results = timed(run, compute.device)
+    with Operations() as counted:
+        seconds, results = timed(run, compute.device)
     total = memory(compute.device)
-    if not (plainly and seconds > 10):
+    if not (plainly and seconds > 10) and block.warm:
         repeats = [timed(run, compute.device)[0] for _ in range(max(1, min(9, int(2 / seconds))))]
         seconds = sorted(repeats)[len(repeats) // 2]
-    with Operations() as counted:
-        if not plainly:
-            run()
     return Measured(seconds, total - before, total, counted.number, [t.detach().float().cpu() for t in results])
 
 
