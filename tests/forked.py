@@ -5,6 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,18 +46,18 @@ class Call:
         if not self.pid:
             code = 70
             try:
-                os.setpgid(0, 0)
-                code = self.child([str(a) for a in args], cwd, before, env)
-            except SystemExit as e:
-                code = e.code or 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                for stream in (sys.stdout, sys.stderr):
-                    try:
+                try:
+                    os.setpgid(0, 0)
+                    code = self.child([str(a) for a in args], cwd, before, env)
+                except SystemExit as e:
+                    code = e.code or 0
+                except BaseException:
+                    traceback.print_exc()
+                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+                for stream in filter(None, (sys.stdout, sys.stderr)):
+                    with suppress(OSError):
                         stream.flush()
-                    except (OSError, AttributeError):
-                        pass
+            finally:  # whatever a late signal interrupts: a child never goes on as the test
                 os._exit(code)
 
     def child(self, args: list[str], cwd: Path, before: Callable[[], None], env: dict[str, str | None]) -> int:

@@ -22,7 +22,7 @@ COMMANDS = {
     "finetune": f"finetune --method coop {DATA}", "promptsrc": f"finetune --method promptsrc {DATA}",
     "table": "table --run --data data --weights w.pt --datasets dtd",
 }
-KILLS = dict.fromkeys(COMMANDS, 10) | {"table": 4}  # at least
+KILLS = {"data": 16, "zeroshot": 14, "meta": 6, "cocoop": 4, "finetune": 14, "promptsrc": 4, "table": 3}  # at least
 
 
 @pytest.fixture
@@ -133,13 +133,13 @@ def set_the_clock_back():
     time.time, time.time_ns = earlier, lambda: int(earlier() * 1e9)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "table"])
 def test_a_clock_that_is_set_back(name, fresh):
     place, whole = fresh("place"), fresh("whole")
     compare(place, whole, run(COMMANDS[name], place, set_the_clock_back), run(COMMANDS[name], whole))
 
 
-@pytest.mark.parametrize("name, one_dies", [(n, d) for n in COMMANDS for d in (False, True) if d or n != "table"])
+@pytest.mark.parametrize("name, one_dies", [(n, d) for n in COMMANDS for d in (False, True) if d or n in ("data", "zeroshot", "meta", "finetune")])
 def test_two_runs_in_one_folder(name, one_dies, fresh):
     """They take turns: each file is written by one of them, and both end with the same numbers."""
     place, whole = fresh("place"), fresh("whole")
