@@ -39,6 +39,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             part.unlink()
 
 
+def discard(path: Path) -> None:
+    """Remove the file, if it is there, and what writes of it left that were killed."""
+    for file in (path, *path.parent.glob(f".{path.name}.*.part")):
+        file.unlink(missing_ok=True)
+
+
 def reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, pickle.UnpicklingError):

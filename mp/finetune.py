@@ -96,7 +96,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
                 "prompt_sha256": files.prompt_sha256(prompt_file)}
 
     result = results.cell(result_file, made_from, session.made_by, compute, args.force)
-    state_file.unlink(missing_ok=True)
+    files.discard(state_file)
     if not computed:
         report_epoch(settings.epochs, "done before", 0)
     return result["accuracies"]

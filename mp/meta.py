@@ -55,7 +55,7 @@ def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, P
             kept = files.read_tensors(prompt)
             wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
             files.require_same(prompt, {k: files.dig(kept, "made_by", k) for k in wanted}, wanted)
-            (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed at its very end
+            files.discard(folder / "state.pt")  # of a run that was killed at its very end
             say(f"{prompt} is there; --force computes it again")
     return settings, prompt
 
@@ -84,7 +84,7 @@ def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
     params = meta_train(learner, session.clip, tasks, settings, folder, report)
     if first_process():
         files.write_prompt(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
-        (folder / "state.pt").unlink(missing_ok=True)
+        files.discard(folder / "state.pt")
     agree(None)  # the others read the prompt once it is there
 
 
