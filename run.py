@@ -10,6 +10,9 @@
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """
 import importlib
+import multiprocessing
+import os
+import re
 import signal
 import sys
 
@@ -18,10 +21,9 @@ from mp.errors import RunError, UserError, printable
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0, 1 for a run that failed midway, 2 for bad input, 130 for an interrupted one."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as Ctrl-C does
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
+    """The exit code: 0, 1 for a run that failed midway, 2 for bad input."""
     try:
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
         args = options.parse(arguments, __doc__)
         importlib.import_module(f"mp.{args.command}").command(args)  # after parsing: --help needn't wait for torch
         sys.stdout.flush()
@@ -30,8 +32,6 @@ def main(arguments: list[str]) -> int:
         return failed(str(e), 2)
     except RunError as e:
         return failed(str(e), 1)
-    except KeyboardInterrupt:
-        return failed("interrupted; give the same command again to go on", 130)
     except OSError as e:  # what no reader or writer below expected of a path
         if not e.filename:
             sys.stdout = None  # perhaps it failed, and Python would try to write it again at the end
@@ -43,8 +43,9 @@ def main(arguments: list[str]) -> int:
                           "command goes on, with --workers 0 in this process alone", 1)
         if isinstance(e, RuntimeError) and not any(text in str(e) for text in ("allocate memory", "out of memory")):
             raise
-        return failed(f"not enough memory ({str(e).splitlines()[0][-90:] if str(e) else 'of this machine'}); the same "
-                      "command goes on where there is more, or try smaller numbers", 1)
+        asked = re.search(r"tried to allocate [\d.]+ \w+", str(e), re.IGNORECASE)
+        return failed(f"not enough memory{f' ({asked[0]})' if asked else ''}; the same command goes on where there is more, or "
+                      "try smaller numbers", 1)
 
 
 def failed(text: str, code: int) -> int:
@@ -53,5 +54,27 @@ def failed(text: str, code: int) -> int:
     return code
 
 
+def end_when_interrupted() -> None:
+    """Ctrl-C and SIGTERM end this process, and those it started, at once, with code 130.
+
+    Files are whole at every moment. An exception that comes just anywhere isn't: libraries swallow it, or crash of it.
+    """
+    own = os.getpid()
+
+    def end(*_) -> None:
+        try:
+            if os.getpid() == own:  # not one that reads images
+                os.write(2, b"\nrun.py: interrupted; give the same command again to go on\n"[not sys.stderr.isatty():])
+                for child in multiprocessing.active_children():
+                    child.kill()
+        finally:
+            os._exit(130)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for jobs in the background
+            signal.signal(number, end)
+
+
 if __name__ == "__main__":
+    end_when_interrupted()
     sys.exit(main(sys.argv[1:]))

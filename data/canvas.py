@@ -20,7 +20,7 @@ Colour = str | tuple[float, float, float] | np.ndarray  # a name, an rgb, or one
 
 
 class Canvas:
-    """rgb [n, 32, 32, 3] in [0, 1] and alpha [n, 32, 32]: how much of each pixel the subject covers."""
+    """rgb [n, 3, 32, 32] in [0, 1] and alpha [n, 32, 32]: how much of each pixel the subject covers."""
 
     def __init__(self, rng: np.random.Generator, n: int, scale=(0.7, 0.95), rotation=0.15, shift=0.12, mirror=True):
         self.rng, self.n = rng, n
@@ -33,7 +33,7 @@ class Canvas:
         if mirror:
             self.u = self.u * np.where(rng.random((n, 1, 1)) < 0.5, 1, -1).astype(F)
         self.pixel = 2 / SIZE / size  # a pixel's width in u and v
-        self.rgb = np.zeros((n, SIZE, SIZE, 3), F)
+        self.rgb = np.zeros((n, 3, SIZE, SIZE), F)
         self.alpha = np.zeros((n, SIZE, SIZE), F)
 
     def shade(self, colour: Colour, spread: float = 0.08) -> np.ndarray:
@@ -44,12 +44,12 @@ class Canvas:
     def paint(self, distance: np.ndarray, colour: Colour) -> "Canvas":
         cover = np.clip(0.5 - distance / self.pixel, 0, 1)
         rgb = colour if isinstance(colour, np.ndarray) else self.shade(colour)
-        self.rgb += (rgb[:, None, None] - self.rgb) * cover[..., None]
+        self.rgb += (rgb[:, :, None, None] - self.rgb) * cover[:, None]
         np.maximum(self.alpha, cover, out=self.alpha)
         return self
 
     def fill(self, colour: Colour) -> "Canvas":
-        self.rgb[:] = self.shade(colour)[:, None, None]
+        self.rgb[:] = self.shade(colour)[:, :, None, None]
         self.alpha[:] = 1
         return self
 

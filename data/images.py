@@ -4,10 +4,11 @@ import random
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from data.dataset import DataError
+from mp.files import unreadable
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -31,9 +32,10 @@ def open_image(source: str | np.ndarray) -> Image.Image:
     except FileNotFoundError:
         raise DataError(f"{source}: no such image; the dataset is incomplete, unpack it again") from None
     except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
-        detail = (getattr(e, "strerror", None) or str(e) or type(e).__name__).splitlines()[0][:80]
-        raise DataError(f"{source}: not a readable image ({detail}); fetch it again; `run.py data --check` "
-                        "lists all such images") from None
+        if isinstance(e, UnidentifiedImageError):
+            e = ValueError(f"not {', '.join(FORMATS)}")
+        advice = "fetch it again; `run.py data --check` lists all such images"
+        raise DataError(unreadable(source, e, "not a readable image", advice)) from None
 
 
 def normalise(pixels: Tensor) -> Tensor:

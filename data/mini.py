@@ -7,6 +7,7 @@ is built into this world, so its numbers show that the method works, not how wel
 Images come from four streams of random numbers that share nothing: "pretrain" for the miniature's
 CLIP, "train" for the few-shot images, "choose" for design decisions, "test" for reported accuracies.
 """
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def load(name: str, test_stream: str = "test") -> Dataset:
     if name not in TABLE:
         raise DataError(f"no dataset {name!r} in the miniature; it has {', '.join(TABLE)}")
     role, styles = TABLE[name]
-    return Dataset(name, role, DOMAIN_CAPTIONS[name][0], list(DRAWINGS[name]),
-                   draw(name, (*SHARED_STYLES, *styles), TRAIN_IMAGES, "train"),
-                   draw(name, (*SHARED_STYLES, *styles), TEST_IMAGES, test_stream))
+    with ThreadPoolExecutor() as pool:  # NumPy draws outside Python's lock
+        items = pool.map(draw, [name] * 2, [(*SHARED_STYLES, *styles)] * 2, (TRAIN_IMAGES, TEST_IMAGES), ("train", test_stream))
+    return Dataset(name, role, DOMAIN_CAPTIONS[name][0], list(DRAWINGS[name]), *items)
 
 
 def draw(name: str, styles: tuple[str, ...], images: int, stream: str) -> list[Item]:

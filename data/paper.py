@@ -11,7 +11,7 @@ from typing import NamedTuple
 from data.dataset import DataError, Dataset, Item
 from data.listing import list_files
 from mp.errors import DAMAGE
-from mp.files import reason
+from mp.files import unreadable
 
 GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) describes every folder"
 ANY_COPY = "with the same file names (its own site is often down; `run.py data` checks the copy)"
@@ -102,7 +102,7 @@ def read_split(file: Path, images: Path) -> Parts:
     try:
         split = json.loads(file.read_text(encoding="utf-8-sig"))
     except DAMAGE as e:
-        raise DataError(f"{file}: not readable as JSON ({reason(e)}); fetch it again") from None
+        raise DataError(unreadable(file, e, "not readable as JSON", "fetch it again")) from None
     names: dict[int, str] = {}
     parts = []
     for part in ("train", "test"):
@@ -142,7 +142,7 @@ def read_lines(file: Path) -> list[str]:
     except UnicodeDecodeError:
         raise DataError(f"{file}: not text in UTF-8; fetch it again") from None
     except DAMAGE as e:
-        raise DataError(f"{file}: not readable ({reason(e)}); fetch it again") from None
+        raise DataError(unreadable(file, e, "not readable", "fetch it again")) from None
 
 
 def read_aircraft(folder: Path, images: Path) -> Parts:

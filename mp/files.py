@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, prompt files, and what made a result."""
 import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -30,26 +31,57 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
         write(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as e:  # torch.save reports a full disk as RuntimeError
-        raise UserError(f"{path}: can't be written ({reason(e)}); free some space or choose another place") from None
+        why = reason(e) if isinstance(e, OSError) else "the disk may be full"
+        raise UserError(f"{path}: can't be written ({why}); free some space or choose another place") from None
     finally:
         with suppress(OSError):
             part.unlink()
 
 
+def sweep(path: Path) -> None:
+    """Remove what writes of the file left whose processes were killed."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        try:
+            os.kill(int(part.stem.rpartition(".")[2]), 0)  # is it alive?
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            pass
+
+
 def discard(path: Path) -> None:
-    """Remove the file, if it is there, and what writes of it left that were killed."""
-    for file in (path, *path.parent.glob(f".{path.name}.*.part")):
-        file.unlink(missing_ok=True)
+    """Remove the file, if it is there, and what killed writes of it left."""
+    path.unlink(missing_ok=True)
+    sweep(path)
 
 
 def reason(error: Exception) -> str:
+    """What an error says of a file, in a few words. Those of torch's and Python's readers are about themselves."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or "alloc_cpu" in text:
+        return "too large for the memory"
+    if "TorchScript" in text:
+        return "a TorchScript archive"
     if isinstance(error, pickle.UnpicklingError):
-        text = "not plain tensors"  # torch's own words here are a page on how to load it all the same
-    return text.splitlines()[0].split(". ")[0][:120]  # one sentence: further ones advise to load it all the same
+        return "not plain tensors"
+    if isinstance(error, (RuntimeError, EOFError, LookupError)):
+        return "incomplete, or overwritten"
+    return text.splitlines()[0][:120]
+
+
+def unreadable(path: Path, error: Exception, what: str, advice: str) -> str:
+    """A message: what a file is that can't be read, and what to do. If only the way to it is barred, it may be good."""
+    if barred(error):
+        return f"{path}: can't be read ({reason(error)}); mend that, then give the same command again"
+    return f"{path}: {what} ({reason(error)}); {advice}"
+
+
+def barred(error: Exception) -> bool:
+    return isinstance(error, OSError) and bool(error.filename) and not isinstance(error, FileNotFoundError)
 
 
 def write_json(path: Path, value) -> None:
@@ -62,7 +94,7 @@ def read_json(path: Path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except DAMAGE as e:
-        raise UserError(f"{path}: not readable ({reason(e)}); delete its folder and give the command again") from None
+        raise UserError(unreadable(path, e, "damaged", "delete its folder and give the command again")) from None
 
 
 def dig(value, *keys: str):
@@ -82,7 +114,8 @@ def write_tensors(path: Path, value: dict | Tensor) -> None:
 
 
 def load(path: Path):
-    """What torch.save wrote, without running code from the file. Raises ValueError with the reason if that can't be."""
+    """What torch.save wrote, without running code from the file. Raises OSError if the file can't be opened, and
+    ValueError with the reason if it is something else."""
     try:
         source: Path | io.BytesIO = path
         if zipfile.is_zipfile(path):  # torch.load compares neither checksums nor headers: it gets what was compared
@@ -95,6 +128,8 @@ def load(path: Path):
             warnings.simplefilter("ignore")  # of pickle protocols that others use
             return torch.load(source, map_location="cpu", weights_only=True)
     except Exception as e:  # there is nothing that damaged bytes don't raise
+        if barred(e):
+            raise
         raise ValueError(reason(e)) from None
 
 
@@ -104,9 +139,9 @@ def read_tensors(path: Path) -> dict:
         if isinstance(value := load(path), dict):
             return value
         raise ValueError(f"a {type(value).__name__}")
-    except ValueError as e:
-        raise UserError(f"{path}: damaged, or not a file of this project ({e}); give another, or delete it and "
-                        "give the command again") from None
+    except (OSError, ValueError) as e:
+        raise UserError(unreadable(path, e, "damaged, or not a file of this project", "give another, or delete it and give "
+                                   "the command again")) from None
 
 
 def misfit(value, like, name: str = "it") -> str:
@@ -115,8 +150,10 @@ def misfit(value, like, name: str = "it") -> str:
     Dicts and lists have the same entries, tensors the same type and shape, and every number is finite.
     """
     if isinstance(like, Tensor):
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        if not isinstance(value, Tensor):
             return f"{name} is {type(value).__name__}, not a plain tensor"
+        if value.layout != torch.strided or value.device.type != "cpu":
+            return f"{name} is {value.layout} on {value.device.type}, not a plain tensor"
         if value.shape != like.shape or value.dtype != like.dtype:
             return (f"{name} is {list(value.shape)}, this model needs {list(like.shape)}" if value.shape != like.shape
                     else f"{name} holds {value.dtype}, not {like.dtype}")
@@ -182,7 +219,7 @@ def require_same(path: Path, kept, wanted: dict) -> None:
 
     kept, wanted = flat(kept), flat(wanted)
     if differing := [k for k in kept | wanted if kept.get(k) != wanted.get(k)]:
-        shown = ", ".join(f"{k} {kept.get(k)} (now {wanted.get(k)})" for k in differing[:3])
+        shown = ", ".join(f"{k} {str(kept.get(k))[:20]} (now {str(wanted.get(k))[:20]})" for k in differing[:3])
         raise UserError(f"{path}: made with other settings: {shown}; --force replaces it, --out keeps both")
 
 

@@ -130,25 +130,21 @@ def finetune(learner: nn.Module, clip: CLIP, classes: tuple, batches: Batches, s
     Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
     gets a log line and the number of epochs. Raises RunError naming epoch and step if a loss isn't finite.
     """
-    optimizer = torch.optim.SGD(learner.parameters(), lr=settings.lr, momentum=settings.momentum,
-                                weight_decay=settings.weight_decay)
     averages = settings.method == "promptsrc"
     weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if averages else []
     params, unmoved = dict(learner.named_parameters()), set()  # unmoved: tensors that were already reported
-    means, average = resume(state_file, made_from, params, optimizer, settings.epochs)
+    means, average, momentum = resume(state_file, made_from, params, settings.epochs)
 
     for epoch in range(len(means), settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)
-        optimizer.param_groups[0]["lr"] = lr
-        losses, gradients = [], []
+        losses, norms = [], []
         for images, labels in batches(epoch):
             loss = learner(clip, classes, *learner.look(clip, images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            grads = dict(zip(params, torch.autograd.grad(loss, tuple(params.values()))))
+            sgd(params, grads, momentum, lr, settings)
             losses.append(loss.detach())
-            gradients.append(torch.stack([p.grad.norm() for p in params.values()]))
-        sizes = torch.stack((torch.stack(gradients).amax(0), torch.stack([p.detach().norm() for p in params.values()])), 1)
+            norms.append(torch.stack([g.norm() for g in grads.values()]))
+        sizes = torch.stack((torch.stack(norms).amax(0), torch.stack([p.detach().norm() for p in params.values()])), 1)
         losses = torch.stack(losses).tolist()  # the epoch's one wait for the device
         bad = [step for step, value in enumerate(losses) if not math.isfinite(value)]
         if bad:
@@ -160,23 +156,30 @@ def finetune(learner: nn.Module, clip: CLIP, classes: tuple, batches: Batches, s
         means.append(sum(losses) / len(losses))
         files.write_tensors(state_file, {
             "made_from": made_from, "means": means, "average": average, "params": detached(params),
-            "momentum": {k: optimizer.state[p]["momentum_buffer"] for k, p in params.items()}})
+            "momentum": momentum})
         report({"epoch": epoch + 1, "lr": lr, "loss": means[-1], "losses": losses}, settings.epochs)
     return average if averages else detached(params), means
+
+
+@torch.no_grad()
+def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: FinetuneSettings) -> None:
+    """One step in place, as torch.optim.SGD's; that class would import torch's compiler, a second of every start."""
+    for k, p in params.items():
+        momentum[k].mul_(settings.momentum).add_(grads[k].add(p, alpha=settings.weight_decay))
+        p.add_(momentum[k], alpha=-lr)
 
 
 def detached(params: Params) -> Params:
     return {k: p.detach().clone() for k, p in params.items()}
 
 
-def resume(state_file: Path, made_from: dict, params: Params, optimizer: torch.optim.Optimizer,
-           epochs: int) -> tuple[list[float], Params]:
-    """Put parameters and momentum where an interrupted run left them; returns its epochs' losses and running average.
+def resume(state_file: Path, made_from: dict, params: Params, epochs: int) -> tuple[list[float], Params, Params]:
+    """Put the parameters where an interrupted run left them; returns its epochs' losses, running average and momentum.
 
     Raises UserError if the state was made from something else, or is damaged.
     """
     if not state_file.exists():
-        return [], {k: torch.zeros_like(p) for k, p in params.items()}
+        return [], *({k: torch.zeros_like(p) for k, p in detached(params).items()} for _ in range(2))
     state = files.read_tensors(state_file)
     files.require_same(state_file, state.get("made_from"), made_from)
     means, like = state.get("means"), {k: p.detach() for k, p in params.items()}
@@ -184,7 +187,6 @@ def resume(state_file: Path, made_from: dict, params: Params, optimizer: torch.o
     if wrong := files.misfit(state, {"made_from": made_from, "means": [0.0] * done, "average": like, "params": like,
                                      "momentum": like}, "the state"):
         raise UserError(f"{state_file}: damaged ({wrong}); delete it, and the same command starts from the beginning")
-    for k, p in params.items():
+    for k in like:
         like[k].copy_(state["params"][k])
-        optimizer.state[p]["momentum_buffer"] = state["momentum"][k].to(p.device)
-    return means, {k: v.to(params[k].device) for k, v in state["average"].items()}
+    return means, *({k: v.to(params[k].device) for k, v in state[name].items()} for name in ("average", "momentum"))

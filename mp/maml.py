@@ -40,12 +40,13 @@ def value_and_grad(loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Pa
 
 
 def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params) -> Params:
-    """∇²L · vector for the loss of a batch, the vector-Jacobian product of its gradient."""
+    """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩."""
     sums = {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
         grads = torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)
+        product = torch.stack([(g * v).sum() for g, v in zip(grads, vector.values())]).sum()
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
-        products = torch.autograd.grad(grads, tuple(params.values()), tuple(vector.values()), materialize_grads=True)
+        products = torch.autograd.grad(product, tuple(params.values()), materialize_grads=True)
         sums = {k: s + weight * h for (k, s), h in zip(sums.items(), products)}
     return sums
 

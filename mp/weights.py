@@ -24,7 +24,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = read_archive(path) if is_torchscript(path) else files.load(path)
     except Exception as e:  # there is nothing that damaged bytes don't raise
-        raise UserError(f"{path}: not a readable weights file ({files.reason(e)}); fetch it again") from None
+        raise UserError(files.unreadable(path, e, "not a readable weights file", "fetch it again")) from None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: holds no state dict (a dict of tensors); give another file")
     state = {str(k): v for k, v in state.items() if str(k).rpartition(".")[2] not in NOT_PARAMETERS}

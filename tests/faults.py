@@ -6,6 +6,7 @@ import random
 import resource
 import shlex
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def interrupt_after_an_epoch() -> None:
     """To be called in a child: the run ends as by Ctrl-C when the first epoch is saved."""
     def update(self, done, total, text="", new=None):
         if self.label == "epoch":
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
 
     tiny.make_small()
     for module in ("meta", "finetune"):

@@ -53,7 +53,6 @@ class Call:
                     code = e.code or 0
                 except BaseException:
                     traceback.print_exc()
-                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
                 for stream in filter(None, (sys.stdout, sys.stderr)):
                     with suppress(OSError):
                         stream.flush()
@@ -64,7 +63,9 @@ class Call:
         for number, path in zip((1, 2), self.files):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
         sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", errors=e) for n, e in ((1, "strict"), (2, "backslashreplace")))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        program.end_when_interrupted()
         torch.set_num_threads(1)  # OpenMP's threads don't survive a fork
         for name, value in env.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)

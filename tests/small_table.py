@@ -15,4 +15,5 @@ if __name__ == "__main__":
     session.open_suite = table.open_suite = small
     for method, epochs in (("coop", 1), ("cocoop", 1), ("promptsrc", 14)):  # GPA averages around epoch 15
         FINETUNE[method].update(epochs=epochs, batch=16)
+    run.end_when_interrupted()
     sys.exit(run.main(sys.argv[1:]))

@@ -96,8 +96,9 @@ def test_ctrl_c_and_the_same_command_go_on(tmp_path):
         (tmp_path / name).mkdir()
     run(*command, cwd=tmp_path / "whole")
     folder = Path("runs/mini/meta/coop-epochs12-seed1")
-    process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *command], cwd=tmp_path / "broken",
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *command], cwd=tmp_path / "broken", stderr=subprocess.PIPE,
+                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the
+    # background ignores Ctrl-C
     while not (tmp_path / "broken" / folder / "log.jsonl").exists():  # written after the first epoch
         assert process.poll() is None
         time.sleep(0.01)

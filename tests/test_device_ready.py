@@ -4,6 +4,8 @@ import torch
 
 from mp import maml
 from mp.clip import MEMORY
+from mp.finetune import sgd
+from mp.settings import FinetuneSettings
 from tests.test_learners import CASES, golden_learner
 
 
@@ -44,11 +46,11 @@ def test_meta_training_never_waits(step, memory):
 
 def test_fine_tuning_never_waits(step):
     loss, params, batch = step(MEMORY)
-    optimizer = torch.optim.SGD(params.values(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    momentum = {k: torch.zeros_like(p) for k, p in params.items()}
     for _ in range(2):
-        optimizer.zero_grad()
-        loss(params, batch).backward()
-        optimizer.step()
+        grads = torch.autograd.grad(loss(params, batch), tuple(params.values()))
+        sgd(params, dict(zip(params, grads)), momentum, 0.1, FinetuneSettings("coop", 1, 0.1, 4))
+    assert all(m.is_meta for m in momentum.values())
 
 
 def test_waiting_would_be_noticed(step):

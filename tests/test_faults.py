@@ -23,10 +23,10 @@ OTHER = ZEROSHOT.replace("w.pt", "a.pt --out other")
 ARRAYS = "zeroshot --weights m.npz --datasets pets"
 TABLE = "table --data data --datasets dtd"
 READ = dict(absent="No such file", folder="Is a directory", loop="Too many levels", forbidden="Permission denied")
-ZIP = dict(empty="EOFError", cut="failed reading zip archive", noise="", huge="failed reading zip archive")
-JSON = dict(empty="Expecting value", cut="", noise="utf-8", huge="MemoryError")
-TEXT = dict(noise="not text in UTF-8", huge="MemoryError")
-IMAGE = dict(absent="no such image", empty="cannot identify", cut="not a readable image", noise="cannot identify", huge="=")
+ZIP = dict(empty="incomplete, or over", cut="incomplete, or over", noise="", huge="incomplete, or over")
+JSON = dict(empty="Expecting value", cut="", noise="utf-8", huge="too large for the memory")
+TEXT = dict(noise="not text in UTF-8", huge="too large for the memory")
+IMAGE = dict(absent="no such image", empty="not JPEG, PNG", cut="not a readable image", noise="not JPEG, PNG", huge="=")
 SAME = dict.fromkeys(faults.FAULTS, "=")
 IN_THE_WAY = dict(folder="Is a directory", loop="Too many levels", forbidden="Permission denied")
 
@@ -34,7 +34,7 @@ FILES = {  # input: file, command, and what each fault ends in
     "weights": ("w.pt", f"{ZEROSHOT} dtd", READ | ZIP | dict(absent="no such weights file", loop="no such weights file")),
     "archive": ("a.pt", f"{OTHER} dtd", READ | ZIP | dict(
         absent="no such weights file", loop="no such weights file", cut="not a readable weights file")),
-    "arrays": ("m.npz", ARRAYS, READ | dict(absent="no such weights file", loop="no such weights file", empty="No data left",
+    "arrays": ("m.npz", ARRAYS, READ | dict(absent="no such weights file", loop="no such weights file", empty="incomplete, or over",
                                             cut="not a zip file", noise="not a readable weights", huge="not a zip file")),
     "split file": (SPLIT, f"{ZEROSHOT} dtd --out other", READ | JSON | dict(absent="get it from Google Drive id 1u3_QfB46")),
     "class names": (NAMES, f"{ZEROSHOT} imagenet --out other", READ | TEXT | dict(
@@ -171,8 +171,8 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("one pixel wide", picture(1, 30_000), "not a readable image (1 by 30000 pixels)"),
         ("a bomb", lambda path: path.write_bytes(b"BM" + bytes(12) + b"\x28\0\0\0" + b"\xff\xff\xff\x0f" * 2 + b"\1\0\x18\0" + bytes(24)),
          "not a readable image"),
-        ("PostScript", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), "cannot identify"),
-        ("SVG", lambda path: path.write_text("<svg/>"), "cannot identify"),
+        ("PostScript", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), "not JPEG, PNG, WEBP"),
+        ("SVG", lambda path: path.write_text("<svg/>"), "not JPEG, PNG, WEBP"),
         ("a TIFF", lambda path: Image.open(path).save(path, "TIFF"), "="),
     ],
     "prompt": [

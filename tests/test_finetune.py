@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mp.errors import RunError, UserError
-from mp.finetune import finetune, gaussian_weights, learning_rate
+from mp.finetune import finetune, gaussian_weights, learning_rate, sgd
 from mp.progress import Progress
 from mp.settings import FINETUNE, FinetuneSettings
 from tests.test_learners import golden_learner
@@ -74,6 +74,21 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
                  tmp_path / "state.pt", lambda *_: None)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert len(state["means"]) == 1 and all(p.isfinite().all() for p in state["params"].values())
+
+
+def test_steps_equal_those_of_torchs_sgd():
+    generator = torch.Generator().manual_seed(1)
+    params = {k: torch.randn(shape, generator=generator, requires_grad=True) for k, shape in (("a", (7, 3)), ("b", (5,)))}
+    theirs = {k: p.detach().clone().requires_grad_() for k, p in params.items()}
+    settings, momentum = FinetuneSettings("coop", 1, 1.0, 4, weight_decay=0.1), {k: torch.zeros_like(p) for k, p in params.items()}
+    optimizer = torch.optim.SGD(theirs.values(), lr=1.0, momentum=settings.momentum, weight_decay=0.1)
+    for lr in (1e-5, 0.3, 0.2, 0.1):
+        optimizer.param_groups[0]["lr"] = lr
+        for p in theirs.values():
+            p.grad = torch.randn(p.shape, generator=generator)
+        sgd(params, {k: p.grad for k, p in theirs.items()}, momentum, lr, settings)
+        optimizer.step()
+        assert all(torch.equal(params[k], theirs[k]) for k in params)
 
 
 def test_what_an_earlier_run_did_does_not_count_for_the_time_left(monkeypatch, capsys):

@@ -61,8 +61,8 @@ def texture(pattern):
         one = c.rng.uniform(0.1, 0.9, (c.n, 3)).astype(F)
         other = np.clip(one + np.where(one > 0.5, -1, 1) * c.rng.uniform(0.4, 0.6, (c.n, 3)).astype(F), 0, 1)
         zoom = c.rng.uniform(0.85, 1.15, (c.n, 1, 1)).astype(F)
-        mix = np.clip(pattern(c.u * zoom, c.v * zoom, c), 0, 1)[..., None]
-        c.rgb[:] = one[:, None, None] * (1 - mix) + other[:, None, None] * mix
+        mix = np.clip(pattern(c.u * zoom, c.v * zoom, c), 0, 1)[:, None]
+        c.rgb[:] = one[..., None, None] * (1 - mix) + other[..., None, None] * mix
         c.alpha[:] = 1
 
     return draw
@@ -96,7 +96,7 @@ TEXTURES = {name: (texture(pattern), dict(scale=(0.85, 1.15), rotation=rotation,
 def from_above(ground, details=lambda c: None, relief=0.12):
     def draw(c):
         c.fill(ground)
-        c.rgb += ((clouds(c.rng, c.n, 9) - 0.5) * 2 * relief)[..., None]
+        c.rgb += ((clouds(c.rng, c.n, 9) - 0.5) * 2 * relief)[:, None]
         details(c)
 
     return draw
