@@ -35,6 +35,7 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
         return suite
     by_key = {key(name): name for name in suite.datasets}
     folders: dict[str, Path] = {}
+    files: dict[str, Path] = {}  # by the names of their result files, which are without spaces
     chosen = set()
     for name in names:
         if key(name) in by_key:
@@ -45,7 +46,7 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
         elif key(own_name := Path(name).resolve().name) in by_key or not own_name.isprintable() or not own_name:
             raise DataError(f"{name}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
                             "can't be printed; rename it")
-        elif folders.setdefault(own_name, Path(name)) != Path(name):
+        elif files.setdefault(own_name.replace(" ", ""), folders.setdefault(own_name, Path(name))) != Path(name):
             raise DataError(f"{name}: another folder of that name is given, too; results are kept by name, rename one")
 
     def load(name: str) -> Dataset:

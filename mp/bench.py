@@ -53,10 +53,11 @@ def command(args: Namespace) -> None:
 
 HEAD = ["", "ours: s", "GiB", "plain: s", "GiB", "faster", "less memory", "difference", "GFLOP", "of matrix rate"]
 NOTES = """
-Time of one run, warm (of the only run where a plain way takes over 10 s, and from the 1-step rows on). GiB: peak above the weights, in brackets with all
-else in the process. Difference: the largest of the results, by their largest. At most {memory:g} GiB are kept for a
-gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up. Class names have
-1 to 5 tokens; {padded:.0%} of the classes' own positions in attention are padding, and none elsewhere.
+Time of one run, warm; of the only run where a plain way takes over 10 s. The rows from the first with 1 step on are about
+memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above the weights, in brackets with
+all else in the process. Difference: the largest of the results, by their largest. At most {memory:g} GiB are kept for a
+gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up. Class names have 1 to
+5 tokens; {padded:.0%} of the classes' own positions in attention are padding, and none elsewhere.
 """
 
 
@@ -108,8 +109,8 @@ def table2(shape: dict[str, int], memory: int, found: dict[tuple[Block, bool], M
         if block.what == "meta-gradient" and block.tasks == 1 and block.images in (2, 32):
             text = (block.images if block.method == "cocoop" else 1) * (estimate.NAME * block.classes + estimate.PREFIX)
             image = block.images * len(clip.visual.positional_embedding) if block.method == "promptsrc" else 0
-            predicted = SECOND_ORDER * (text * clip.kept_bytes(clip.transformer) + image * clip.kept_bytes(clip.visual.transformer))
-            kept[block.method] = m.peak / predicted
+            predicted = text * clip.kept_bytes(clip.transformer) + image * clip.kept_bytes(clip.visual.transformer)
+            kept[block.method] = m.peak / (SECOND_ORDER * predicted)
     rows = [["column of Table 2, paper's settings, one seed", "hours", "GiB"], *estimate.estimate(clip, fastest, kept)]
     return "Estimates from these numbers, without reading images:\n" + aligned(rows)
 

@@ -41,9 +41,12 @@ class Block(NamedTuple):
     @property
     def title(self) -> str:
         method = {"coop": "CoOp", "cocoop": "CoCoOp", "promptsrc": "PromptSRC"}[self.method]
-        size = f"{self.classes:,} classes" + (f", {self.images} images" if self.what != "text gradient" else "")
-        more = (f", {self.steps} steps" if self.what == "meta-gradient" else "") + (f", {self.tasks} tasks" if self.tasks > 1 else "")
-        return f"{self.what if self.what == 'text gradient' else f'{method} {self.what}'}, {size}{more}"
+        if self.what == "text gradient":
+            return f"text gradient, {self.classes:,} classes"
+        sizes = [(self.classes, "class"), (self.images, "image")] + [(self.steps, "step")] * (self.what == "meta-gradient")
+        sizes += [(self.tasks, "task")] * (self.tasks > 1)
+        plural = {"class": "es"}
+        return ", ".join([f"{method} {self.what}", *(f"{n:,} {word}{plural.get(word, 's') * (n > 1)}" for n, word in sizes)])
 
 
 BLOCKS = [

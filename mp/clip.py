@@ -222,7 +222,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
     `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
-    for its gradient; larger ones are computed in parts. `kind`: CLIP, or one that computes otherwise. All sizes follow from the tensors.
+    for its gradient; larger ones are computed in parts. `kind`: CLIP, or one that computes otherwise. All sizes
+    follow from the tensors.
     Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
     what is missing or wrong.
     """

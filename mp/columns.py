@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from data.suite import Suite
 from mp import files, finetune, results, zeroshot
-from mp.errors import printable
+from mp.errors import UserError, printable
 from mp.progress import say
 from mp.session import meta_prompt
 from mp.settings import FINETUNE, FinetuneSettings
@@ -116,7 +116,11 @@ def survey(suite: Suite, out: Path, seeds: list[int], classes: str,
     @cache
     def prompt_hash(method: str, seed: int) -> str | None:
         prompt = meta_prompt(out, method, seed)
-        return files.prompt_sha256(prompt) if prompt.is_file() else None
+        try:
+            return files.prompt_sha256(prompt) if prompt.is_file() else None
+        except UserError as e:
+            say(str(e))  # what was made from it is good all the same
+            return None
 
     def problem(column: Column, dataset: str, seed: int, made_from: dict) -> str:
         reason = differing(made_from, same[dataset])

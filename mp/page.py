@@ -85,7 +85,8 @@ def bars(table: columns.Table, index: int) -> str:
     lines, y, zero, half = [], 4, 200, 66
     for _, group in groupby(zip(rows, gains), key=lambda pair: pair[0].name in table.training):
         for row, gain in group:
-            lines.append(f'<text x="84" y="{y + 10}" text-anchor="end">{escape(row.name)}</text>')
+            short = row.name if len(row.name) <= 16 else row.name[:15] + "…"
+            lines.append(f'<text x="84" y="{y + 10}" text-anchor="end">{escape(short)}</text>')
             if gain is not None:
                 width = abs(gain) / scale * half
                 x, end, way, anchor = ((zero, zero + width + 3, "up", "start") if gain >= 0

@@ -91,11 +91,11 @@ def test_a_finished_run_is_not_repeated_and_others_are_not_mixed(trained):
 
 
 def test_ctrl_c_and_the_same_command_go_on(tmp_path):
-    command = ["meta", "--method", "coop", "--epochs", "12", "--datasets", "aircraft"]
+    command = ["meta", "--method", "coop", "--epochs", "5", "--datasets", "aircraft"]
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
     run(*command, cwd=tmp_path / "whole")
-    folder = Path("runs/mini/meta/coop-epochs12-seed1")
+    folder = Path("runs/mini/meta/coop-epochs5-seed1")
     process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *command], cwd=tmp_path / "broken", stderr=subprocess.PIPE,
                                text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the
     # background ignores Ctrl-C

@@ -65,6 +65,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("zeroshot --datasets other/pets", "one is a dataset's of the suite"),
     ("zeroshot --datasets 'a\tb'", "can't be printed; rename it"),
     ("zeroshot --datasets data/birds other/birds", "another folder of that name is given, too"),
+    ("zeroshot --datasets data/birds 'other/b irds'", "another folder of that name is given, too"),
     ("zeroshot --datasets data/dtd/images/banded", "no sub-folders"),
     ("finetune --classes old", "invalid choice: 'old'"),
     ("finetune --lr nan", "--lr nan: out of range; give a positive number"),
@@ -114,7 +115,7 @@ def line(ended):
 @pytest.fixture
 def place(world, tmp_path):
     place = copy(world, tmp_path / "w")
-    for folder in ("other/pets", "other/birds", "a\tb"):
+    for folder in ("other/pets", "other/birds", "other/b irds", "a\tb"):
         (place / folder).mkdir(parents=True)
     (place / "loop").symlink_to("loop")
     tiny.pictures(place / "other/one", ["only/1.png", "only/2.png"], 0)

@@ -166,6 +166,16 @@ def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
     assert commands[0].startswith("python run.py zeroshot --prompt meta --method coop --seeds 1 ") and len(commands) == 3
 
 
+def test_a_damaged_meta_prompt_is_told_and_its_results_are_shown(tmp_path, capsys):
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    whole = printed(tmp_path, capsys=capsys)
+    prompt = meta_prompt(tmp_path / "mini", "coop", 1)
+    prompt.parent.mkdir(parents=True)
+    prompt.write_text("x")
+    again = printed(tmp_path, capsys=capsys)
+    assert again.out == whole.out and again.err.count(f"{prompt}: damaged, or not a file of this project") == 1
+
+
 def change(path, **made_from):
     result = json.loads(path.read_text())
     result["made_from"] |= made_from
