@@ -22,6 +22,9 @@ from mp.errors import RunError, UserError, printable
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0, 1 for a run that failed midway, 2 for bad input."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # a shell's >&-
+            setattr(sys, name, open(os.devnull, "w"))
     try:
         sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
         args = options.parse(arguments, __doc__)
@@ -64,9 +67,9 @@ def end_when_interrupted() -> None:
     def end(*_) -> None:
         try:
             if os.getpid() == own:  # not one that reads images
-                os.write(2, b"\nrun.py: interrupted; give the same command again to go on\n"[not sys.stderr.isatty():])
                 for child in multiprocessing.active_children():
                     child.kill()
+                os.write(2, b"\nrun.py: interrupted; give the same command again to go on\n"[not sys.stderr.isatty():])
         finally:
             os._exit(130)
 

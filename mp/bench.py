@@ -3,6 +3,8 @@ import multiprocessing
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import torch
@@ -74,9 +76,12 @@ def environment(**variables: str) -> Iterator[None]:
 
 def alone(function: Callable, *args):
     """The function's result, computed in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.apply(function, args)
+            return pool.submit(function, *args).result()
+        except BrokenProcessPool:
+            raise RunError("bench: the measuring process was killed, perhaps for lack of memory; choose --blocks without "
+                           "the last one named above") from None
         except (RuntimeError, MemoryError) as e:
             raise RunError(f"bench: {str(e).splitlines()[0][:200]}; try a smaller --memory, or --blocks without it") from None
 

@@ -32,7 +32,7 @@ def read_tensor(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """The tensor in `path` if it is there, whole, finite and of this shape."""
     try:
         value = files.load(path)
-    except (OSError, ValueError):
+    except (OSError, MemoryError, ValueError):
         return None
     return None if files.misfit(value, torch.empty(shape, device="meta")) else value
 

@@ -28,7 +28,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises UserError if the folder can't be written or the disk is full; an older file stays intact.
     """
-    part = path.parent / f".{path.name}.{os.getpid()}.part"
+    part = path.parent / f".{path.name}.{platform.node()}-{os.getpid()}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
@@ -43,10 +43,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what writes of the file left whose processes were killed."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    """Remove what writes of the file left whose processes, on this machine, were killed."""
+    for part in path.parent.glob(glob.escape(f".{path.name}.{platform.node()}-") + "*.part"):
         try:
-            os.kill(int(part.stem.rpartition(".")[2]), 0)  # is it alive?
+            os.kill(int(part.stem.rpartition("-")[2]), 0)  # is it alive?
         except ProcessLookupError:
             part.unlink(missing_ok=True)
         except (ValueError, OverflowError, PermissionError):
@@ -62,22 +62,31 @@ def discard(path: Path) -> None:
 def reason(error: Exception) -> str:
     """What an error says of a file, in a few words. Those of torch's and Python's readers are about themselves."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, MemoryError) or "alloc_cpu" in text:
+    if short_of_memory(error):
         return "too large for the memory"
     if "TorchScript" in text:
         return "a TorchScript archive"
     if isinstance(error, pickle.UnpicklingError):
         return "not plain tensors"
+    if isinstance(error, NotImplementedError):
+        return "packed in a way that isn't known here"
     if isinstance(error, (RuntimeError, EOFError, LookupError)):
         return "incomplete, or overwritten"
     return text.splitlines()[0][:120]
 
 
 def unreadable(path: Path, error: Exception, what: str, advice: str) -> str:
-    """A message: what a file is that can't be read, and what to do. If only the way to it is barred, it may be good."""
+    """A message: what a file is that can't be read, and what to do. If the trouble isn't its own, it may be good."""
     if barred(error):
         return f"{path}: can't be read ({reason(error)}); mend that, then give the same command again"
+    if short_of_memory(error):
+        return (f"{path}: too large for the memory; give the same command where there is more, or if the file is larger "
+                f"than it should be: {advice}")
     return f"{path}: {what} ({reason(error)}); {advice}"
+
+
+def short_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "alloc_cpu" in str(error)
 
 
 def barred(error: Exception) -> bool:
@@ -114,8 +123,8 @@ def write_tensors(path: Path, value: dict | Tensor) -> None:
 
 
 def load(path: Path):
-    """What torch.save wrote, without running code from the file. Raises OSError if the file can't be opened, and
-    ValueError with the reason if it is something else."""
+    """What torch.save wrote, without running code from the file. Raises OSError if the way to it is barred, MemoryError,
+    and ValueError with the reason otherwise."""
     try:
         source: Path | io.BytesIO = path
         if zipfile.is_zipfile(path):  # torch.load compares neither checksums nor headers: it gets what was compared
@@ -130,6 +139,8 @@ def load(path: Path):
     except Exception as e:  # there is nothing that damaged bytes don't raise
         if barred(e):
             raise
+        if short_of_memory(e):
+            raise MemoryError from None
         raise ValueError(reason(e)) from None
 
 
@@ -139,7 +150,7 @@ def read_tensors(path: Path) -> dict:
         if isinstance(value := load(path), dict):
             return value
         raise ValueError(f"a {type(value).__name__}")
-    except (OSError, ValueError) as e:
+    except (OSError, MemoryError, ValueError) as e:
         raise UserError(unreadable(path, e, "damaged, or not a file of this project", "give another, or delete it and give "
                                    "the command again")) from None
 

@@ -100,6 +100,8 @@ def meta_train(learner: nn.Module, clip: CLIP, tasks: list[Task], settings: Meta
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}  # line 1
     params, adam_state, log = agree(resume(folder, settings, params, tasks) if first_process() else None)
     params, adam_state = state_to(params, adam_state, device)
+    if log and first_process():
+        write_log(folder, log)  # a kill between an epoch's state and its line
     unmoved: set[str] = set()  # tensors that were already reported
 
     for epoch in range(len(log), settings.epochs):                            # line 2
@@ -168,6 +170,10 @@ def save(folder: Path, settings: MetaSettings, params: maml.Params, adam_state: 
     """The state first: the log is written again from it, so a kill between the two loses nothing."""
     files.write_tensors(folder / "state.pt", {
         "settings": asdict(settings), "params": params, "adam": list(adam_state), "log": log})
+    write_log(folder, log)
+
+
+def write_log(folder: Path, log: list[dict]) -> None:
     files.write_whole(folder / "log.jsonl",
                       lambda part: part.write_text("".join(json.dumps(line) + "\n" for line in log)))
 

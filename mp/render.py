@@ -80,7 +80,8 @@ def csv(table, absolute: bool = True, paper: bool = False) -> str:
 def latex(table, absolute: bool, paper: bool) -> str:
     """A tabular for the booktabs and multirow packages."""
     def escape(value: str) -> str:
-        special = {c: f"\\{c}" for c in "&%#_${}"} | {c: f"\\{c}{{}}" for c in "^~"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
+        special = {c: f"\\{c}" for c in "&%#_${}"} | {c: f"\\{c}{{}}" for c in "^~"}
+        special |= {"\\": r"\textbackslash{}", "±": r"$\pm$"}
         return "".join(special.get(c, c) for c in value)
 
     lines = [r"\begin{tabular}{ll" + "r" * len(columns.COLUMNS) + "}", r"\toprule",

@@ -63,7 +63,7 @@ class Session:
         return path
 
     def fitted(self, settings, tell: bool = True):
-        """The settings with PromptSRC's depth; the miniature's towers are shallower than the paper's, and the program says so."""
+        """The settings with PromptSRC's depth. The miniature's towers are shallower than the paper's; the program says so."""
         layers = min(len(t.resblocks) for t in (self.clip.transformer, self.clip.visual.transformer))
         if self.suite.name != "mini" or settings.method != "promptsrc" or settings.depth <= layers:
             return settings

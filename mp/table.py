@@ -1,5 +1,4 @@
 """run.py table: the paper's Table 2 from the results that are there; --run computes what is missing."""
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Container
@@ -55,7 +54,7 @@ def command(args: Namespace) -> None:
         files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
         say(f"{args.to} written")
     else:
-        sys.stdout.write(text)
+        print(text, end="")
     if table.missing:
         say("\nMissing cells; these commands fill them, or --run:\n" + "\n".join(f"  {line}" for line in table.missing))
 

@@ -89,6 +89,8 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """A state dict as compressed arrays. Only the token rows that were trained are stored; the rest are zero."""
     with np.load(path, allow_pickle=False) as arrays:
         state = {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+    if missing := {"token_embedding.rows", "token_embedding.ids", "vocab_size"} - state.keys():
+        raise ValueError(f"arrays without {min(missing)}, not in the miniature's form")
     rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids")
     table = torch.zeros(int(state.pop("vocab_size")), rows.shape[1], dtype=rows.dtype)
     table[ids] = rows
@@ -128,7 +130,8 @@ def sizes(state: dict[str, Tensor], path: Path) -> dict[str, int]:
     except KeyError as e:
         raise UserError(f"{path}: not CLIP's weights, {e.args[0]} is missing; give another file") from None
     except (ValueError, IndexError, TypeError):
-        raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions; give another file") from None
+        raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions; give another "
+                        "file") from None
 
 
 def check(state: dict[str, Tensor], expected: dict[str, torch.Size], path: Path) -> None:

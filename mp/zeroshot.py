@@ -44,7 +44,8 @@ def command(args: Namespace) -> None:
         elif prompt == "meta":
             files_asked[f"meta {args.method}"] = [session.find_prompt(prompt, args.method, s) for s in args.seeds]
         elif " " in prompt and not os.path.exists(prompt):
-            raise UserError(f"--prompt {prompt!r}: no such file; words need {{}} for the class name, as in 'a photo of a {{}}.'")
+            raise UserError(f"--prompt {prompt!r}: no such file; words need {{}} for the class name, as in "
+                            "'a photo of a {}.'")
         elif prompt != "handcrafted":
             path = session.find_prompt(prompt, args.method, args.seeds[0])
             files_asked[f"{path.parent.name}/{path.name}"] = [path]

@@ -1,14 +1,16 @@
 """run.py bench: the plain way it compares with is plain, what it counts is right, and its table is whole."""
 import csv
+import os
 
 import pytest
 import torch
 
 import run as program
 from data import mini, paper
-from mp import blocks, estimate, plain, tokenizer
+from mp import bench, blocks, estimate, plain, tokenizer
 from mp.clip import CLIP
 from mp.device import choose
+from mp.errors import RunError
 from mp.prompts import class_prompts, encode_classes
 from tests.conftest import ROOT
 from tests.test_clip import NAMES, plain_text_features
@@ -57,6 +59,11 @@ def test_the_table_of_some_blocks(capsys):
     assert "CPU cores, fp32" in lines[0] and "3 and 3 layers, 128 and 128 wide" in lines[0] and "GFLOP/s" in lines[1]
     rows = [line for line in lines if line.startswith(("text gradient", "CoOp", "CoCoOp", "PromptSRC"))]
     assert len(rows) == 2 and rows[0].count("×") == 2 and float(rows[0].split()[-3]) < 1e-4
+
+
+def test_a_measuring_process_that_is_killed_ends_the_bench():
+    with pytest.raises(RunError, match="the measuring process was killed"):
+        bench.alone(os._exit, 9)
 
 
 def test_unknown_blocks_and_weights(capsys, tmp_path):

@@ -105,9 +105,16 @@ def test_ctrl_c_and_the_same_command_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     assert "interrupted; give the same command again to go on" in process.communicate()[1]
     assert process.returncode == 130 and not (tmp_path / "broken" / folder / "prompt.pt").exists()
-    assert "epoch 1/12" not in run(*command, cwd=tmp_path / "broken").stderr
+    assert "epoch 1/5" not in run(*command, cwd=tmp_path / "broken").stderr
     a, b = ((tmp_path / name / folder / "prompt.pt").read_bytes() for name in ("whole", "broken"))
     assert a == b
+
+
+@pytest.mark.parametrize("args, closed, code", [("table --datasets pets", ">&-", 0), ("table --datasets pets", "2>&-", 0),
+                                                ("table --datasets nowhere", ">&- 2>&-", 2), ("data --datasets nowhere", ">&-", 2)])
+def test_closed_streams(args, closed, code, tmp_path):
+    result = subprocess.run(f"{sys.executable} {ROOT / 'run.py'} {args} {closed}", cwd=tmp_path, shell=True, capture_output=True)
+    assert result.returncode == code and b"Traceback" not in result.stderr
 
 
 def test_of_two_processes_one_trains(tmp_path):
@@ -128,7 +135,8 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
     assert once.stdout == again.stdout
     file, = (trained / "runs/mini/finetune").glob(f"{method}-*-new/aircraft-seed1.json")
     kept = json.loads(file.read_text())
-    assert set(kept["accuracies"]) == {"base", "new", "all", "harmonic_mean"} and kept["few_shot_images"] == 16 and len(kept["losses"]) == 2
+    assert set(kept["accuracies"]) == {"base", "new", "all", "harmonic_mean"}
+    assert kept["few_shot_images"] == 16 and len(kept["losses"]) == 2
     lr = 0.0025 if method == "promptsrc" else 0.002
     fails("finetune", *options, "--init", prompt, "--classes", "new", "--lr", "0.5", cwd=trained,
           says=f"made with other settings: settings.lr {lr} (now 0.5)")

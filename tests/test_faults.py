@@ -133,7 +133,7 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
     "arrays": [
         ("objects", lambda path: np.savez(path, x=np.array([{}], dtype=object)), "not a readable weights file"),
         ("no table", lambda path: np.savez(path, x=np.zeros(3)), "not a readable weights file"),
-        ("a vast table", lambda path: np.savez(path, **dict(np.load(path)) | {"vocab_size": np.array(10**13)}), "not a readable"),
+        ("a vast table", lambda path: np.savez(path, **dict(np.load(path)) | {"vocab_size": np.array(10**13)}), "too large for the memory"),
     ],
     "split file": [
         ("a list", lambda path: path.write_text("[]"), "no list 'train'"),

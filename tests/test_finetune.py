@@ -52,7 +52,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(case, clip, recipe, tmp_path
         def report(line, _):
             if line["epoch"] == stop_after:
                 raise KeyboardInterrupt
-        return finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), golden_batches(recipe), settings_of(case), {"seed": seed}, file, report)
+        classes = learner.prepare(clip, recipe.CLASSES["A"])
+        return finetune(learner, clip, classes, golden_batches(recipe), settings_of(case), {"seed": seed}, file, report)
 
     whole, losses = run(tmp_path / "whole.pt", None)
     with pytest.raises(KeyboardInterrupt):
@@ -69,8 +70,9 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
         for step, (images, labels) in enumerate(golden_batches(recipe)(epoch)):
             yield images * (float("nan") if (epoch, step) == (1, 2) else 1), labels
 
+    learner = golden_learner("coop", clip, recipe)
     with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
-        finetune(learner := golden_learner("coop", clip, recipe), clip, learner.prepare(clip, recipe.CLASSES["A"]), batches, settings_of("coop"), {},
+        finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), batches, settings_of("coop"), {},
                  tmp_path / "state.pt", lambda *_: None)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert len(state["means"]) == 1 and all(p.isfinite().all() for p in state["params"].values())

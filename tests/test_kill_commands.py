@@ -43,10 +43,15 @@ def finished(place):
     return found | prompts(place)
 
 
+def log_lines(place):
+    return {str(p.relative_to(place)): p.read_text().count("\n") for p in (place / "runs").rglob("log.jsonl")}
+
+
 def compare(place, whole, ended, expected):
     ours, theirs = finished(place), finished(whole)
     COUNTS["wrong numbers"] += ours != theirs or ended.out != expected.out
     assert ended.code == 0 and ours == theirs and ended.out == expected.out, ended.err
+    assert log_lines(place) == log_lines(whole)
     assert not [p for p in place.rglob("*") if "state" in p.name or "damaged" in p.name or p.suffix == ".part"]
 
 
@@ -139,7 +144,8 @@ def test_a_clock_that_is_set_back(name, fresh):
     compare(place, whole, run(COMMANDS[name], place, set_the_clock_back), run(COMMANDS[name], whole))
 
 
-@pytest.mark.parametrize("name, one_dies", [(n, d) for n in COMMANDS for d in (False, True) if d or n in ("data", "zeroshot", "meta", "finetune")])
+@pytest.mark.parametrize("name, one_dies", [(name, True) for name in COMMANDS] + [
+    (name, False) for name in ("data", "zeroshot", "meta", "finetune")])
 def test_two_runs_in_one_folder(name, one_dies, fresh):
     """They take turns: each file is written by one of them, and both end with the same numbers."""
     place, whole = fresh("place"), fresh("whole")

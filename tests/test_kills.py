@@ -64,4 +64,5 @@ def test_killed_at_any_moment(kind, case, clip, recipe, tmp_path):
             killed = process.exitcode != 0
             kills += killed
         assert (folder / "prompt.pt").read_bytes() == expected
+        assert kind is tune_run or len((folder / "log.jsonl").read_text().splitlines()) == 6
         assert not [p for p in folder.iterdir() if p.suffix not in (".pt", ".jsonl")]

@@ -139,7 +139,8 @@ def test_missing_cells_and_the_commands_that_fill_them(tmp_path, capsys):
     assert [(a.command, getattr(a, "method", None), getattr(a, "init", None)) for a in parsed[:6]] == [
         ("zeroshot", "promptsrc", None), ("meta", "coop", None), ("meta", "cocoop", None), ("meta", "promptsrc", None),
         ("finetune", "coop", "handcrafted"), ("finetune", "coop", "meta")]
-    assert all(a.out == tmp_path and a.seeds == [1, 2] and a.datasets == ["pets", "cars"] for a in parsed) and all(a.classes == "all" for a in parsed[4:])
+    assert all(a.out == tmp_path and a.seeds == [1, 2] and a.datasets == ["pets", "cars"] for a in parsed)
+    assert all(a.classes == "all" for a in parsed[4:])
 
 
 def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
@@ -225,7 +226,8 @@ def test_force_reaches_every_cell(monkeypatch):
     monkeypatch.setattr(table, "evaluate", lambda session, test, prompt, force: forced.append(force))
     monkeypatch.setattr(table, "learnt_prompt", lambda *_: None)
     monkeypatch.setattr(table, "start_of", lambda *_: None)
-    monkeypatch.setattr(table, "tune_one", lambda session, test, settings, init, args, tell: (tell(50, "loss", 1), forced.append(args.force)))
+    monkeypatch.setattr(table, "tune_one", lambda session, test, settings, init, args, tell: (
+        tell(50, "loss", 1), forced.append(args.force)))
     session, shares = Namespace(test_set=str, fitted=lambda s: s, meta_prompt=lambda *_: None), []
     for column in columns.COLUMNS[:6]:
         table.compute_cell(session, options.parse(["table", "--run", "--force"], ""), column, "pets", 1, lambda *a: shares.append(a))
