@@ -1,6 +1,6 @@
 """Trains the miniature's CLIP from a seed:  python -m data.pretrain
 
-750 steps of 256 pairs of drawn images and captions, about 3 minutes on 2 CPU cores. Writes
+750 steps of 256 pairs of drawn images and captions, about 4 minutes on 2 CPU cores. Writes
 data/mini_clip.npz (half precision, 2.3 MB). The numbers it prints are of the "choose" images.
 """
 import argparse

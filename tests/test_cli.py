@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def fails(monkeypatch, capsys):
 def trained(tmp_path_factory):
     """A folder with a short run of every method."""
     folder = tmp_path_factory.mktemp("runs")
-    for method in ("coop", "cocoop", "promptsrc"):
-        result = run("meta", "--method", method, *SMALL, cwd=folder)
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda method: run("meta", "--method", method, *SMALL, cwd=folder), ("promptsrc", "coop", "cocoop")))
+    for result in ended:
         assert "Average" in result.stdout and "aircraft*" in result.stdout and "embedded miniature" in result.stderr
     return folder
 
