@@ -117,6 +117,15 @@ def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
         meta_train(CoOp(clip), clip, tasks, settings(inner_lr=0.5), tmp_path / "broken", lambda *_: None)
 
 
+def test_a_kill_between_the_last_state_and_its_log_line_loses_no_line(clip, tasks, tmp_path):
+    whole = meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)
+    log = tmp_path / "log.jsonl"
+    before = log.read_text()
+    log.write_text("".join(before.splitlines(keepends=True)[:-1]))
+    assert torch.equal(meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)["ctx"], whole["ctx"])
+    assert log.read_text() == before and before.count("\n") == 4
+
+
 @pytest.mark.parametrize("poisoned, where", [(0, "task one, inner step 1"), (1, "task two, inner step 1")])
 def test_nan_names_epoch_task_and_step_and_keeps_the_last_state(clip, tasks, tmp_path, poisoned, where):
     meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)
