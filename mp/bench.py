@@ -14,9 +14,9 @@ from mp.blocks import BLOCKS, Block, Measured, measure
 from mp.clip import CLIP
 from mp.device import choose
 from mp.errors import RunError, UserError
-from mp.files import provenance
 from mp.progress import Progress, say
 from mp.prompts import HANDCRAFTED, tokenize_names
+from mp.provenance import provenance
 from mp.tasks import SECOND_ORDER
 from mp.weights import read_state, sizes
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from data.suite import Suite
-from mp import files, finetune, results, zeroshot
+from mp import finetune, promptfile, results, zeroshot
 from mp.errors import UserError, printable
 from mp.progress import say
 from mp.session import meta_prompt
@@ -117,7 +117,7 @@ def survey(suite: Suite, out: Path, seeds: list[int], classes: str,
     def prompt_hash(method: str, seed: int) -> str | None:
         prompt = meta_prompt(out, method, seed)
         try:
-            return files.prompt_sha256(prompt) if prompt.is_file() else None
+            return promptfile.sha256(prompt) if prompt.is_file() else None
         except UserError as e:
             say(str(e))  # what was made from it is good all the same
             return None

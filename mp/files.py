@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, prompt files, and what made a result."""
+"""Files that appear whole or not at all, and are read with care."""
 import fcntl
 import glob
 import hashlib
@@ -8,8 +8,6 @@ import math
 import os
 import pickle
 import platform
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -182,44 +180,6 @@ def misfit(value, like, name: str = "it") -> str:
     return "" if good else f"{name} is {str(value)[:40]}"
 
 
-def write_prompt(path: Path, method: str, params: dict[str, Tensor], made_by: dict) -> None:
-    """A prompt file: the method, its learnable tensors, and the settings and provenance that made them."""
-    write_tensors(path, {"method": method, "params": {k: v.detach().cpu() for k, v in params.items()},
-                         "made_by": made_by})
-
-
-def read_prompt(path: Path, method: str, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a prompt file, once they fit `method` and the shapes of `expected`.
-
-    Raises UserError that says what differs: the method, a tensor's shape (width or length), or the depth.
-    """
-    file = read_tensors(path)
-    if not isinstance(file.get("method"), str) or not isinstance(file.get("params"), dict):
-        raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
-    if file["method"] != method:
-        raise UserError(f"{path}: made for --method {file['method'][:40]}, not {method}; give that method, or another file")
-    params = file["params"]
-    if params.keys() != expected.keys():
-        raise UserError(f"{path}: holds the tensors {', '.join(map(str, params))}; this model and --depth "
-                        f"need {', '.join(expected)}")
-    if wrong := misfit(params, expected):
-        raise UserError(f"{path}: {wrong}; it is damaged, or was made for another model or --length: give another, or "
-                        "make it again with `run.py meta --force`")
-    return params
-
-
-def prompt_sha256(path: Path) -> str:
-    """The hash of a prompt's method and tensors. What made it, such as the command line, doesn't count."""
-    file = read_tensors(path)
-    digest = hashlib.sha256(repr(file.get("method")).encode())
-    try:
-        for name, p in file["params"].items():
-            digest.update(f"{name} {p.dtype} {list(p.shape)}".encode() + p.detach().double().numpy().tobytes())
-    except (LookupError, AttributeError, TypeError, RuntimeError):
-        raise UserError(f"{path}: not a prompt file; `run.py meta` writes one") from None
-    return digest.hexdigest()
-
-
 def require_same(path: Path, kept, wanted: dict) -> None:
     """Raises UserError naming what differs between what `path` was made from and what is wanted now."""
     def flat(value, prefix: str = "") -> dict:
@@ -260,21 +220,3 @@ def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
             say(f"{path.parent}: another process is at work there; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def provenance(device: str) -> dict[str, str]:
-    """What a result depends on besides its settings."""
-    return {"command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": commit(),
-            "torch": str(torch.__version__), "python": platform.python_version(), "device": device}
-
-
-def commit() -> str:
-    """The repository's commit, with "+changes" if files differ from it; "unknown" outside a repository."""
-    def git(*args: str) -> str:
-        root = Path(__file__).parent.parent
-        return subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.dataset import class_range, restrict
-from mp import files, report, results
+from mp import files, promptfile, report, results
 from mp.clip import CLIP
 from mp.errors import RunError, UserError
 from mp.evaluate import TestSet
@@ -61,7 +61,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     Raises UserError if the file comes from other settings, weights or another initial prompt.
     """
     dataset = test.dataset
-    start = "handcrafted" if init is None else files.prompt_sha256(init)
+    start = "handcrafted" if init is None else promptfile.sha256(init)
     label = args.init if args.init in ("handcrafted", "meta") else start[:12]
     result_file = result_path(session.out, settings.method, label, settings.classes, dataset.name, settings.seed)
     prompt_file, state_file = result_file.with_suffix(".prompt.pt"), result_file.with_suffix(".state.pt")
@@ -91,9 +91,9 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
             raise RunError(f"{dataset.name}, {e}") from None
         learner.load_state_dict(params)
         accuracies = test.learnt(learner)
-        files.write_prompt(prompt_file, settings.method, params, made_from | session.made_by)
+        promptfile.write(prompt_file, settings.method, params, made_from | session.made_by)
         return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-                "prompt_sha256": files.prompt_sha256(prompt_file)}
+                "prompt_sha256": promptfile.sha256(prompt_file)}
 
     result = results.cell(result_file, made_from, session.made_by, compute, args.force)
     files.discard(state_file)

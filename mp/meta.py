@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.feed import to_device
-from mp import files, maml
+from mp import files, maml, promptfile
 from mp.clip import CLIP
 from mp.distributed import agree, first_process, processes, total
 from mp.errors import RunError, UserError
@@ -83,7 +83,7 @@ def train_one(session: Session, settings: MetaSettings, folder: Path) -> None:
 
     params = meta_train(learner, session.clip, tasks, settings, folder, report)
     if first_process():
-        files.write_prompt(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
+        promptfile.write(folder / "prompt.pt", settings.method, params, {"settings": asdict(settings), **made_by})
         files.discard(folder / "state.pt")
     agree(None)  # the others read the prompt once it is there
 

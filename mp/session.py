@@ -9,7 +9,7 @@ from torch import nn
 from data.dataset import Dataset
 from data.feed import Feed
 from data.suite import Suite, open_suite
-from mp import files
+from mp import files, promptfile
 from mp.clip import CLIP, load
 from mp.cocoop import CoCoOp
 from mp.coop import CoOp
@@ -20,6 +20,8 @@ from mp.errors import UserError
 from mp.evaluate import TestSet
 from mp.progress import say
 from mp.promptsrc import PromptSRC
+from mp.provenance import provenance
+
 
 @dataclass
 class Session:
@@ -93,7 +95,7 @@ class Session:
     def learner_from(self, path: Path, settings) -> nn.Module:
         """The method's learner with the tensors of a prompt file."""
         learner = self.learner(settings)
-        learner.load_state_dict(files.read_prompt(path, settings.method, learner.state_dict()))
+        learner.load_state_dict(promptfile.read(path, settings.method, learner.state_dict()))
         return learner
 
 
@@ -111,7 +113,7 @@ def open_session(args: Namespace) -> Session:
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
     clip = load(weights, compute.device, compute.half, compute.memory)
-    made_by = files.provenance(str(compute.device)) | {
+    made_by = provenance(str(compute.device)) | {
         "precision": compute.precision, "suite": suite.name, "weights_sha256": files.sha256(weights)}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
     return Session(suite, clip, args.out / suite.name, made_by, feed)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from mp import cache, files, report, results
+from mp import cache, promptfile, report, results
 from mp.errors import UserError
 from mp.evaluate import TestSet
 from mp.progress import Progress
@@ -59,7 +59,7 @@ def learnt_prompt(session: Session, path: Path, shape, seed: int) -> Prompt:
     """A prompt file, ready to evaluate. Its results are named after its folder if `run.py meta` made it."""
     learner = session.learner_from(path, shape)
     usual = path.resolve() == session.meta_prompt(shape.method, seed).resolve()
-    label = f"meta-{shape.method}" if usual else f"{shape.method}-{files.prompt_sha256(path)[:8]}"
+    label = f"meta-{shape.method}" if usual else f"{shape.method}-{promptfile.sha256(path)[:8]}"
     return Prompt(label, None, learner, path, seed)
 
 
@@ -67,7 +67,7 @@ def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = Fals
     """The result of one prompt on one dataset, from its file if that is there."""
     words = prompt.words or (None if prompt.learner else test.dataset.template)
     made_from = session.made_from(test.dataset) | {
-        "prompt": words or files.prompt_sha256(prompt.file), "seed": prompt.seed}
+        "prompt": words or promptfile.sha256(prompt.file), "seed": prompt.seed}
 
     def compute() -> dict:
         return {"accuracies": test.handcrafted(words) if words else test.learnt(prompt.learner)}

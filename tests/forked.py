@@ -17,8 +17,10 @@ import mp.meta
 import mp.table
 import mp.zeroshot  # noqa: F401  all commands, so that a child imports nothing
 import run as program
+from mp import tokenizer
 from tests.counts import COUNTS
 
+tokenizer.encode("a")  # reads its tables here, not in every child
 LIMIT = 60  # seconds after which a call is a hang
 
 

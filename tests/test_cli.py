@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import run as program
-from mp.files import prompt_sha256
+from mp import promptfile
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 
 
 def files_sha(path):
-    return prompt_sha256(path)[:8]
+    return promptfile.sha256(path)[:8]
 
 
 def prompt_of(folder, method):

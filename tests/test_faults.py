@@ -22,7 +22,8 @@ CHECK = "data --check --data data --weights w.pt --datasets data/birds"
 OTHER = ZEROSHOT.replace("w.pt", "a.pt --out other")
 ARRAYS = "zeroshot --weights m.npz --datasets pets"
 TABLE = "table --data data --datasets dtd"
-READ = dict(absent="No such file", folder="Is a directory", loop="Too many levels", forbidden="Permission denied")
+READ = dict(absent="No such file", folder="can't be read (Is a directory); mend that", loop="Too many levels",
+            forbidden="can't be read (Permission denied); mend that")
 ZIP = dict(empty="incomplete, or over", cut="incomplete, or over", noise="", huge="incomplete, or over")
 JSON = dict(empty="Expecting value", cut="", noise="utf-8", huge="too large for the memory")
 TEXT = dict(noise="not text in UTF-8", huge="too large for the memory")

@@ -15,7 +15,7 @@ import torch
 import run as program
 from data import paper
 from data.dataset import DataError
-from mp import files, options, results, tokenizer
+from mp import options, promptfile, results, tokenizer
 from mp.errors import UserError
 from mp.session import settings_from
 from mp.settings import FINETUNE, META, FinetuneSettings, MetaSettings
@@ -201,13 +201,13 @@ def test_prompt_files(tmp_path):
     """Taken only if the tensors are those that were written; a bit that flips inside a tensor is found by zip's checksum."""
     rng, file = random.Random(6), tmp_path / "p.pt"
     like = {name: torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) for name in ("ctx", "text.1")}
-    files.write_prompt(file, "coop", like, {"seed": 1})
+    promptfile.write(file, "coop", like, {"seed": 1})
     whole, accepted = file.read_bytes(), 0
     for _ in range(2_000):
         file.write_bytes(spoil_bytes(rng, whole))
         COUNTS["fuzzed inputs"] += 1
         try:
-            params = files.read_prompt(file, "coop", like)
+            params = promptfile.read(file, "coop", like)
         except UserError as e:
             assert str(e).startswith(f"{file}: ") and ";" in str(e)
             continue

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from mp import files
+from mp import promptfile
 from mp.finetune import finetune
 from mp.meta import meta_train
 from mp.settings import META, MetaSettings
@@ -36,7 +36,7 @@ def tune_run(case, clip, recipe, folder):
 
 def run(kind, case, clip, recipe, folder):
     torch.set_num_threads(1)
-    files.write_prompt(folder / "prompt.pt", case, kind(case, clip, recipe, folder), {})
+    promptfile.write(folder / "prompt.pt", case, kind(case, clip, recipe, folder), {})
 
 
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc2"])

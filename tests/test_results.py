@@ -2,12 +2,13 @@
 import json
 import multiprocessing
 import os
+import platform
 import time
 
 import pytest
 import torch
 
-from mp import files, results
+from mp import files, promptfile, results
 from mp.errors import RunError, UserError
 
 MADE_FROM, MADE_BY = {"settings": {"lr": 0.1}, "prompt": "abc"}, {"commit": "c"}
@@ -26,19 +27,33 @@ def test_computed_once_unless_forced(tmp_path):
     assert cell(path, 60.0, force=True)["accuracies"]["base"] == 60.0
 
 
+def test_a_write_removes_what_killed_writes_of_the_same_file_left_and_nothing_else(tmp_path):
+    dead = multiprocessing.get_context("fork").Process(target=lambda: None)
+    dead.start()
+    dead.join()
+    here, path = platform.node(), tmp_path / "r[1].json"
+    left = tmp_path / f".r[1].json.{here}-{dead.pid}.part"
+    stays = [f".r[1].json.{here}-{os.getppid()}.part", f".r[1].json.elsewhere{here}-{dead.pid}.part",
+             f".r1.json.{here}-{dead.pid}.part", f".r[1].json.{here}-x.part"]
+    for name in (left.name, *stays):
+        (tmp_path / name).touch()
+    files.write_json(path, 1)
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, *stays}
+
+
 def test_a_prompts_hash_is_of_its_tensors_alone(tmp_path):
     tensors = {"ctx": torch.arange(6.0).view(2, 3)}
     hashes = []
     for method, params, made_by in (("coop", tensors, {"command": "a"}), ("coop", tensors, {"command": "bc"}),
                                     ("cocoop", tensors, {}), ("coop", {"ctx": tensors["ctx"].view(3, 2)}, {}),
                                     ("coop", {"ctx": tensors["ctx"] + 1}, {})):
-        files.write_prompt(tmp_path / "p.pt", method, params, made_by)
-        hashes.append(files.prompt_sha256(tmp_path / "p.pt"))
+        promptfile.write(tmp_path / "p.pt", method, params, made_by)
+        hashes.append(promptfile.sha256(tmp_path / "p.pt"))
     assert hashes[0] == hashes[1] and len(set(hashes)) == 4
     for content in ({}, {"params": 3}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
         files.write_tensors(tmp_path / "p.pt", {"method": "coop"} | content)
         with pytest.raises(UserError, match="not a prompt file"):
-            files.prompt_sha256(tmp_path / "p.pt")
+            promptfile.sha256(tmp_path / "p.pt")
 
 
 def test_no_harmonic_mean_of_one_part():

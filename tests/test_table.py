@@ -15,7 +15,7 @@ import torch
 import run as program
 from data import mini, paper
 from data.suite import Suite
-from mp import columns, files, options, page, render, results, table
+from mp import columns, options, page, promptfile, render, results, table
 from mp.session import meta_prompt
 from mp.settings import FINETUNE, FinetuneSettings
 
@@ -158,7 +158,7 @@ def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
     result = json.loads(path.read_text())
     result["made_from"]["settings"]["epochs"] = 2
     path.write_text(json.dumps(result))
-    files.write_prompt(tmp_path / "mini/meta/coop-seed1/prompt.pt", "coop", {"ctx": torch.zeros(4, 8)}, {})
+    promptfile.write(tmp_path / "mini/meta/coop-seed1/prompt.pt", "coop", {"ctx": torch.zeros(4, 8)}, {})
     out = printed(tmp_path, capsys=capsys)
     assert "pets-seed1.json: left out, made with epochs 2 instead of 200" in out.err
     assert out.err.count("left out, made from another meta-prompt than the one that is there now") == 22
