@@ -16,8 +16,8 @@ import re
 import signal
 import sys
 
-from mp import options
-from mp.errors import RunError, UserError, printable
+from mp.commands import options
+from mp.runtime.errors import RunError, UserError, printable
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     try:
         sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
         args = options.parse(arguments, __doc__)
-        importlib.import_module(f"mp.{args.command}").command(args)  # after parsing: --help needn't wait for torch
+        importlib.import_module(f"mp.commands.{args.command}").command(args)  # after parsing: --help needn't wait for torch
         sys.stdout.flush()
         return 0
     except UserError as e:

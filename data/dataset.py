@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mp.errors import UserError
+from mp.runtime.errors import UserError
 
 
 class DataError(UserError):

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from data.dataset import DataError
-from mp import cache
+from mp.store import cache
 
 Listing = tuple[list[str], list[str]]  # names of folders and of files, sorted, without hidden ones
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data import folder as own
-from data import mini, paper
+from data import paper
+from data.miniature import suite as mini
 from data.dataset import DataError, Dataset
 
 

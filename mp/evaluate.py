@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from data.dataset import DataError, Dataset, class_range
 from data.feed import Feed
-from mp import cache
-from mp.clip import CLIP
-from mp.errors import RunError
-from mp.progress import Progress, say
-from mp.prompts import class_prompts, normalize, template_features
+from mp.store import cache
+from mp.clip.model import CLIP
+from mp.runtime.errors import RunError
+from mp.runtime.progress import Progress, say
+from mp.learners.prompts import class_prompts, normalize, template_features
 
 PARTS = ("base", "new", "all")
 CHUNK = 256  # images classified at a time

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from data.dataset import class_range, restrict
-from mp import files, promptfile, report, results
-from mp.clip import CLIP
-from mp.errors import RunError, UserError
+from mp.commands import report
+from mp.runtime import files
+from mp.store import promptfile, results
+from mp.clip.model import CLIP
+from mp.runtime.errors import RunError, UserError
 from mp.evaluate import TestSet
 from mp.meta import check_tensors
-from mp.progress import Progress, say
-from mp.session import Session, open_session, settings_from
+from mp.runtime.progress import Progress, say
+from mp.commands.session import Session, open_session, settings_from
 from mp.settings import FINETUNE, FinetuneSettings
 from mp.tasks import draw_shots
 

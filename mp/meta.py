@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from data.feed import to_device
-from mp import files, maml, promptfile
-from mp.clip import CLIP
-from mp.distributed import agree, first_process, processes, total
-from mp.errors import RunError, UserError
-from mp.progress import Progress, say
-from mp.session import Session, open_session, settings_from
+from mp import maml
+from mp.runtime import files
+from mp.store import promptfile
+from mp.clip.model import CLIP
+from mp.runtime.processes import agree, first_process, processes, total
+from mp.runtime.errors import RunError, UserError
+from mp.runtime.progress import Progress, say
+from mp.commands.session import Session, open_session, settings_from
 from mp.settings import META, MetaSettings, run_name
 from mp.tasks import Task, draw_batches, elsewhere, make_task
-from mp.zeroshot import compare, learnt_prompt
+from mp.commands.zeroshot import compare, learnt_prompt
 
 
 def command(args: Namespace) -> None:

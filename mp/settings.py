@@ -2,7 +2,7 @@
 import math
 from dataclasses import asdict, dataclass
 
-from mp.errors import UserError
+from mp.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from data.dataset import Dataset, Item, few_shot
 from mp.maml import Batch
-from mp.progress import say
-from mp.session import Session
+from mp.runtime.progress import say
+from mp.commands.session import Session
 from mp.settings import MetaSettings
 
 SECOND_ORDER = 3  # the gradient of a gradient keeps about so many times what a gradient does; measured

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from data import mini
+from data.miniature import suite as mini
+from mp.runtime.progress import Progress
 from tests import tiny
 from tests.counts import COUNTS
 from tests.forked import Call, Ended
@@ -31,8 +32,7 @@ def interrupt_after_an_epoch() -> None:
             signal.raise_signal(signal.SIGTERM)
 
     tiny.make_small()
-    for module in ("meta", "finetune"):
-        setattr(getattr(__import__(f"mp.{module}"), module).Progress, "update", update)
+    Progress.update = update
 
 
 def start(command: str, world: Path, before: Callable[[], None] = tiny.make_small, number: int = 0, **env: str | None) -> Call:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import torch
 
-import mp.data
+import mp.commands.data
 import mp.finetune
 import mp.meta
-import mp.table
-import mp.zeroshot  # noqa: F401  all commands, so that a child imports nothing
+import mp.commands.table
+import mp.commands.zeroshot  # noqa: F401  all commands, so that a child imports nothing
 import run as program
-from mp import tokenizer
+from mp.clip import tokenizer
 from tests.counts import COUNTS
 
 tokenizer.encode("a")  # reads its tables here, not in every child

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import nn
 
 from data import paper
-from mp import files
-from mp.clip import CLIP
-from mp.progress import Progress
+from mp.runtime import files
+from mp.clip.model import CLIP
+from mp.runtime.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 SIZES = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)

@@ -2,7 +2,7 @@
 import sys
 
 from data import suite
-from mp import session, table
+from mp.commands import session, table
 from mp.settings import FINETUNE
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 import run as program
-from data import mini, paper
-from mp import bench, blocks, estimate, plain, tokenizer
-from mp.clip import CLIP
-from mp.device import choose
-from mp.errors import RunError
-from mp.prompts import class_prompts, encode_classes
+from data import paper
+from data.miniature import suite as mini
+from mp.bench import blocks, estimate, plain
+from mp.clip import tokenizer
+from mp.commands import bench
+from mp.clip.model import CLIP
+from mp.runtime.device import choose
+from mp.runtime.errors import RunError
+from mp.learners.prompts import class_prompts, encode_classes
 from tests.conftest import ROOT
 from tests.test_clip import NAMES, plain_text_features
 
@@ -32,7 +35,7 @@ def test_the_plain_way_is_all_77_positions_of_every_prompt(clip):
 
 
 def sizes_of(clip):
-    from mp.weights import sizes
+    from mp.clip.weights import sizes
     return sizes(clip.state_dict(), ROOT)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import run as program
-from mp import promptfile
+from mp.store import promptfile
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
@@ -145,7 +145,7 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
 
 
 def test_help_needs_no_torch():
-    code = "import sys, run; from mp import options; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = "import sys, run; from mp.commands import options; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for command in ([], ["meta"], ["zeroshot"], ["finetune"], ["data"]):
         assert "--help" in run(*command, "--help", cwd=ROOT).stdout
@@ -196,7 +196,7 @@ def test_weights_that_cannot_be_used(tmp_path, recipe, fails):
     refuse("ln_final.bias holds NaN")
     torch.save(state | {"ln_final.bias": torch.ones(64)}, tmp_path / "w.pt")
     refuse("ln_final.bias has shape [64], expected [128]")
-    mini = (ROOT / "data/mini_clip.npz").read_bytes()
+    mini = (ROOT / "data/miniature/mini_clip.npz").read_bytes()
     (tmp_path / "w.npz").write_bytes(mini[: len(mini) // 2])
     refuse("not a readable weights file", tmp_path / "w.npz")
     with zipfile.ZipFile(tmp_path / "w2.npz", "w") as z:

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from mp import tokenizer
-from mp.clip import pack
+from mp.clip import tokenizer
+from mp.clip.model import pack
 
 
 def close(a, b, atol=1e-5):

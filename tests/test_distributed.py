@@ -11,9 +11,9 @@ import time
 import pytest
 import torch
 
-from mp.coop import CoOp
-from mp.distributed import join
-from mp.errors import RunError
+from mp.learners.coop import CoOp
+from mp.runtime.processes import join
+from mp.runtime.errors import RunError
 from mp.meta import meta_train
 from mp.settings import MetaSettings
 from mp.tasks import Task, elsewhere

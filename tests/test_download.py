@@ -7,8 +7,8 @@ import threading
 import pytest
 
 import run as program
-from mp import download
-from mp.errors import UserError
+from mp.clip import download
+from mp.runtime.errors import UserError
 from tests.rehearsal import openai_archive, write_dataset
 
 BODY = random.Random(0).randbytes(3_500_000)

@@ -8,12 +8,12 @@ from PIL import Image
 
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 from data.feed import Feed
-from mp import report
-from mp.cocoop import CoCoOp
-from mp.coop import CoOp
+from mp.commands import report
+from mp.learners.cocoop import CoCoOp
+from mp.learners.coop import CoOp
 from mp.evaluate import TestSet as Evaluation
 from mp.evaluate import accuracies
-from mp.promptsrc import PromptSRC
+from mp.learners.promptsrc import PromptSRC
 from mp.tasks import draw_shots
 
 

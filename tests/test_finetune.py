@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from mp.errors import RunError, UserError
+from mp.runtime.errors import RunError, UserError
 from mp.finetune import finetune, gaussian_weights, learning_rate, sgd
-from mp.progress import Progress
+from mp.runtime.progress import Progress
 from mp.settings import FINETUNE, FinetuneSettings
 from tests.test_learners import golden_learner
 

@@ -15,9 +15,11 @@ import torch
 import run as program
 from data import paper
 from data.dataset import DataError
-from mp import options, promptfile, results, tokenizer
-from mp.errors import UserError
-from mp.session import settings_from
+from mp.clip import tokenizer
+from mp.commands import options
+from mp.store import promptfile, results
+from mp.runtime.errors import UserError
+from mp.commands.session import settings_from
 from mp.settings import FINETUNE, META, FinetuneSettings, MetaSettings
 from tests.counts import COUNTS
 
@@ -245,7 +247,7 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
 
     subcommands = set(next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices)
     for name in subcommands:
-        monkeypatch.setattr(f"mp.{name}.command", settle)
+        monkeypatch.setattr(f"mp.commands.{name}.command", settle)
     monkeypatch.chdir(tmp_path)
     for _ in range(3_000):
         line = arguments(rng, parser)

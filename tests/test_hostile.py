@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from mp import weights
-from mp.errors import UserError
+from mp.clip import weights
+from mp.runtime.errors import UserError
 from tests import faults, tiny
 from tests.conftest import ROOT
 from tests.counts import COUNTS

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from mp import promptfile
+from mp.store import promptfile
 from mp.finetune import finetune
 from mp.meta import meta_train
 from mp.settings import META, MetaSettings

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from mp import maml
-from mp.clip import MEMORY
-from mp.cocoop import CoCoOp
-from mp.coop import CoOp
-from mp.errors import UserError
-from mp.promptsrc import PromptSRC
+from mp.clip.model import MEMORY
+from mp.learners.cocoop import CoCoOp
+from mp.learners.coop import CoOp
+from mp.runtime.errors import UserError
+from mp.learners.promptsrc import PromptSRC
 
 CASES = ["coop", "cocoop", "promptsrc3", "promptsrc2"]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mp import maml
-from mp.coop import CoOp
-from mp.errors import RunError, UserError
+from mp.learners.coop import CoOp
+from mp.runtime.errors import RunError, UserError
 from mp.meta import meta_train
 from mp.settings import META, MetaSettings, run_name
 from mp.tasks import Task, divide, draw_batches, mini_batches

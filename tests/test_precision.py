@@ -4,16 +4,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data import mini
+from data.miniature import suite as mini
 from data.feed import Feed
-from mp import clip as clip_module
-from mp.cocoop import CoCoOp
-from mp.coop import CoOp
-from mp.device import choose
-from mp.errors import UserError
+from mp.clip import model as clip_module
+from mp.learners.cocoop import CoCoOp
+from mp.learners.coop import CoOp
+from mp.runtime.device import choose
+from mp.runtime.errors import UserError
 from mp.evaluate import TestSet as Evaluation
-from mp.prompts import normalize, template_features
-from mp.promptsrc import PromptSRC
+from mp.learners.prompts import normalize, template_features
+from mp.learners.promptsrc import PromptSRC
 
 HALF = [torch.bfloat16, torch.float16]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mp import maml
-from mp.errors import RunError
+from mp.runtime.errors import RunError
 from mp.evaluate import accuracies
 from mp.finetune import finetune
 from mp.meta import meta_train

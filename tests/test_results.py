@@ -8,8 +8,9 @@ import time
 import pytest
 import torch
 
-from mp import files, promptfile, results
-from mp.errors import RunError, UserError
+from mp.runtime import files
+from mp.store import promptfile, results
+from mp.runtime.errors import RunError, UserError
 
 MADE_FROM, MADE_BY = {"settings": {"lr": 0.1}, "prompt": "abc"}, {"commit": "c"}
 

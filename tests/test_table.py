@@ -13,10 +13,13 @@ import pytest
 import torch
 
 import run as program
-from data import mini, paper
+from data import paper
+from data.miniature import suite as mini
 from data.suite import Suite
-from mp import columns, options, page, promptfile, render, results, table
-from mp.session import meta_prompt
+from mp.commands import options, table
+from mp.store import promptfile, results
+from mp.table import columns, page, render
+from mp.commands.session import meta_prompt
 from mp.settings import FINETUNE, FinetuneSettings
 
 KEYS = ("zeroshot/hand zeroshot/mp-coop zeroshot/mp-cocoop zeroshot/mp-promptsrc finetune/coop/hand finetune/coop/mp "

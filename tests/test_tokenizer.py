@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mp import tokenizer
+from mp.clip import tokenizer
 
 
 def test_golden_tokens(golden_json):

@@ -4,10 +4,10 @@ import pickle
 import pytest
 import torch
 
-from data import mini
-from mp import clip as clip_module
-from mp import weights
-from mp.errors import UserError
+from data.miniature import suite as mini
+from mp.clip import model as clip_module
+from mp.clip import weights
+from mp.runtime.errors import UserError
 from tests.rehearsal import SIZES, openai_archive, random_state
 
 

@@ -4,10 +4,10 @@ import itertools
 import numpy as np
 import pytest
 
-from data import styles
-from data.canvas import Canvas
-from data.drawings import DRAWINGS
-from data.styles import STYLES, render
+from data.miniature import styles
+from data.miniature.canvas import Canvas
+from data.miniature.drawings import DRAWINGS
+from data.miniature.styles import STYLES, render
 
 CLASSES = [(domain, name) for domain, drawings in DRAWINGS.items() for name in drawings]
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from data import paper, suite
-from mp import session, table
+from mp.commands import session, table
 from mp.settings import FINETUNE, META
 from tests.rehearsal import SMALL, random_state
 

@@ -23,7 +23,7 @@ def compute(folder: Path) -> dict:
 
     import run
     from data import suite
-    from mp import session, table
+    from mp.commands import session, table
     from mp.settings import FINETUNE
 
     def small(*args):

@@ -1,0 +1,36 @@
+"""The plain way, which `run.py bench` measures and the tests hold the short way to."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mp.clip.model import CLIP, Packing
+from mp.maml import Batch, Loss, Params
+
+
+class PlainCLIP(CLIP):
+    """CLIP that encodes each class prompt by itself, at all 77 positions."""
+
+    def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep=()) -> Tensor:
+        """As CLIP's: features [B, C, E] for prefixes [B, P, W] and the classes' own tokens [N, W]."""
+        B, P, W = prefix.shape
+        C, L = packing.padded.shape
+        own = F.pad(suffix[packing.padded], (0, 0, 0, len(self.positional_embedding) - P - L))
+        x = torch.cat([prefix[:, None].expand(B, C, P, W), own.expand(B, -1, -1, -1)], 2)
+        x = x.flatten(0, 1) + self.positional_embedding                                    # [B·C, 77, W]
+        for i, block in enumerate(self.transformer.resblocks):
+            if 0 < i <= len(deep):
+                n = len(deep[i - 1])
+                x = torch.cat([x[:, :1], deep[i - 1].expand(B * C, n, W), x[:, 1 + n :]], 1)
+            x, _ = block(x, causal=True)
+        eot = P + packing.position[packing.last].repeat(B)
+        return (self.ln_final(x[torch.arange(B * C, device=x.device), eot]) @ self.text_projection).view(B, C, -1)
+
+
+def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, inner_lr: float) -> Params:
+    """The gradient of the query loss, with one graph through all inner steps. Batches here have one part."""
+    p = start = {k: v.detach().requires_grad_() for k, v in params.items()}
+    for (part, _), in support:
+        grads = torch.autograd.grad(loss(p, part), tuple(p.values()), create_graph=True)
+        p = {k: v - inner_lr * g for (k, v), g in zip(p.items(), grads)}
+    (part, _), = query
+    return dict(zip(start, torch.autograd.grad(loss(p, part), tuple(start.values()))))

@@ -1,0 +1,237 @@
+"""CLIP's image and text towers (Radford et al. 2021) with OpenAI's weights, written out.
+
+Every size follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and the
+parameters carry OpenAI's names. Dimensions in the comments:
+
+    B images, C class prompts, T tokens, P shared prefix, L most own tokens of a class, N own tokens of all
+    classes together, or patches + 1, H heads, d = 64 per head, W width of a tower, E joint embedding
+"""
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mp.clip import weights
+
+KEPT_FLOATS = 16    # per token, layer and unit of width; a gradient of a gradient keeps about three times as much
+MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Packing(NamedTuple):
+    """Where the tokens of C texts lie when they stand in rows one after another, without padding.
+
+    >>> pack(torch.tensor([2, 3])).padded
+    tensor([[0, 1, 1],
+            [2, 3, 4]])
+    """
+    padded: Tensor    # [C, L] the row of each text's token; after its last one, that one again
+    own: Tensor       # [N] the other way: where a row lies in [C * L]
+    position: Tensor  # [N] a row's place in its text
+    last: Tensor      # [C] the row of each text's last token
+
+
+def pack(lengths: Tensor) -> Packing:
+    """Rows for texts of so many tokens [C]. Waits for the device, so it belongs before a loop, not into it."""
+    L = int(lengths.max())
+    inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L]
+    own = inside.flatten().nonzero().squeeze(1)
+    return Packing(inside.flatten().cumsum(0).view(-1, L) - 1, own, own % L, lengths.cumsum(0) - 1)
+
+
+@cache
+def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """softmax(q kᵀ / √d) v for q [..., T, d] and k, v [..., S, d], S ≥ T: query i sees keys 0..S-T+i."""
+    mask = causal_mask(q.shape[-2], k.shape[-2], q.device) if causal else None
+    if not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # The fused kernels have no second derivative, and MAML needs it: with gradients, the plain formula.
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [..., T, S]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over x [..., T, W]; `past` holds keys and values [..., H, P, d] of positions before x.
+
+    With `packing`, x [..., N, W] holds several texts: only here, where tokens meet, are they padded to [..., C, L, W].
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.heads = width // 64
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
+                packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)        # [..., T, 3W]
+        if packing is not None:
+            qkv = qkv.index_select(-2, packing.padded.flatten()).unflatten(-2, packing.padded.shape)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2)   # [..., H, 3, T, d]
+        q, k, v = qkv.unbind(-3)                                         # each [..., H, T, d]
+        own = k, v
+        if past is not None:
+            k, v = (torch.cat([p.expand(*t.shape[:-2], -1, -1), t], -2) for p, t in zip(past, own))
+        y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)        # [..., T, W]
+        if packing is not None:
+            y = y.flatten(-3, -2).index_select(-2, packing.own)          # [..., N, W]
+        return self.out_proj(y), own
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(1.702 * x) / 1.702  # x · σ(1.702 x), keeping one tensor for the gradient instead of two
+
+
+class Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = Attention(width)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
+        self.mlp.add_module("gelu", QuickGELU())
+        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
+                packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
+        y, own = self.attn(self.ln_1(x), causal, past, packing)
+        x = x + y
+        return x + self.mlp(self.ln_2(x)), own
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, layers: int):
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
+
+
+class ImageTower(nn.Module):
+    def __init__(self, image_size: int, patch: int, width: int, layers: int, embed: int):
+        super().__init__()
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty((image_size // patch) ** 2 + 1, width))
+        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.transformer = Transformer(width, layers)
+        self.proj = nn.Parameter(torch.empty(width, embed))
+
+    def forward(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
+        B, n = len(images), len(prompts[0]) if prompts else 0
+        x = self.conv1(images).flatten(2).transpose(1, 2)                      # [B, N-1, W]
+        x = torch.cat([self.class_embedding.expand(B, 1, -1), x], 1) + self.positional_embedding
+        if prompts:
+            x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                # [B, N+n, W]
+        x = self.ln_pre(x)
+        for i, block in enumerate(self.transformer.resblocks):
+            if 0 < i < len(prompts):
+                x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)
+            x, _ = block(x, causal=False)
+        return self.ln_post(x[:, 0]) @ self.proj                               # [B, E]
+
+
+class CLIP(nn.Module):
+    """Both towers. Features are not normalised, as OpenAI's are not."""
+
+    def __init__(self, image_size: int, patch: int, image_width: int, image_layers: int, text_width: int,
+                 text_layers: int, embed: int, vocabulary: int = 49408, context: int = 77):
+        super().__init__()
+        self.visual = ImageTower(image_size, patch, image_width, image_layers, embed)
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(vocabulary, text_width), freeze=False)
+        self.positional_embedding = nn.Parameter(torch.empty(context, text_width))
+        self.transformer = Transformer(text_width, text_layers)
+        self.ln_final = nn.LayerNorm(text_width)
+        self.text_projection = nn.Parameter(torch.empty(text_width, embed))
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
+        self.memory = MEMORY  # bytes that one pass may keep for its gradient; `load` sets it
+
+    def precision(self) -> AbstractContextManager:
+        """The towers run in this context. Where a gradient is needed it changes nothing: that stays float32."""
+        if torch.is_grad_enabled() or self.half_type is None:
+            return nullcontext()
+        return torch.autocast(self.logit_scale.device.type, self.half_type)
+
+    @staticmethod
+    def kept_bytes(tower: Transformer) -> int:
+        """About what one token of a pass keeps for its gradient, in float32; measured: see `run.py bench`."""
+        return 4 * KEPT_FLOATS * tower.resblocks[0].ln_1.weight.numel() * len(tower.resblocks)
+
+    def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
+        """Features [B, E] of images [B, 3, size, size].
+
+        `prompts` (PromptSRC): one [n, W] per layer, for the first len(prompts) layers. The first is
+        appended after the positions are added and before ln_pre; each later one takes the place of
+        the last n positions, without ln_pre.
+        """
+        with self.precision():
+            return self.visual(images, prompts).to(self.logit_scale.dtype)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
+
+        The tokens that all rows begin with are encoded once; nothing after a row's EOT is.
+        """
+        eot = tokens.argmax(-1)
+        same = (tokens == tokens[0]).all(0).long().cumprod(0).sum()
+        P = min(int(same), int(eot.min()))          # EOT is never part of the shared prefix
+        own = tokens[:, P : int(eot.max()) + 1]
+        packing = pack(eot + 1 - P)
+        suffix = self.token_embedding(own.flatten()[packing.own])
+        return self.encode_prompts(self.token_embedding(tokens[:1, :P]), suffix, packing)[0]
+
+    def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
+
+        prefix [B, P, W]: embeddings of SOS and context; suffix [N, W]: of each class's own tokens, EOT the
+        last, packed; deep (PromptSRC): one [n, W] for each layer from the second on, taking the place of
+        positions 1..n.
+
+        Attention is causal, so the prefix never sees a class: it goes through the tower once, and the
+        classes attend to its keys and values. What follows a class's EOT would not be seen by it either.
+        """
+        with self.precision():
+            B, P, _ = prefix.shape
+            prefix = prefix + self.positional_embedding[:P]
+            suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
+            for i, block in enumerate(self.transformer.resblocks):
+                if 0 < i <= len(deep):
+                    own = deep[i - 1].expand(B, -1, -1)
+                    prefix = torch.cat([prefix[:, :1], own, prefix[:, 1 + own.shape[1] :]], 1)
+                prefix, (keys, values) = block(prefix, causal=True)                         # [B, P, W], [B, H, P, d]
+                suffix, _ = block(suffix, True, (keys[:, None], values[:, None]), packing)  # [B, N, W]
+            at_eot = suffix.index_select(1, packing.last)                                   # [B, C, W]
+            return (self.ln_final(at_eot) @ self.text_projection).to(self.logit_scale.dtype)
+
+
+def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
+         memory: int = MEMORY, kind: type[CLIP] = CLIP) -> CLIP:
+    """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
+
+    `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
+    for its gradient; larger ones are computed in parts. `kind`: CLIP, or one that computes otherwise. All sizes
+    follow from the tensors.
+    Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
+    what is missing or wrong.
+    """
+    path = Path(path)
+    state = weights.read_state(path)
+    with torch.device("meta"):  # no memory for parameters that are about to be replaced
+        clip = kind(**weights.sizes(state, path))
+    weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
+    clip.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    clip.half_type, clip.memory = half, memory
+    return clip.to(device).eval().requires_grad_(False)

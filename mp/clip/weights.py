@@ -1,0 +1,150 @@
+"""Weights files: OpenAI's TorchScript archive, a plain state dict, or the miniature's arrays."""
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mp.runtime import files
+from mp.runtime.errors import UserError
+from mp.clip.tokenizer import CONTEXT_LENGTH, EOT
+
+NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # further tensors in OpenAI's files
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """CLIP's parameters in the file `path`, by OpenAI's names, in float32. Raises UserError if it can't be read."""
+    if not path.exists():
+        raise UserError(f"{path}: no such weights file; give another after --weights")
+    try:
+        if path.suffix == ".npz":
+            state = read_arrays(path)
+        else:
+            state = read_archive(path) if is_torchscript(path) else files.load(path)
+    except Exception as e:  # there is nothing that damaged bytes don't raise
+        raise UserError(files.unreadable(path, e, "not a readable weights file", "fetch it again")) from None
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path}: holds no state dict (a dict of tensors); give another file")
+    state = {str(k): v for k, v in state.items() if str(k).rpartition(".")[2] not in NOT_PARAMETERS}
+    if wrong := [k for k, v in state.items() if not v.is_floating_point() or v.layout != torch.strided or v.is_meta]:
+        raise UserError(f"{path}: {wrong[0]} is no plain tensor of floating-point numbers; give another file")
+    return {k: v.float() for k, v in state.items()}
+
+
+def is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+class Inert:
+    """Stands for every class that an archive names, such as its modules': keeps its attributes and does nothing."""
+
+    def __init__(self, *_):
+        self.attributes = {}
+
+    def __setstate__(self, attributes):
+        self.attributes = attributes if isinstance(attributes, dict) else {}
+
+
+class ArchiveReader(pickle.Unpickler):
+    """The tensors of a TorchScript archive, read as data: torch.jit.load would run code that it brings along."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str):
+        super().__init__(archive.open(f"{folder}/data.pkl"))
+        self.archive, self.folder = archive, folder
+
+    def find_class(self, module: str, name: str):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
+        return getattr(torch, name.removesuffix("Storage").lower()) if name in ("FloatStorage", "HalfStorage", "LongStorage") \
+            else Inert
+
+    def persistent_load(self, about) -> Tensor:
+        _, dtype, key, _, _ = about
+        return torch.frombuffer(bytearray(self.archive.read(f"{self.folder}/data/{key}")), dtype=dtype)
+
+
+def read_archive(path: Path) -> dict[str, Tensor]:
+    """The state dict of OpenAI's archive."""
+    state = {}
+
+    def collect(value, name: str) -> None:
+        if isinstance(value, Tensor):
+            state[name] = value
+        elif isinstance(value, Inert):
+            for key, inner in value.attributes.items():
+                collect(inner, f"{name}.{key}" if name else key)
+
+    with zipfile.ZipFile(path) as archive:
+        folder = next(name for name in archive.namelist() if name.endswith("/constants.pkl")).removesuffix("/constants.pkl")
+        collect(ArchiveReader(archive, folder).load(), "")
+    return state
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """A state dict as compressed arrays. Only the token rows that were trained are stored; the rest are zero."""
+    with np.load(path, allow_pickle=False) as arrays:
+        state = {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+    if missing := {"token_embedding.rows", "token_embedding.ids", "vocab_size"} - state.keys():
+        raise ValueError(f"arrays without {min(missing)}, not in the miniature's form")
+    rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids")
+    table = torch.zeros(int(state.pop("vocab_size")), rows.shape[1], dtype=rows.dtype)
+    table[ids] = rows
+    return state | {"token_embedding.weight": table}
+
+
+def write_arrays(path: Path, state: dict[str, Tensor], token_ids: list[int]) -> None:
+    """Write a CLIP's state dict in half precision, with the embeddings of `token_ids` alone."""
+    arrays = {k: v.detach().half().numpy() for k, v in state.items()}
+    table = arrays.pop("token_embedding.weight")
+    ids = np.array(sorted(token_ids))
+    np.savez_compressed(path, **arrays, **{"token_embedding.rows": table[ids], "token_embedding.ids": ids,
+                                          "vocab_size": np.array(len(table))})
+
+
+def sizes(state: dict[str, Tensor], path: Path) -> dict[str, int]:
+    """CLIP's constructor arguments, read off the tensors' shapes."""
+    def layers(prefix: str) -> int:
+        return len({k.removeprefix(prefix).split(".")[0] for k in state if k.startswith(prefix)})
+
+    if any(k.startswith("visual.layer1") for k in state):
+        raise UserError(f"{path}: a ResNet CLIP; give a ViT, such as ViT-B/16")
+    try:
+        width, _, patch, _ = state["visual.conv1.weight"].shape
+        grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
+        vocabulary, text_width = state["token_embedding.weight"].shape
+        if width % 64 or text_width % 64 or not width * text_width * patch * grid:
+            raise UserError(f"{path}: widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
+                            "CLIP's weights, whose heads are 64 wide; give another file")
+        if (vocabulary, len(state["positional_embedding"])) != (EOT + 1, CONTEXT_LENGTH):
+            raise UserError(f"{path}: {vocabulary} tokens and {len(state['positional_embedding'])} positions; CLIP has "
+                            f"{EOT + 1} and {CONTEXT_LENGTH}; give another file")
+        return dict(image_size=grid * patch, patch=patch, image_width=width,
+                    image_layers=layers("visual.transformer.resblocks."), text_width=text_width,
+                    text_layers=layers("transformer.resblocks."), embed=state["text_projection"].shape[1],
+                    vocabulary=vocabulary, context=len(state["positional_embedding"]))
+    except KeyError as e:
+        raise UserError(f"{path}: not CLIP's weights, {e.args[0]} is missing; give another file") from None
+    except (ValueError, IndexError, TypeError):
+        raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions; give another "
+                        "file") from None
+
+
+def check(state: dict[str, Tensor], expected: dict[str, torch.Size], path: Path) -> None:
+    """Names, shapes and finite values, before anything is copied."""
+    def some(names: set[str]) -> str:
+        return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    if missing := expected.keys() - state.keys():
+        raise UserError(f"{path}: not CLIP's weights, {some(missing)} missing; give another file")
+    if unknown := state.keys() - expected.keys():
+        raise UserError(f"{path}: not CLIP's weights, {some(unknown)} not known; give another file")
+    for name, shape in expected.items():
+        if state[name].shape != shape:
+            raise UserError(f"{path}: {name} has shape {list(state[name].shape)}, expected {list(shape)}; give another file")
+        if not state[name].isfinite().all():
+            raise UserError(f"{path}: {name} holds NaN or infinite values; fetch the file again")

@@ -1,0 +1,1 @@
+from mp.finetune import command  # noqa: F401

@@ -1,0 +1,1 @@
+from mp.meta import command  # noqa: F401

@@ -1,0 +1,52 @@
+"""The one place that decides where tensors are computed and in which precision."""
+import os
+from typing import NamedTuple
+
+import torch
+
+from mp.clip.model import MEMORY
+from mp.runtime.errors import UserError
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Compute(NamedTuple):
+    device: torch.device
+    precision: str            # fp32, tf32, bf16 or fp16
+    half: torch.dtype | None  # of the towers' passes that need no gradient (by autocast); None: float32
+    memory: int               # bytes that one pass may keep for its gradient
+
+
+def choose(device: str, precision: str = "auto", memory: float | None = None) -> Compute:
+    """`device`: auto (CUDA if there is one), cpu, cuda or cuda:1; `precision`: auto, fp32, tf32, bf16 or fp16.
+
+    Parameters and whatever has a gradient are float32 everywhere. fp32 is exactly that; tf32 lets CUDA round
+    the inputs of matrix products; bf16 and fp16 also run the towers in half precision where no gradient is
+    needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
+    `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2. What needs more is
+    computed in parts, with the same result; not the free memory, so that the same command gives the same bits.
+    Raises UserError for an unknown device or one this machine lacks.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":  # with torchrun every process of a machine has a GPU of its own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {device}: not supported; use cpu or cuda")
+    if chosen.type == "cuda" and chosen.index >= torch.cuda.device_count():
+        raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
+                        "use --device cpu")
+    if precision == "auto":
+        precision = "fp16" if chosen.type == "cuda" else "fp32"
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    if memory is None:
+        total = torch.cuda.get_device_properties(chosen).total_memory if chosen.type == "cuda" else 2 * MEMORY
+        return Compute(chosen, precision, HALF.get(precision), total // 2)
+    return Compute(chosen, precision, HALF.get(precision), int(memory * 2**30))
