@@ -1,23 +1,17 @@
 """Accuracy on base, new and all classes, from one pass over a dataset's test images."""
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from data.dataset import DataError, Dataset, class_range
-from data.feed import Feed
-from mp.store import cache
+from data.dataset import Dataset, class_range
 from mp.clip.model import CLIP
-from mp.runtime.errors import RunError
-from mp.runtime.progress import Progress, say
+from mp.learners import Learner
 from mp.learners.prompts import class_prompts, normalize, template_features
+from mp.runtime.errors import RunError
+from mp.settings import PARTS
 
-PARTS = ("base", "new", "all")
-CHUNK = 256  # images classified at a time
-VIEWS = "1"  # changes with data/images.py: features of other views of the same images aren't taken from the cache
+FEATURES_AT_ONCE = 256  # classified together
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -32,7 +26,8 @@ def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
         classes = class_range(logits.shape[1], part)
         mine = (labels >= classes.start) & (labels < classes.stop)
         if mine.any():
-            right = logits[mine, classes.start : classes.stop].argmax(-1) == labels[mine] - classes.start
+            predicted = logits[mine, classes.start : classes.stop].argmax(-1)
+            right = predicted == labels[mine] - classes.start
             result[part] = 100 * right.double().mean().item()
     return result
 
@@ -40,47 +35,25 @@ def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
 class TestSet:
     """A dataset's test images. The frozen tower's features are computed once and shared by all text-side prompts.
 
-    Those of image files are also kept in the cache folder from run to run, if `keep` is given: what they depend
-    on besides the images, namely weights, device and precision.
+    `views`: gives all test views in order, [B, 3, size, size], some at a time. `recall`: is given the function that
+    computes the features, and may have them already.
     """
 
-    def __init__(self, dataset: Dataset, clip: CLIP, feed: Feed, keep: str | None = None):
-        self.dataset, self.clip, self.feed = dataset, clip, feed
-        self.keep = None if isinstance(dataset.test[0].source, np.ndarray) else keep
+    def __init__(self, dataset: Dataset, clip: CLIP, views: Callable[[], Iterator[Tensor]],
+                 recall: Callable[[Callable[[], Tensor]], Tensor] = lambda compute: compute()):
+        self.dataset, self.clip, self.views, self.recall = dataset, clip, views, recall
         self.labels = torch.tensor([item.label for item in dataset.test])
-        self.kept: Tensor | None = None
+        self.computed: Tensor | None = None
 
-    @torch.no_grad()
     def features(self) -> Tensor:
         """Normalised features [n, E] of frozen CLIP."""
-        if self.kept is None:
-            path = self.cache_file() if self.keep else None
-            shape = len(self.dataset.test), self.clip.text_projection.shape[1]
-            self.kept = cache.read_tensor(path, shape) if path else None
-            if self.kept is None:
-                self.kept = torch.cat([normalize(self.clip.encode_image(views)) for views in self.images()])
-                if path and (trouble := cache.keep(path, self.kept.cpu())):
-                    say(f"{self.dataset.name}: the features are computed again next time: {trouble}")
-            self.kept = self.kept.to(self.feed.device)
-        return self.kept
+        if self.computed is None:
+            self.computed = self.recall(self.compute_features).to(self.clip.logit_scale.device)
+        return self.computed
 
-    def cache_file(self) -> Path:
-        """Named after all that the features depend on; of an image, its path, size and time of change."""
-        try:
-            stats = [os.stat(item.source) for item in self.dataset.test]
-        except OSError as e:
-            raise DataError(f"{e.filename}: no such image; the dataset is incomplete, unpack it again") from None
-        images = (f"{item.source}\0{s.st_size}\0{s.st_mtime_ns}" for item, s in zip(self.dataset.test, stats))
-        name = self.dataset.name.replace(" ", "")
-        return cache.folder() / "features" / f"{name}-{cache.digest(VIEWS, self.keep, *images)[:32]}.pt"
-
-    def images(self) -> Iterator[Tensor]:
-        """Test views, some at a time, with a line of progress if it takes long."""
-        progress, done, total = Progress(f"{self.dataset.name}: test image", patience=5), 0, len(self.dataset.test)
-        for views in self.feed.plain(self.dataset.test):
-            yield views
-            done += len(views)
-            progress.update(done, total)
+    @torch.no_grad()
+    def compute_features(self) -> Tensor:
+        return torch.cat([normalize(self.clip.encode_image(images)) for images in self.views()])
 
     @torch.no_grad()
     def handcrafted(self, template: str) -> dict[str, float]:
@@ -89,9 +62,9 @@ class TestSet:
         return accuracies((self.features() @ text.T).cpu(), self.labels)
 
     @torch.no_grad()
-    def learnt(self, learner: nn.Module) -> dict[str, float]:
+    def learnt(self, learner: Learner) -> dict[str, float]:
         """Accuracies with a learner's prompts."""
-        classes = class_prompts(self.clip, self.dataset.classes)  # all that logits need, whatever the method
-        inputs = self.images() if learner.sees_images else self.features().split(CHUNK)
-        logits = map(learner.classifier(self.clip, classes), inputs)
-        return accuracies(torch.cat(list(logits)).cpu(), self.labels)
+        classify = learner.classifier(self.clip, class_prompts(self.clip, self.dataset.classes))
+        inputs = self.views() if learner.sees_images else self.features().split(FEATURES_AT_ONCE)
+        logits = [classify(some) for some in inputs]
+        return accuracies(torch.cat(logits).cpu(), self.labels)

@@ -1,194 +1,98 @@
-"""run.py finetune: the recipe that CoOp, CoCoOp and PromptSRC share, from a handcrafted or a meta-prompt."""
+"""Fine-tuning: the recipe that CoOp, CoCoOp and PromptSRC share, and PromptSRC's average over epochs (GPA)."""
 import math
-from argparse import Namespace
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from data.dataset import class_range, restrict
-from mp.commands import report
-from mp.runtime import files
-from mp.store import promptfile, results
 from mp.clip.model import CLIP
+from mp.learners import Learner
+from mp.maml import Params, leaves, run
+from mp.meta import check_finite, norms
 from mp.runtime.errors import RunError, UserError
-from mp.evaluate import TestSet
-from mp.meta import check_tensors
-from mp.runtime.progress import Progress, say
-from mp.commands.session import Session, open_session, settings_from
-from mp.settings import FINETUNE, FinetuneSettings
-from mp.tasks import draw_shots
-
-Params = dict[str, Tensor]
-
-
-def command(args: Namespace) -> None:
-    """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
-    session = open_session(args)
-    settings = session.fitted(settings_from(FinetuneSettings, args, **FINETUNE[args.method], seed=args.seeds[0]))
-    inits = {seed: start_of(session, args, seed) for seed in args.seeds}
-    for seed, path in inits.items():
-        if path:
-            session.learner_from(path, replace(settings, seed=seed))  # refuse a wrong file before any work
-    title = f"{args.method} from {args.init if args.init in ('handcrafted', 'meta') else Path(args.init).name}"
-    say(f"fine-tuning {title} on {settings.classes} classes: {settings.epochs} epochs, lr {settings.lr:g}, "
-        f"batch {settings.batch}, {settings.shots} shots, seeds {' '.join(map(str, args.seeds))}")
-    columns, handcrafted, roles = [{} for _ in args.seeds], {}, {}
-    progress, runs = Progress("epoch"), len(session.suite.datasets) * len(args.seeds)
-    for number, test in enumerate(session.test_sets()):
-        name = test.dataset.name
-        roles[name], handcrafted[name] = test.dataset.role, test.handcrafted(test.dataset.template)
-        for k, seed in enumerate(args.seeds):
-            done = (number * len(args.seeds) + k) * settings.epochs
-
-            def report_epoch(epoch: int, text: str, new: int) -> None:
-                progress.update(done + epoch, runs * settings.epochs, f"{name}, seed {seed}, {text}", new)
-
-            columns[k][name] = tune_one(session, test, replace(settings, seed=seed), inits[seed], args, report_epoch)
-    print(report.table(roles, handcrafted, {title: columns}))
-
-
-def start_of(session: Session, args: Namespace, seed: int) -> Path | None:
-    """The file of the initial prompt; None for the handcrafted one."""
-    return None if args.init == "handcrafted" else session.find_prompt(args.init, args.method, seed)
-
-
-def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Path | None, args: Namespace,
-             report_epoch: Callable[[int, str, int], None]) -> dict:
-    """Accuracies after fine-tuning on one dataset, from its result file if that is there.
-
-    `report_epoch` gets the epochs done, a text, and how many of them are new since its last call.
-    Raises UserError if the file comes from other settings, weights or another initial prompt.
-    """
-    dataset = test.dataset
-    start = "handcrafted" if init is None else promptfile.sha256(init)
-    label = args.init if args.init in ("handcrafted", "meta") else start[:12]
-    result_file = result_path(session.out, settings.method, label, settings.classes, dataset.name, settings.seed)
-    prompt_file, state_file = result_file.with_suffix(".prompt.pt"), result_file.with_suffix(".state.pt")
-    made_from = session.made_from(dataset) | {"settings": asdict(settings), "init": start}
-    computed = []
-
-    def compute() -> dict:
-        if args.force:
-            state_file.unlink(missing_ok=True)
-        learner = session.learner(settings) if init is None else session.learner_from(init, settings)
-        labels = class_range(len(dataset.classes), settings.classes)
-        items = restrict(draw_shots(dataset, settings.shots, settings.seed), len(dataset.classes), settings.classes)
-        if not items:
-            raise UserError(f"{dataset.name}: none of its {len(dataset.classes)} classes is among the {settings.classes} "
-                            "ones; give other --classes or --datasets")
-        batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
-
-        def log_epoch(line: dict, _: int) -> None:
-            computed.append(line["loss"])
-            report_epoch(line["epoch"], f"loss {line['loss']:.4f}", 1)
-
-        try:
-            classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
-            params, losses = finetune(learner, session.clip, classes, batches,
-                                      settings, made_from, state_file, log_epoch)
-        except RunError as e:
-            raise RunError(f"{dataset.name}, {e}") from None
-        learner.load_state_dict(params)
-        accuracies = test.learnt(learner)
-        promptfile.write(prompt_file, settings.method, params, made_from | session.made_by)
-        return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-                "prompt_sha256": promptfile.sha256(prompt_file)}
-
-    result = results.cell(result_file, made_from, session.made_by, compute, args.force)
-    files.discard(state_file)
-    if not computed:
-        report_epoch(settings.epochs, "done before", 0)
-    return result["accuracies"]
-
-
-def result_path(out: Path, method: str, label: str, classes: str, dataset: str, seed: int) -> Path:
-    return out / "finetune" / f"{method}-{label}-{classes}" / f"{dataset.replace(' ', '')}-seed{seed}.json"
-
-
-def learning_rate(epoch: int, epochs: int, lr: float) -> float:
-    """Epoch counted from 0: one epoch of warm-up at 1e-5, then a cosine that doesn't reach zero."""
-    return 1e-5 if epoch == 0 else lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
-
-
-def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
-    """Weights of the prompts at the end of epochs 1..E in PromptSRC's average (GPA); they sum to 1."""
-    density = [math.exp(-(((e - mean) / std) ** 2) / 2) for e in range(1, epochs + 1)]
-    if sum(density) == 0:
-        raise UserError(f"GPA's weights vanish: {epochs} epochs lie too far from their mean, {mean:g}")
-    return [d / sum(density) for d in density]
-
+from mp.settings import FinetuneSettings
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B])
 
 
-def finetune(learner: nn.Module, clip: CLIP, classes: tuple, batches: Batches, settings: FinetuneSettings,
-             made_from: dict, state_file: Path, report: Callable[[dict, int], None]) -> tuple[Params, list[float]]:
-    """Train `learner` in place on the classes it prepared; returns the parameters to use, and every epoch's mean loss.
+class FinetuneState(NamedTuple):
+    """Where fine-tuning stands after an epoch."""
+    epoch: int                # epochs done
+    params: Params
+    momentum: Params          # of SGD
+    average: Params           # of the epochs so far, weighted, for a learner that averages them; else empty
+    numbers: dict[str, Any]   # of this epoch: epoch, lr, loss (the mean), losses (of its steps), zero_gradients
 
-    For PromptSRC these are the average of every epoch's last parameters (GPA), for the others the last.
-    Writes `state_file` after every epoch and goes on from it, if it was `made_from` the same. `report`
-    gets a log line and the number of epochs. Raises RunError naming epoch and step if a loss isn't finite.
+    @property
+    def prompt(self) -> Params:
+        """After the last epoch: the tensors to use."""
+        return self.average or self.params
+
+
+def start(learner: Learner) -> FinetuneState:
+    """The learner's own values."""
+    params = {k: p.detach().clone() for k, p in learner.named_parameters()}
+    zeros = {k: torch.zeros_like(p) for k, p in params.items()}
+    return FinetuneState(0, params, zeros, zeros if learner.averages_epochs else {}, {})
+
+
+def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
+             state: FinetuneState | None = None) -> Iterator[FinetuneState]:
+    """Train a learner's parameters on the classes it prepared. Yields a state after every epoch; `prompt` of the last
+    one is the result.
+
+    `state`: an earlier one to go on from; the states that follow are the same bits. Raises RunError naming epoch and
+    step if a loss isn't finite, and UserError if the settings' average over epochs has no weight.
     """
-    averages = settings.method == "promptsrc"
-    weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if averages else []
-    params, unmoved = dict(learner.named_parameters()), set()  # unmoved: tensors that were already reported
-    means, average, momentum = resume(state_file, made_from, params, settings.epochs)
-
-    for epoch in range(len(means), settings.epochs):
+    done, params, momentum, average, _ = state or start(learner)
+    weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if average else []
+    for epoch in range(done, settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)
-        losses, norms = [], []
+        losses, gradient_norms = [], []
         for images, labels in batches(epoch):
-            loss = learner(clip, classes, *learner.look(clip, images), labels)
+            params = leaves(params)
+            loss = run(learner, params, clip, classes, *learner.inputs(clip, images), labels)
             grads = dict(zip(params, torch.autograd.grad(loss, tuple(params.values()))))
-            sgd(params, grads, momentum, lr, settings)
+            params, momentum = sgd(params, grads, momentum, lr, settings)
             losses.append(loss.detach())
-            norms.append(torch.stack([g.norm() for g in grads.values()]))
-        sizes = torch.stack((torch.stack(norms).amax(0), torch.stack([p.detach().norm() for p in params.values()])), 1)
-        losses = torch.stack(losses).tolist()  # the epoch's one wait for the device
-        bad = [step for step, value in enumerate(losses) if not math.isfinite(value)]
-        if bad:
-            raise RunError(f"epoch {epoch + 1}, step {bad[0] + 1}: the loss is {losses[bad[0]]}; the state of the last "
-                           "good epoch is kept. Try a smaller --lr")
-        check_tensors(params, sizes.tolist(), unmoved, f"epoch {epoch + 1}", "--lr")
-        if averages:
-            average = {k: average[k] + weights[epoch] * p.detach() for k, p in params.items()}
-        means.append(sum(losses) / len(losses))
-        files.write_tensors(state_file, {
-            "made_from": made_from, "means": means, "average": average, "params": detached(params),
-            "momentum": momentum})
-        report({"epoch": epoch + 1, "lr": lr, "loss": means[-1], "losses": losses}, settings.epochs)
-    return average if averages else detached(params), means
+            gradient_norms.append(norms(grads))
+        numbers = summary(epoch + 1, lr, torch.stack(losses).tolist())  # the epoch's one wait for the device
+        largest = torch.stack(gradient_norms).amax(0)
+        numbers["zero_gradients"] = check_finite(params, largest, f"epoch {epoch + 1}", "lr")
+        average = {k: mean + weights[epoch] * params[k] for k, mean in average.items()}
+        yield FinetuneState(epoch + 1, params, momentum, average, numbers)
+
+
+def summary(epoch: int, lr: float, losses: list[float]) -> dict[str, Any]:
+    """An epoch's numbers. Raises RunError naming the first step whose loss isn't finite."""
+    for step, value in enumerate(losses, 1):
+        if not math.isfinite(value):
+            raise RunError(f"epoch {epoch}, step {step}: the loss is {value}; try a smaller lr")
+    return {"epoch": epoch, "lr": lr, "loss": sum(losses) / len(losses), "losses": losses}
+
+
+def learning_rate(epoch: int, epochs: int, lr: float) -> float:
+    """Epoch counted from 0: one epoch of warm-up at 1e-5, then a cosine that doesn't reach zero."""
+    if epoch == 0:
+        return 1e-5
+    return lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
 
 
 @torch.no_grad()
-def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: FinetuneSettings) -> None:
-    """One step in place, as torch.optim.SGD's; that class would import torch's compiler, a second of every start."""
-    for k, p in params.items():
-        momentum[k].mul_(settings.momentum).add_(grads[k].add(p, alpha=settings.weight_decay))
-        p.add_(momentum[k], alpha=-lr)
+def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: FinetuneSettings) -> tuple[Params, Params]:
+    """One step, with torch.optim.SGD's operations: new parameters and new momentum.
 
-
-def detached(params: Params) -> Params:
-    return {k: p.detach().clone() for k, p in params.items()}
-
-
-def resume(state_file: Path, made_from: dict, params: Params, epochs: int) -> tuple[list[float], Params, Params]:
-    """Put the parameters where an interrupted run left them; returns its epochs' losses, running average and momentum.
-
-    Raises UserError if the state was made from something else, or is damaged.
+    That class would import torch's compiler, a second of every start.
     """
-    if not state_file.exists():
-        return [], *({k: torch.zeros_like(p) for k, p in detached(params).items()} for _ in range(2))
-    state = files.read_tensors(state_file)
-    files.require_same(state_file, state.get("made_from"), made_from)
-    means, like = state.get("means"), {k: p.detach() for k, p in params.items()}
-    done = len(means) if isinstance(means, list) and 0 < len(means) <= epochs else 1
-    if wrong := files.misfit(state, {"made_from": made_from, "means": [0.0] * done, "average": like, "params": like,
-                                     "momentum": like}, "the state"):
-        raise UserError(f"{state_file}: damaged ({wrong}); delete it, and the same command starts from the beginning")
-    for k in like:
-        like[k].copy_(state["params"][k])
-    return means, *({k: v.to(params[k].device) for k, v in state[name].items()} for name in ("average", "momentum"))
+    decayed = {k: g.add(params[k], alpha=settings.weight_decay) for k, g in grads.items()}
+    momentum = {k: (settings.momentum * momentum[k]).add(g) for k, g in decayed.items()}
+    return {k: p.add(momentum[k], alpha=-lr) for k, p in params.items()}, momentum
+
+
+def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
+    """Weights of the prompts at the end of epochs 1..E in PromptSRC's average (GPA); they sum to 1."""
+    density = [math.exp(-(((epoch - mean) / std) ** 2) / 2) for epoch in range(1, epochs + 1)]
+    if sum(density) == 0:
+        raise UserError(f"GPA's weights vanish: {epochs} epochs lie too far from their mean, {mean:g}")
+    return [d / sum(density) for d in density]

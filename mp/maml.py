@@ -44,7 +44,7 @@ def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params) -> 
     sums = {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
         grads = torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)
-        product = torch.stack([(g * v).sum() for g, v in zip(grads, vector.values())]).sum()
+        product = torch.stack([(g * vector[k]).sum() for k, g in zip(params, grads)]).sum()
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
         products = torch.autograd.grad(product, tuple(params.values()), materialize_grads=True)
         sums = {k: s + weight * h for (k, s), h in zip(sums.items(), products)}
@@ -91,9 +91,9 @@ def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch
 
 
 def clip_by_norm(grad: Params, clip_norm: float) -> tuple[Params, Tensor]:
-    """γ / max(‖G‖, γ) · G over all tensors together (line 10), and ‖G‖ before clipping."""
+    """γ / max(‖G‖, γ) · G over all tensors together (line 10), and ‖G‖ before clipping. γ may be infinite."""
     norm = torch.stack([g.norm() for g in grad.values()]).norm()
-    scale = clip_norm / norm.clamp(min=clip_norm)
+    scale = (clip_norm / norm).clamp(max=1)
     return {k: scale * g for k, g in grad.items()}, norm
 
 

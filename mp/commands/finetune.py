@@ -1,1 +1,156 @@
-from mp.finetune import command  # noqa: F401
+"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt, then its accuracies."""
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data.dataset import Dataset, Item, class_range, restrict
+from mp.commands import report
+from mp.commands.meta import zero_gradients
+from mp.commands.session import Session, open_session, settings_from
+from mp.evaluate import TestSet
+from mp.finetune import FinetuneState, finetune, gaussian_weights, start
+from mp.learners import Learner, learner_class
+from mp.runtime import files
+from mp.runtime.errors import RunError, UserError
+from mp.runtime.progress import Progress, say
+from mp.settings import FinetuneSettings, in_words
+from mp.store import promptfile, results, states
+from mp.store.identity import Identity, stored
+
+KIND, PROMPT_KIND = "fine-tuning result", "fine-tuned prompt"
+Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of them are new since the last call
+
+
+class Init(NamedTuple):
+    """The prompt that fine-tuning starts from."""
+    label: str               # of its results' folder
+    fingerprint: str         # "handcrafted", or of the file's tensors
+    file: Path | None = None
+
+
+HANDCRAFTED = Init("handcrafted", "handcrafted")
+
+
+def command(args: Namespace) -> None:
+    """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
+    session = open_session(args)
+    runs = {seed: finetune_settings(session, args, args.method, seed) for seed in args.seeds}
+    inits = {seed: find_init(session, args.init, settings) for seed, settings in runs.items()}
+    settings = runs[args.seeds[0]]
+    title = f"{args.method} from {args.init if args.init in ('handcrafted', 'meta') else Path(args.init).name}"
+    say(f"fine-tuning {title}: {in_words(settings)}")
+    handcrafted, columns, done = {}, [{} for _ in args.seeds], 0
+    progress, total = Progress("epoch"), len(session.suite.datasets) * len(args.seeds) * settings.epochs
+    tests = session.test_sets()
+    for test in tests:
+        name = test.dataset.name
+        handcrafted[name] = test.handcrafted(test.dataset.template)
+        for column, seed in zip(columns, args.seeds):
+            def report_epoch(epoch: int, text: str, new: int, before: int = done, seed: int = seed) -> None:
+                progress.update(before + epoch, total, f"{name}, seed {seed}, {text}", new)
+
+            column[name] = tune_one(session, test, runs[seed], inits[seed], args.force, report_epoch)
+            done += settings.epochs
+    roles = {test.dataset.name: test.dataset.role for test in tests}
+    print(report.table(roles, handcrafted, {title: columns}))
+
+
+def finetune_settings(session: Session, args: Namespace, method: str, seed: int) -> FinetuneSettings:
+    """Raises UserError also if the average over epochs has no weight: before any work."""
+    settings = session.clamp_depth(settings_from(FinetuneSettings, args, method, seed=seed))
+    if learner_class(method).averages_epochs:
+        gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
+    return settings
+
+
+def find_init(session: Session, given: str, settings: FinetuneSettings) -> Init:
+    """What `--init` stands for. Raises UserError, before any work, for a file that isn't there or doesn't fit."""
+    if given == "handcrafted":
+        return HANDCRAFTED
+    path = session.find_prompt(given, settings.method, settings.seed)
+    session.learner_from(path, settings)
+    fingerprint = promptfile.fingerprint(path)
+    return Init("meta" if given == "meta" else fingerprint[:12], fingerprint, path)
+
+
+def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Init, force: bool,
+             report_epoch: Report) -> dict[str, float]:
+    """Accuracies after fine-tuning on one dataset, from its result file if that is there.
+
+    Raises UserError if the file was made otherwise.
+    """
+    dataset = test.dataset
+    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name, settings.seed)
+    items = draw_items(session, dataset, settings)
+    identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
+    computed = []
+
+    def compute() -> dict[str, Any]:
+        computed.append(path)
+        if force:
+            state_file(path).unlink(missing_ok=True)
+        learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
+        state, losses = train(session, learner, dataset, items, settings, identity, path, report_epoch)
+        learner.load_state_dict(state.prompt)
+        accuracies = test.learnt(learner)
+        promptfile.write(prompt_file(path), settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
+        return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
+                "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
+
+    result = results.cell(path, KIND, identity, session.provenance, compute, force)
+    files.discard(state_file(path))
+    if not computed:
+        report_epoch(settings.epochs, "done before", 0)
+    return result["accuracies"]
+
+
+def prompt_file(result: Path) -> Path:
+    return result.with_suffix(".prompt.pt")
+
+
+def state_file(result: Path) -> Path:
+    return result.with_suffix(".state.pt")
+
+
+def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -> list[Item]:
+    """The few-shot images of the classes to train on. Raises UserError if there is none."""
+    items = restrict(session.draw_shots(dataset.name, settings), len(dataset.classes), settings.classes)
+    if not items:
+        raise UserError(f"{dataset.name}: none of its {len(dataset.classes)} classes is among the {settings.classes} "
+                        "ones; give other --classes or --datasets")
+    return items
+
+
+def train(session: Session, learner: Learner, dataset: Dataset, items: list[Item], settings: FinetuneSettings,
+          identity: Identity, path: Path, report_epoch: Report) -> tuple[FinetuneState, list[float]]:
+    """Fine-tune, with a state kept after every epoch; the last one, and every epoch's mean loss."""
+    labels = class_range(len(dataset.classes), settings.classes)
+    classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
+    batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
+    state, losses = resume(path, identity, settings, learner)
+    try:
+        for state in finetune(learner, session.clip, classes, batches, settings, state):
+            zero_gradients(session, state.numbers)
+            losses.append(state.numbers["loss"])
+            states.write(state_file(path), PROMPT_KIND, identity, {
+                "epoch": state.epoch, "params": state.params, "momentum": state.momentum, "average": state.average,
+                "losses": losses})
+            report_epoch(state.epoch, f"loss {losses[-1]:.4f}", 1)
+    except RunError as e:
+        raise RunError(f"{dataset.name}, {e}; the state of the last good epoch is kept") from None
+    return state, losses
+
+
+def resume(path: Path, identity: Identity, settings: FinetuneSettings, learner: Learner) -> tuple[FinetuneState, list[float]]:
+    """Where an interrupted run stopped, and its epochs' losses; or a fresh start. Raises UserError as states.read does."""
+    fresh = start(learner)
+
+    def like(epoch: int) -> dict[str, Any]:
+        return {"params": fresh.params, "momentum": fresh.momentum, "average": fresh.average, "losses": [0.0] * epoch}
+
+    kept = states.read(state_file(path), PROMPT_KIND, identity, settings.epochs, like)
+    if kept is None:
+        return fresh, []
+    tensors = [states.on_device(kept[name], getattr(fresh, name)) for name in ("params", "momentum", "average")]
+    return FinetuneState(kept["epoch"], *tensors, {}), kept["losses"]

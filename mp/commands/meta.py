@@ -1,1 +1,157 @@
-from mp.meta import command  # noqa: F401
+"""run.py meta: Algorithm 1 (mp/meta.py) made resumable, locked, logged and shown."""
+import json
+from argparse import Namespace
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.dataset import Item
+from mp import maml
+from mp.commands.session import Session, open_session, settings_from
+from mp.commands.zeroshot import compare, learnt_prompt
+from mp.learners import Learner
+from mp.meta import MetaState, meta_train, start
+from mp.runtime import files
+from mp.runtime.errors import RunError
+from mp.runtime.processes import agree, first_process, processes, total
+from mp.runtime.progress import Progress, say
+from mp.settings import MetaSettings, in_words
+from mp.store import promptfile, results, states
+from mp.store.identity import Identity, require_same, stored
+from mp.tasks import Task, make_task, remote_task
+
+KIND = "meta-prompt"
+FILES = ("prompt.pt", "state.pt", "settings.json", "log.jsonl")  # of one meta-training
+
+
+def command(args: Namespace) -> None:
+    """Train one meta-prompt per seed, or take it from an earlier run, then compare them with the handcrafted prompt."""
+    session = open_session(args)
+    prompts = []
+    for seed in args.seeds:
+        settings = meta_settings(session, args, args.method, seed)
+        path = learn(session, settings, args.force)
+        prompts.append(learnt_prompt(session, path, settings, seed))
+    if first_process():
+        title = folder_of(session, settings).name.removesuffix(f"-seed{settings.seed}")
+        compare(session, {title: prompts}, args.force)
+
+
+def meta_settings(session: Session, args: Namespace, method: str, seed: int) -> MetaSettings:
+    """The method's settings on this suite, and the options that were given."""
+    epochs = session.suite.meta_epochs
+    usual = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
+    return session.clamp_depth(settings_from(MetaSettings, args, method, **usual))
+
+
+def folder_of(session: Session, settings: MetaSettings) -> Path:
+    usual = meta_settings(session, Namespace(), settings.method, settings.seed)
+    return results.meta_folder(session.out, settings, usual)
+
+
+def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path:
+    """The prompt file of these settings, trained unless it is there. Raises UserError if it was made otherwise."""
+    folder = folder_of(session, settings)
+    prompt = folder / "prompt.pt"
+    images = {name: session.draw_shots(name, settings) for name in session.suite.training}
+    identity = session.identity(settings, trained_on=images)
+    with files.locked(folder / ".lock") if first_process() else nullcontext():  # a second run waits, then finds it done
+        if force and first_process():
+            for name in FILES:
+                (folder / name).unlink(missing_ok=True)
+        if agree(prompt.exists()):
+            require_same(prompt, promptfile.read_file(prompt).get("identity"), KIND, identity)
+            files.discard(folder / "state.pt")  # of a run that was killed at its very end
+            say(f"{prompt} is there; --force computes it again")
+        else:
+            train(session, settings, images, identity, folder)
+    return prompt
+
+
+def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity, folder: Path) -> None:
+    """Run Algorithm 1, keep a state after every epoch, and the prompt at the end."""
+    say(f"meta-training {folder}: {in_words(settings)}")
+    for name in session.suite.datasets:
+        session.suite.load(name)  # a dataset that can't be evaluated on is better found before hours of training
+    learner = session.learner(settings)
+    tasks = make_tasks(session, learner, images)
+    state, log = agree(resume(folder, identity, settings, learner, tasks) if first_process() else None)
+    state = to_device(state, start(learner).params)
+    if first_process():
+        about = {"identity": stored(KIND, identity), "provenance": session.provenance}
+        files.write_json(folder / "settings.json", about)
+        write_log(folder, log)  # a kill between an epoch's state and its line
+    progress = Progress("epoch")
+    try:
+        for state in meta_train(learner, session.clip, tasks, settings, state, total):
+            zero_gradients(session, state.numbers)
+            log.append(state.numbers)
+            if first_process():
+                save(folder, identity, state, log)
+            shown = f"query loss {state.numbers['query_loss']:.4f}  ‖G‖ {state.numbers['grad_norm']:.4f}"
+            progress.update(state.epoch, settings.epochs, shown, new=1)
+    except RunError as e:
+        raise RunError(f"{e}; the state of the last good epoch is kept") from None
+    if first_process():
+        promptfile.write(folder / "prompt.pt", settings.method, state.params, stored(KIND, identity), session.provenance)
+        files.discard(folder / "state.pt")
+    agree(None)  # the others read the prompt once it is there
+
+
+def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]) -> list[Task]:
+    """The training tasks in their order; with torchrun, this process's share of them, and stand-ins for the others'."""
+    rank, world = processes()
+    tasks = []
+    for number, (name, items) in enumerate(images.items()):
+        if number % world == rank:
+            labels = torch.tensor([item.label for item in items])
+            classes = session.suite.load(name).classes
+            tasks.append(make_task(learner, session.clip, name, classes, session.feed.plain(items), labels))
+        else:
+            tasks.append(remote_task(name))
+    return tasks
+
+
+def zero_gradients(session: Session, numbers: dict[str, Any]) -> None:
+    """Says once which tensors learn nothing, and takes their names out of an epoch's numbers."""
+    for name in numbers.pop("zero_gradients"):
+        session.say_once(f"epoch {numbers['epoch']}: the gradient of {name} is exactly zero, so it learns nothing")
+
+
+def save(folder: Path, identity: Identity, state: MetaState, log: list[dict]) -> None:
+    """The state first: the log is written again from it, so a kill between the two loses nothing."""
+    states.write(folder / "state.pt", KIND, identity, {
+        "epoch": state.epoch, "params": state.params, "adam": list(state.adam), "log": log})
+    write_log(folder, log)
+
+
+def write_log(folder: Path, log: list[dict]) -> None:
+    """A line per epoch."""
+    text = "".join(json.dumps(line) + "\n" for line in log)
+    files.write_whole(folder / "log.jsonl", lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def resume(folder: Path, identity: Identity, settings: MetaSettings, learner: Learner,
+           tasks: list[Task]) -> tuple[MetaState, list[dict]]:
+    """Where an interrupted run stopped, and its log; or a fresh start. Raises UserError as states.read does."""
+    fresh = start(learner)
+
+    def like(epoch: int) -> dict[str, Any]:
+        numbers = {"query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "seconds": 0.0}
+        numbers["tasks"] = {task.name: 0.0 for task in tasks}
+        log = [{"epoch": number, **numbers} for number in range(1, epoch + 1)]
+        return {"params": fresh.params, "adam": [0, fresh.params, fresh.params], "log": log}
+
+    kept = states.read(folder / "state.pt", KIND, identity, settings.epochs, like)
+    if kept is None:
+        return fresh, []
+    return MetaState(kept["epoch"], kept["params"], maml.AdamState(*kept["adam"]), {}), kept["log"]
+
+
+def to_device(state: MetaState, like: maml.Params) -> MetaState:
+    """The state where `like` is: files, and what other processes send, are on the CPU."""
+    step, mean, square = state.adam
+    adam = maml.AdamState(step, states.on_device(mean, like), states.on_device(square, like))
+    return state._replace(params=states.on_device(state.params, like), adam=adam)

@@ -1,10 +1,15 @@
-"""The command line: every option, its default, and where the paper says so."""
+"""The command line. Options that are settings are made from the fields of mp/settings.py."""
 import argparse
 import math
 import os
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from typing import Any
 
+from mp.learners import METHODS
 from mp.runtime.errors import UserError
+from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,7 +28,7 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def up_to(limit: int, what: str):
+def up_to(limit: int, what: str) -> Callable[[str], int]:
     """A type of option: a whole number from 0 to the limit."""
     def whole(text: str) -> int:
         if not text.isdecimal() or len(text) > 20 or int(text) > limit:
@@ -40,7 +45,46 @@ def positive(text: str) -> float:
     return value
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any]]) -> None:
+    """An option for every field that has a help text. `of_methods`: method -> the values that its row sets."""
+    add = parser.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
+    for one in fields(kind):
+        if not one.metadata:
+            continue
+        about = f"{one.metadata['about']} (default: {shown_default(one, of_methods)})"
+        if one.type is bool:
+            add(flag(one.name), action="store_true", default=None, help=about)
+        else:
+            read = number if one.type is float else one.type
+            add(flag(one.name), type=read, choices=one.metadata["choices"] or None, help=about)
+
+
+def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
+    by_method = {method: values[one.name] for method, values in of_methods.items() if one.name in values}
+    if by_method:
+        return ", ".join(f"{method} {value:.4g}" for method, value in by_method.items())
+    if one.type is bool:
+        return "off"
+    return "none" if one.default is MISSING else str(one.default)
+
+
+def add_method(parser: Parser, about: str) -> None:
+    parser.add_argument("--method", choices=list(METHODS), default=list(METHODS)[-1], help=f"{about} (default: %(default)s)")
+
+
+def add_inputs(parser: Parser) -> None:
+    add = parser.add_argument_group("weights and data").add_argument
+    add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
+        help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
+    add("--weights", type=Path, metavar="FILE",
+        help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
+    add("--datasets", nargs="+", metavar="NAME",
+        help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
+    add("--workers", type=up_to(1024, "a number of processes"), metavar="N",
+        help="processes that read images (default: one a core, at most 8)")
+
+
+def add_machine(parser: Parser) -> None:
     add = parser.add_argument_group("machine").add_argument
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", default="auto", choices=["auto", "fp32", "tf32", "bf16", "fp16"],
@@ -50,94 +94,87 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         "parts, with the same result (default: half of the GPU's memory; 2 on the CPU)")
 
 
-def parse(arguments: list[str], about: str) -> argparse.Namespace:
-    args = build(about).parse_args(arguments)
-    if "seeds" in args:
-        args.seeds = list(dict.fromkeys(args.seeds))  # the same one twice would feign agreement
-    return args
-
-
-def build(about: str) -> Parser:
-    parser = Parser("run.py", description=about, allow_abbrev=False,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    inputs = Parser(add_help=False, allow_abbrev=False)
-    add = inputs.add_argument_group("weights and data").add_argument
-    add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
-        help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
-    add("--weights", type=Path, metavar="FILE",
-        help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
-    add("--datasets", nargs="+", metavar="NAME",
-        help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
-    add("--workers", type=up_to(1024, "a number of processes"), metavar="N",
-        help="processes that read images (default: one a core, at most 8)")
-    common = Parser(add_help=False, allow_abbrev=False, parents=[inputs])
-    add = common.add_argument_group("how and where to").add_argument
+def add_output(parser: Parser) -> None:
+    add = parser.add_argument_group("how and where to").add_argument
     add("--seeds", type=up_to(2**32 - 1, "a seed"), nargs="+", default=[1], metavar="S",
         help="one run for each; tables show mean ± sd")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where results go (default: runs)")
-    add_machine(common)
     add("--force", action="store_true", help="compute again what is already there")
-    methods = dict(choices=["coop", "cocoop", "promptsrc"], default="promptsrc")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="data | meta | zeroshot | finetune | table | bench")
 
-    data = commands.add_parser("data", parents=[inputs], allow_abbrev=False, help="what is ready, and what is missing",
-                               description="Say of the weights and every dataset whether it is ready, or what is missing, "
-                                           "where it belongs and where to get it. Ends with code 0 if all is ready.")
-    data.add_argument("--check", action="store_true", help="open every image once and list the unreadable ones")
 
-    meta = commands.add_parser("meta", parents=[common], allow_abbrev=False, help="learn a meta-prompt (Algorithm 1)",
-                               description="Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one.")
-    meta.add_argument("--method", **methods, help="prompt learner (default: promptsrc)")
-    add = meta.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
-    add("--epochs", type=int, help="outer updates (paper: 200, miniature: 50)")
-    add("--inner-steps", type=int, default=4, help="0: plain multi-task training (default: 4)")
-    add("--inner-lr", type=number, help="α (default: 0.025/6; promptsrc 0.02/6)")
-    add("--meta-lr", type=number, default=0.001, help="β (default: 0.001)")
-    add("--clip-norm", type=number, default=5.0, help="γ (default: 5)")
-    add("--shots", type=int, default=16, help="N images a class (default: 16)")
-    add("--support", type=int, default=5, help="K of them for the support set (default: 5)")
-    add("--batch", type=int, help="of an inner step (default: 32; cocoop 8)")
-    add("--query-batch", type=int, default=-1, help="0: the whole query set; default: as --batch")
-    add("--first-order", action="store_true", help="first-order MAML")
-    add("--sum-tasks", action="store_true", help="sum over tasks instead of the mean")
+def add_data(parser: Parser) -> None:
+    parser.add_argument("--check", action="store_true", help="open every image once and list the unreadable ones")
+    add_inputs(parser)
 
-    zeroshot = commands.add_parser("zeroshot", parents=[common], allow_abbrev=False, help="accuracy of a prompt as it is",
-                                   description="Accuracy of prompts as they are, beside the handcrafted ones.")
-    zeroshot.add_argument("--prompt", nargs="+", default=["handcrafted"], metavar="P",
-                          help='handcrafted, meta, a prompt FILE, or words such as "an image of a {}."')
-    zeroshot.add_argument("--method", **methods, help="of the meta-prompt (default: promptsrc)")
 
-    tune = commands.add_parser("finetune", parents=[common], allow_abbrev=False, help="fine-tune on each dataset",
-                               description="Fine-tune on few-shot images of each dataset, then evaluate.")
-    tune.add_argument("--method", **methods, help="prompt learner (default: promptsrc)")
-    tune.add_argument("--init", default="handcrafted", metavar="I", help="handcrafted, meta or a prompt FILE")
-    add = tune.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
-    add("--classes", choices=["base", "new", "all"], default="base", help="train on these classes (default: base)")
-    add("--epochs", type=int, help="default: 200, 10, 20 for coop, cocoop, promptsrc")
-    add("--lr", type=number, help="default: 0.002, 0.002, 0.0025")
-    add("--batch", type=int, help="default: 32, 1, 4")
-    add("--shots", type=int, default=16, help="images a class (default: 16)")
-    table = commands.add_parser("table", parents=[common], allow_abbrev=False, help="the paper's Table 2 from the results",
-                                description="Table 2 from the results in --out: meta-prompt columns as gains, as in the "
-                                            "paper. What is missing is a dash, and the commands that fill it are named.")
-    add = table.add_argument
-    add("--run", action="store_true", help="compute every missing cell first, meta-training and the cheapest first")
+def add_meta(parser: Parser) -> None:
+    add_method(parser, "prompt learner")
+    add_settings(parser, MetaSettings, {name: row.meta for name, row in METHODS.items()})
+
+
+def add_zeroshot(parser: Parser) -> None:
+    parser.add_argument("--prompt", nargs="+", default=["handcrafted"], metavar="P",
+                        help='handcrafted, meta, a prompt FILE, or words such as "an image of a {}."')
+    add_method(parser, "of the meta-prompt")
+    add_settings(parser, PromptSettings, {})
+
+
+def add_finetune(parser: Parser) -> None:
+    add_method(parser, "prompt learner")
+    parser.add_argument("--init", default="handcrafted", metavar="I", help="handcrafted, meta or a prompt FILE")
+    add_settings(parser, FinetuneSettings, {name: row.finetune for name, row in METHODS.items()})
+
+
+def add_table(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--run", action="store_true", help="compute every missing cell first")
     add("--absolute", action="store_true", help="per cent in all columns instead of gains")
     add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
     add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
     add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
-    add("--classes", choices=["base", "new", "all"], default="base", help="of fine-tuning (default: base)")
+    add("--classes", choices=PARTS, default="base", help="of fine-tuning (default: base)")
 
-    bench = commands.add_parser("bench", allow_abbrev=False, help="speed and memory on this machine",
-                                description="Time and peak memory of each building block beside the plain way, and from "
-                                            "them hours and memory for each column of Table 2 on this machine.")
-    bench.add_argument("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: random, of ViT-B/16's shape)")
-    bench.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
-                       help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
-    add_machine(bench)
 
-    for command in (meta, tune, zeroshot):
-        add = command.add_argument_group("shape of promptsrc's prompts").add_argument
-        add("--depth", type=int, default=9, help="layers with prompts (default: 9, at most what the miniature has)")
-        add("--length", type=int, default=4, help="vectors in each (default: 4)")
+def add_bench(parser: Parser) -> None:
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: random, of ViT-B/16's shape)")
+    parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
+                        help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
+    add_machine(parser)
+
+
+COMMANDS = {  # name -> its own options, whether it computes results, one line, more
+    "data": (add_data, False, "what is ready, and what is missing",
+             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and where to get "
+             "it. Ends with code 0 if all is ready."),
+    "meta": (add_meta, True, "learn a meta-prompt (Algorithm 1)",
+             "Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one."),
+    "zeroshot": (add_zeroshot, True, "accuracy of a prompt as it is",
+                 "Accuracy of prompts as they are, beside the handcrafted ones."),
+    "finetune": (add_finetune, True, "fine-tune on each dataset", "Fine-tune on few-shot images of each dataset, then evaluate."),
+    "table": (add_table, True, "the paper's Table 2 from the results",
+              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a dash, and "
+              "the commands that fill it are named."),
+    "bench": (add_bench, False, "speed and memory on this machine",
+              "Time and peak memory of each building block beside the plain way."),
+}
+
+
+def build(about: str) -> Parser:
+    parser = Parser("run.py", description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
+    for name, (add_own, computes, summary, more) in COMMANDS.items():
+        command = commands.add_parser(name, allow_abbrev=False, help=summary, description=more)
+        add_own(command)
+        if computes:
+            add_inputs(command)
+            add_output(command)
+            add_machine(command)
     return parser
+
+
+def parse(arguments: list[str], about: str) -> argparse.Namespace:
+    """Raises UserError for what can't be parsed. A seed that is given twice counts once: it would feign agreement."""
+    args = build(about).parse_args(arguments)
+    if "seeds" in args:
+        args.seeds = list(dict.fromkeys(args.seeds))
+    return args

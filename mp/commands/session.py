@@ -1,26 +1,28 @@
-"""What every command sets up first: the suite, CLIP, the output folder, and what made the results."""
+"""What commands open first: the suite, CLIP, the output folder; and what they all ask for."""
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from data.dataset import Dataset
+from data.dataset import Dataset, Item, few_shot
 from data.feed import Feed
 from data.suite import Suite, open_suite
-from mp.runtime import files
-from mp.store import promptfile
-from mp.clip.model import CLIP, load
-from mp.learners.cocoop import CoCoOp
-from mp.learners.coop import CoOp
-from mp.runtime.device import choose
-from mp.runtime.processes import join
 from mp.clip.download import openai_weights
-from mp.runtime.errors import UserError
+from mp.clip.model import CLIP, load
 from mp.evaluate import TestSet
-from mp.runtime.progress import say
-from mp.learners.promptsrc import PromptSRC
+from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.runtime import files
+from mp.runtime.device import choose
+from mp.runtime.errors import UserError
+from mp.runtime.processes import join
+from mp.runtime.progress import Progress, say
+from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_dict
+from mp.store import features, promptfile, results
+from mp.store.identity import FORMAT, Identity, refuse_earlier
 from mp.store.provenance import provenance
 
 
@@ -28,99 +30,148 @@ from mp.store.provenance import provenance
 class Session:
     suite: Suite
     clip: CLIP
-    out: Path      # the suite's own folder below --out
-    made_by: dict  # provenance of every file this command writes
+    out: Path                    # the suite's own folder below --out
+    weights: str                 # SHA-256 of CLIP's weights file
+    precision: str
     feed: Feed
-
+    provenance: dict[str, Any]   # of every file this command writes
     tests: dict[str, TestSet] = field(default_factory=dict)
-    prepared: dict[tuple, tuple] = field(default_factory=dict)
-    told: bool = False  # that the prompts are shallower than asked
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of datasets' test images
+    prepared: dict[tuple, Any] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+
+    # What a file's content depends on
+
+    def identity(self, settings: PromptSettings | None = None, trained_on: dict[str, list[Item]] | None = None,
+                 tested_on: Dataset | None = None, prompt: str | None = None) -> Identity:
+        """All of it: the one place where it is gathered. `trained_on`: by dataset, the images that were drawn."""
+        return Identity(
+            format=FORMAT, weights=self.weights, device=self.feed.device.type, precision=self.precision,
+            settings=as_dict(settings) if settings else None,
+            trained_on={name: self.suite.load(name).fingerprint(items) for name, items in (trained_on or {}).items()},
+            tested_on={tested_on.name: self.test_fingerprint(tested_on)} if tested_on else None,
+            prompt=prompt)
+
+    def test_fingerprint(self, dataset: Dataset) -> str:
+        if dataset.name not in self.fingerprints:
+            self.fingerprints[dataset.name] = dataset.fingerprint(dataset.test)
+        return self.fingerprints[dataset.name]
+
+    # Datasets
+
+    def draw_shots(self, name: str, settings: MetaSettings | FinetuneSettings) -> list[Item]:
+        """`shots` training images of every class of a dataset; says which classes have fewer, and uses what they have."""
+        dataset = self.suite.load(name)
+        items = few_shot(dataset.train, settings.shots, settings.seed)
+        counts = [0] * len(dataset.classes)
+        for item in items:
+            counts[item.label] += 1
+        few = [f"{word} ({count})" for word, count in zip(dataset.classes, counts) if count < settings.shots]
+        if few:
+            more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+            self.say_once(f"{name}: fewer than {settings.shots} training images of {', '.join(few[:5])}{more}; using what "
+                          "there is")
+        return items
 
     def test_set(self, name: str) -> TestSet:
         if name not in self.tests:
-            keep = " ".join([*(self.made_by[k] for k in ("weights_sha256", "precision", "torch")), self.feed.device.type])
-            self.tests[name] = TestSet(self.suite.load(name), self.clip, self.feed, keep)
+            dataset = self.suite.load(name)
+            images = [item.source for item in dataset.test]
+            width = self.clip.text_projection.shape[1]
+
+            def views() -> Iterator[Tensor]:
+                return self.shown(dataset)
+
+            def recall(compute) -> Tensor:
+                return features.recall(self.identity(tested_on=dataset), name, images, width, compute)
+
+            on_disk = isinstance(images[0], str)
+            self.tests[name] = TestSet(dataset, self.clip, views, *([recall] if on_disk else []))
         return self.tests[name]
 
     def test_sets(self) -> list[TestSet]:
         return [self.test_set(name) for name in self.suite.datasets]
 
-    def made_from(self, dataset: Dataset) -> dict:
-        """What every result on a dataset depends on. Other counts or names mean that the dataset isn't the same."""
-        return {"weights_sha256": self.made_by["weights_sha256"], "classes": len(dataset.classes),
-                "train_images": len(dataset.train), "test_images": len(dataset.test), "names": dataset.digest()}
+    def shown(self, dataset: Dataset) -> Iterator[Tensor]:
+        """Test views, some at a time, with a line of progress if it takes long."""
+        progress, done = Progress(f"{dataset.name}: test image", patience=5), 0
+        for views in self.feed.plain(dataset.test):
+            yield views
+            done += len(views)
+            progress.update(done, len(dataset.test))
 
-    def meta_prompt(self, method: str, seed: int) -> Path:
-        return meta_prompt(self.out, method, seed)
+    # Learners and prompts
 
-    def find_prompt(self, given: str, method: str, seed: int) -> Path:
-        """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
-        path = self.meta_prompt(method, seed) if given == "meta" else Path(given)
-        if not path.is_file():
-            advice = (f"make it with: python run.py meta --method {method} --seeds {seed}" if given == "meta"
-                      else "`run.py meta` makes one, and says where")
-            raise UserError(f"{path}: no such prompt file; {advice}")
-        if given == "meta":  # a file of the user's choice may come from other weights
-            kept = files.dig(files.read_tensors(path), "made_by", "weights_sha256")
-            files.require_same(path, {"weights_sha256": kept}, {"weights_sha256": self.made_by["weights_sha256"]})
-        return path
-
-    def fitted(self, settings, tell: bool = True):
-        """The settings with PromptSRC's depth. The miniature's towers are shallower than the paper's; the program says so."""
+    def clamp_depth(self, settings: PromptSettings) -> PromptSettings:
+        """The miniature's towers are shallower than the paper's: settings with at most their layers; it says so."""
         layers = min(len(t.resblocks) for t in (self.clip.transformer, self.clip.visual.transformer))
-        if self.suite.name != "mini" or settings.method != "promptsrc" or settings.depth <= layers:
+        if self.suite.name != "mini" or settings.depth <= layers:
             return settings
-        if tell and not self.told:
-            say(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} layers")
-            self.told = True
+        if learner_class(settings.method).has_depth:
+            self.say_once(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} layers")
         return replace(settings, depth=layers)
 
-    def prepare(self, learner: nn.Module, names: list[str]) -> tuple:
-        """The learner's classes. PromptSRC's take 60 templates each, so they are kept: nothing in them is learnt."""
+    def learner(self, settings: PromptSettings) -> Learner:
+        """The method's learner from its handcrafted start; what is random in it follows the seed."""
+        generator = torch.Generator().manual_seed(settings.seed)
+        return make_learner(settings.method, self.clip, settings.depth, settings.length, generator)
+
+    def learner_from(self, path: Path, settings: PromptSettings) -> Learner:
+        """The method's learner with the tensors of a prompt file. Raises UserError if they don't fit."""
+        learner = self.learner(settings)
+        learner.load_state_dict(promptfile.read(path, settings.method, learner.state_dict()))
+        return learner
+
+    def prepare(self, learner: Learner, names: list[str]) -> Any:
+        """The learner's classes, kept: they may take 60 templates each, and nothing in them is learnt."""
         key = type(learner), *names
         if key not in self.prepared:
             self.prepared[key] = learner.prepare(self.clip, names)
         return self.prepared[key]
 
-    def learner(self, settings) -> nn.Module:
-        """The method's learner from its handcrafted start; what is random in it follows the seed."""
-        generator = torch.Generator().manual_seed(settings.seed)
-        if settings.method == "coop":
-            learner = CoOp(self.clip)
-        elif settings.method == "cocoop":
-            learner = CoCoOp(self.clip, generator)
+    def find_prompt(self, given: str, method: str, seed: int) -> Path:
+        """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
+        if given == "meta":
+            path = results.meta_prompt(self.out, method, seed)
+            advice = f"make it with: python run.py meta --method {method} --seeds {seed}"
         else:
-            learner = PromptSRC(self.clip, settings.depth, settings.length, generator)
-        return learner.to(self.clip.logit_scale.device)
+            path, advice = Path(given), "`run.py meta` makes one, and says where"
+        if not path.is_file():
+            raise UserError(f"{path}: no such prompt file; {advice}")
+        if given == "meta":  # a file of the user's choice may come from other weights
+            kept = promptfile.read_file(path).get("identity")
+            refuse_earlier(path, kept)
+            if kept.get("weights") != self.weights:
+                raise UserError(f"{path}: made with other weights; give those with --weights, or another --out")
+        return path
 
-    def learner_from(self, path: Path, settings) -> nn.Module:
-        """The method's learner with the tensors of a prompt file."""
-        learner = self.learner(settings)
-        learner.load_state_dict(promptfile.read(path, settings.method, learner.state_dict()))
-        return learner
-
-
-def meta_prompt(out: Path, method: str, seed: int) -> Path:
-    """Where `run.py meta --method METHOD --seeds SEED`, with the paper's settings, leaves its prompt."""
-    return out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
+    def say_once(self, text: str) -> None:
+        if text not in self.told:
+            self.told.add(text)
+            say(text)
 
 
 def open_session(args: Namespace) -> Session:
-    """Raises UserError for an absent folder, dataset, device or weights file."""
+    """Raises UserError for an absent folder, dataset, device or weights file, or results of an earlier version."""
     compute = choose(args.device, args.precision, args.memory)
     join(compute.device)
     suite = open_suite(args.data, args.datasets)
+    out = args.out / suite.name
+    results.refuse_earlier_version(out)
     if suite.name == "mini":
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
     clip = load(weights, compute.device, compute.half, compute.memory)
-    made_by = provenance(str(compute.device)) | {
-        "precision": compute.precision, "suite": suite.name, "weights_sha256": files.sha256(weights)}
+    about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
-    return Session(suite, clip, args.out / suite.name, made_by, feed)
+    return Session(suite, clip, out, files.sha256(weights), compute.precision, feed, about)
 
 
-def settings_from(kind: type, args: Namespace, **defaults):
-    """A settings dataclass from the options that were given, and `defaults` for those that were not."""
-    given = {f.name: getattr(args, f.name) for f in fields(kind) if getattr(args, f.name, None) is not None}
-    return kind(**(defaults | given))
+def settings_from(kind: type, args: Namespace, method: str, **usual: Any) -> Any:
+    """Settings of a method: the options that were given; else the `usual` values, those of its row in METHODS, and the
+    defaults of the fields."""
+    row = METHODS[method]
+    of_method = {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
+    names = {one.name for one in fields(kind)} - {"method"}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    return kind(method, **(of_method | usual | given))

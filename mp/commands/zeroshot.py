@@ -1,36 +1,29 @@
 """run.py zeroshot: accuracies of prompts as they are, beside the handcrafted ones."""
+import hashlib
 import os
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
-
 from mp.commands import report
-from mp.store import cache, promptfile, results
-from mp.runtime.errors import UserError
+from mp.commands.session import Session, open_session, settings_from
 from mp.evaluate import TestSet
+from mp.learners import Learner
+from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
-from mp.commands.session import Session, open_session
+from mp.settings import PromptSettings
+from mp.store import promptfile, results
 
-
-@dataclass(frozen=True)
-class Shape:
-    """What it takes to build a learner."""
-    method: str
-    depth: int
-    length: int
-    seed: int
+KIND = "zero-shot result"
 
 
 class Prompt(NamedTuple):
-    """A prompt to evaluate: a learner with its file, or words with {} for the class; neither: each dataset's own."""
-    label: str  # of its results' folder
+    """A prompt to evaluate: a learner with its tensors, or words with {} for the class; neither: each dataset's own."""
+    label: str                       # of its results' folder
     words: str | None = None
-    learner: nn.Module | None = None
-    file: Path | None = None
-    seed: int | None = None
+    learner: Learner | None = None
+    fingerprint: str | None = None   # of the learner's tensors
+    seed: int | None = None          # of a meta-prompt
 
 
 HANDCRAFTED = Prompt("handcrafted")
@@ -38,58 +31,65 @@ HANDCRAFTED = Prompt("handcrafted")
 
 def command(args: Namespace) -> None:
     session = open_session(args)
-    asked, files_asked = {}, {}  # title -> prompts, one per seed; title -> files
-    for prompt in args.prompt:
-        if "{}" in prompt:
-            asked[prompt] = [Prompt(f"words-{cache.digest(prompt)[:8]}", prompt)]
-        elif prompt == "meta":
-            files_asked[f"meta {args.method}"] = [session.find_prompt(prompt, args.method, s) for s in args.seeds]
-        elif " " in prompt and not os.path.exists(prompt):
-            raise UserError(f"--prompt {prompt!r}: no such file; words need {{}} for the class name, as in "
-                            "'a photo of a {}.'")
-        elif prompt != "handcrafted":
-            path = session.find_prompt(prompt, args.method, args.seeds[0])
-            files_asked[f"{path.parent.name}/{path.name}"] = [path]
-    shape = session.fitted(Shape(args.method, args.depth, args.length, args.seeds[0]), tell=bool(files_asked))
-    for title, paths in files_asked.items():
-        asked[title] = [learnt_prompt(session, path, shape, seed) for path, seed in zip(paths, args.seeds)]
+    asked = {}  # title -> prompts, one per seed
+    for given in dict.fromkeys(args.prompt):
+        if given == "meta":
+            asked[f"meta {args.method}"] = [meta_prompt(session, args, seed) for seed in args.seeds]
+        elif "{}" in given:
+            asked[given] = [Prompt(f"words-{hashlib.sha256(given.encode()).hexdigest()[:8]}", given)]
+        elif given != "handcrafted":
+            asked[given] = [prompt_in_file(session, args, given)]
     compare(session, asked, args.force)
 
 
-def learnt_prompt(session: Session, path: Path, shape, seed: int) -> Prompt:
-    """A prompt file, ready to evaluate. Its results are named after its folder if `run.py meta` made it."""
-    learner = session.learner_from(path, shape)
-    usual = path.resolve() == session.meta_prompt(shape.method, seed).resolve()
-    label = f"meta-{shape.method}" if usual else f"{shape.method}-{promptfile.sha256(path)[:8]}"
-    return Prompt(label, None, learner, path, seed)
+def meta_prompt(session: Session, args: Namespace, seed: int) -> Prompt:
+    settings = session.clamp_depth(settings_from(PromptSettings, args, args.method, seed=seed))
+    path = session.find_prompt("meta", args.method, seed)
+    return learnt_prompt(session, path, settings, seed)
 
 
-def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict:
-    """The result of one prompt on one dataset, from its file if that is there."""
-    words = prompt.words or (None if prompt.learner else test.dataset.template)
-    made_from = session.made_from(test.dataset) | {
-        "prompt": words or promptfile.sha256(prompt.file), "seed": prompt.seed}
+def prompt_in_file(session: Session, args: Namespace, given: str) -> Prompt:
+    if " " in given and not os.path.exists(given):
+        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in 'a photo of a {{}}.'")
+    settings = session.clamp_depth(settings_from(PromptSettings, args, args.method))
+    return learnt_prompt(session, session.find_prompt(given, args.method, settings.seed), settings)
+
+
+def learnt_prompt(session: Session, path: Path, settings: PromptSettings, seed: int | None = None) -> Prompt:
+    """A prompt file, ready to evaluate. Its results are named after the method and the seed if it is the method's usual
+    meta-prompt, else after the method and its fingerprint."""
+    learner = session.learner_from(path, settings)
+    fingerprint = promptfile.fingerprint(path)
+    if seed is not None and path == results.meta_prompt(session.out, settings.method, seed):
+        return Prompt(f"meta-{settings.method}", None, learner, fingerprint, seed)
+    return Prompt(f"{settings.method}-{fingerprint[:8]}", None, learner, fingerprint)
+
+
+def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict[str, float]:
+    """The accuracies of one prompt on one dataset, from its result file if that is there."""
+    words = prompt.words
+    if prompt.learner is None and words is None:
+        words = test.dataset.template
+    identity = session.identity(tested_on=test.dataset, prompt=words or prompt.fingerprint)
 
     def compute() -> dict:
         return {"accuracies": test.handcrafted(words) if words else test.learnt(prompt.learner)}
 
-    path = result_file(session.out, prompt.label, test.dataset.name, prompt.seed)
-    return results.cell(path, made_from, session.made_by, compute, force)
-
-
-def result_file(out: Path, label: str, dataset: str, seed: int | None) -> Path:
-    return out / "zeroshot" / label / f"{dataset.replace(' ', '')}{f'-seed{seed}' if seed is not None else ''}.json"
+    path = results.zeroshot_file(session.out, prompt.label, test.dataset.name, prompt.seed)
+    return results.cell(path, KIND, identity, session.provenance, compute, force)["accuracies"]
 
 
 def compare(session: Session, asked: dict[str, list[Prompt]], force: bool = False) -> None:
     """Evaluate every prompt, one per seed and title, on every dataset; keep the results and print them side by side."""
-    handcrafted, columns = {}, {title: [{} for _ in seeds] for title, seeds in asked.items()}
+    handcrafted = {}
+    columns = {title: [{} for _ in prompts] for title, prompts in asked.items()}
     progress, tests = Progress("evaluating dataset"), session.test_sets()
     for number, test in enumerate(tests, 1):
         name = test.dataset.name
-        handcrafted[name] = evaluate(session, test, HANDCRAFTED, force)["accuracies"]
+        handcrafted[name] = evaluate(session, test, HANDCRAFTED, force)
         for title, prompts in asked.items():
             for column, prompt in zip(columns[title], prompts):
-                column[name] = evaluate(session, test, prompt, force)["accuracies"]
+                column[name] = evaluate(session, test, prompt, force)
         progress.update(number, len(tests), name)
-    print(report.table({test.dataset.name: test.dataset.role for test in tests}, handcrafted, columns))
+    roles = {test.dataset.name: test.dataset.role for test in tests}
+    print(report.table(roles, handcrafted, columns))

@@ -1,0 +1,74 @@
+"""The prompt learners: one file each, and one row in METHODS, from which everything else that lists methods follows.
+
+A learner is an `nn.Module` that owns only what is learnt. CLIP, classes and images are arguments, so the same learner
+serves every task, and `torch.func.functional_call` runs it with adapted parameters. `Learner` says what it must give.
+"""
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:  # the command line reads METHODS without waiting for torch
+    import torch
+    from torch import Tensor
+
+    from mp.clip.model import CLIP
+    from mp.learners.prompts import ClassPrompts
+
+
+class Method(NamedTuple):
+    """A row of METHODS. `meta` and `finetune` hold what section 4.2 of the paper sets for this method alone: values
+    of fields of MetaSettings and FinetuneSettings."""
+    title: str     # as the paper writes it
+    learner: str   # the class, as "module.Class" below mp.learners
+    meta: dict[str, Any]
+    finetune: dict[str, Any]
+
+
+METHODS = {  # in the order of Table 2's columns
+    "coop": Method("CoOp", "coop.CoOp", dict(inner_lr=0.025 / 6, batch=32), dict(epochs=200, lr=0.002, batch=32)),
+    "cocoop": Method("CoCoOp", "cocoop.CoCoOp", dict(inner_lr=0.025 / 6, batch=8), dict(epochs=10, lr=0.002, batch=1)),
+    "promptsrc": Method("PromptSRC", "promptsrc.PromptSRC", dict(inner_lr=0.02 / 6, batch=32),
+                        dict(epochs=20, lr=0.0025, batch=4)),
+}
+
+
+class Learner(Protocol):
+    """What a method must give. Shapes: B images, C classes, E joint embedding, W width of the text tower."""
+    sees_images: bool      # takes images; else features of frozen CLIP are enough
+    has_depth: bool        # has prompts in deeper layers: takes `depth` and `length`
+    averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
+
+    def prepare(self, clip: CLIP, names: list[str]) -> Any:
+        """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once.
+        Raises UserError for a name that is empty or too long."""
+
+    def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
+        """What the loss needs of images [B, 3, size, size] and that doesn't depend on what is learnt: computed
+        once where images are seen again. The first is what `classifier`'s function takes. Each is [B, ...]."""
+
+    def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
+        """The function from `inputs(...)[0]` to logits [B, C]; what all images share is computed once, here."""
+
+    def forward(self, clip: CLIP, classes: Any, *inputs_and_labels: Tensor) -> Tensor:
+        """The loss, a mean over the images, of what `prepare` and `inputs` gave, and labels [B]."""
+
+    def kept_bytes(self, clip: CLIP, classes: Any) -> int:
+        """About what each image of a batch adds to the memory that the loss keeps for its gradient."""
+
+
+def learner_class(method: str) -> type:
+    """The class of a method. Raises KeyError for one that isn't in METHODS."""
+    module, _, name = METHODS[method].learner.partition(".")
+    return getattr(importlib.import_module(f"mp.learners.{module}"), name)
+
+
+def make_learner(method: str, clip: CLIP, depth: int, length: int, generator: torch.Generator | None = None) -> Learner:
+    """The method's learner, from its handcrafted start, on CLIP's device; what is random in it comes from `generator`.
+
+    `depth` and `length` are for methods that have deep prompts. Raises UserError if the towers can't take them.
+    """
+    kind = learner_class(method)
+    shape = {"depth": depth, "length": length} if kind.has_depth else {}
+    return kind(clip, generator=generator, **shape).to(clip.logit_scale.device)

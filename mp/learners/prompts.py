@@ -1,4 +1,4 @@
-"""What a task gives to every prompt learner: its class names as token embeddings."""
+"""What a task gives to every prompt learner: its class names as token embeddings, and the way they are encoded."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from mp.clip import tokenizer
 from mp.clip.model import CLIP, Packing, pack
 from mp.runtime.errors import UserError
 
-HANDCRAFTED = "a photo of a"  # where every learner starts (paper, section 4.2)
+START = "a photo of a"  # where every learner starts (paper, section 4.2)
+START_TOKENS = 4
 
 
 class Chunk(NamedTuple):
@@ -24,21 +25,30 @@ class ClassPrompts(NamedTuple):
     sos: Tensor                # [1, W]
     chunks: tuple[Chunk, ...]  # usually one; several where one would keep more than the memory budget
 
+    def tokens(self) -> int:
+        """Of all classes' own."""
+        return sum(len(chunk.suffix) for chunk in self.chunks)
+
 
 def handcrafted_context(clip: CLIP) -> Tensor:
     """Token embeddings [4, W] of "a photo of a"."""
-    ids = tokenizer.tokenize(HANDCRAFTED).to(clip.logit_scale.device)
-    return clip.token_embedding(ids)[0, 1:5].detach().clone()
+    ids = tokenizer.tokenize(START).to(clip.logit_scale.device)
+    return clip.token_embedding(ids)[0, 1 : 1 + START_TOKENS].detach().clone()
 
 
 def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
     """Raises UserError for a class name that is empty or doesn't fit into CLIP's 77 tokens."""
-    tokens = tokenize_names(f"{HANDCRAFTED} {{}}.", names)
-    device, lengths, chunks = clip.logit_scale.device, tokens.argmax(-1) - 4, []
-    number = (lengths.cumsum(0) - 1) * clip.kept_bytes(clip.transformer) // clip.memory  # of each class's chunk
-    for some in number.unique():
-        packing = pack(lengths[number == some])
-        own = tokens[number == some, 5 : 5 + packing.padded.shape[1]].flatten()[packing.own]
+    device = clip.logit_scale.device
+    tokens = tokenize_names(f"{START} {{}}.", names)                                # [C, 77]
+    lengths = tokens.argmax(-1) - START_TOKENS                                      # [C] own tokens, EOT is the last
+    kept = lengths.cumsum(0) * clip.kept_bytes(clip.transformer)                    # [C] by a class and all before it
+    chunk_of_class = (kept - 1) // clip.memory
+    chunks = []
+    for number in chunk_of_class.unique():
+        chosen = chunk_of_class == number
+        packing = pack(lengths[chosen])
+        longest = packing.padded.shape[1]
+        own = tokens[chosen, 1 + START_TOKENS : 1 + START_TOKENS + longest].flatten()[packing.own]
         chunks.append(Chunk(clip.token_embedding(own.to(device)), Packing(*(t.to(device) for t in packing))))
     return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks))
 
@@ -46,8 +56,9 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
 def tokenize_names(template: str, names: list[str]) -> Tensor:
     """Token ids [C, 77] of the template with each class name in it, "_" read as a space."""
     names = [name.replace("_", " ") for name in names]
-    if empty := [i for i, name in enumerate(names) if not name.strip()]:
-        raise UserError(f"class {empty[0]} has an empty name; give it one")
+    for number, name in enumerate(names):
+        if not name.strip():
+            raise UserError(f"class {number} has an empty name; give it one")
     try:
         return tokenizer.tokenize([template.replace("{}", name) for name in names])
     except ValueError as e:
@@ -60,18 +71,30 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
     What would keep more than the memory budget is encoded in chunks of images and classes. With gradients a
     chunk keeps only its inputs and is computed again in the backward pass. The result is the same.
     """
-    longest = prefix.shape[1] + max(chunk.packing.padded.shape[1] for chunk in classes.chunks)
-    if longest > len(clip.positional_embedding):
-        raise UserError(f"the prompt and the longest class name take {longest} of CLIP's {len(clip.positional_embedding)} "
-                        "positions; give a smaller --length, or shorten the name")
-    B, tokens = len(prefix), sum(len(chunk.suffix) for chunk in classes.chunks)
-    images = max(1, clip.memory // (tokens * clip.kept_bytes(clip.transformer)))  # at a time
-    if len(classes.chunks) == 1 and B <= images:
+    check_length(clip, classes, prefix.shape[1])
+    bytes_per_image = classes.tokens() * clip.kept_bytes(clip.transformer)
+    images_at_once = max(1, clip.memory // bytes_per_image)
+    if len(classes.chunks) == 1 and len(prefix) <= images_at_once:
         return normalize(clip.encode_prompts(prefix, *classes.chunks[0], deep))
-    # Nothing here is random, so the generators' state needn't be kept (on a GPU that would wait for it).
-    rows = [torch.cat([checkpoint(clip.encode_prompts, some, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
-                       for chunk in classes.chunks], 1) for some in prefix.split(images)]
+
+    def encode(some: Tensor, chunk: Chunk) -> Tensor:
+        # Nothing here is random, so the generators' state needn't be kept (on a GPU that would wait for it).
+        return checkpoint(clip.encode_prompts, some, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
+
+    rows = []
+    for some in prefix.split(images_at_once):
+        columns = [encode(some, chunk) for chunk in classes.chunks]
+        rows.append(torch.cat(columns, 1))
     return normalize(torch.cat(rows))
+
+
+def check_length(clip: CLIP, classes: ClassPrompts, prefix: int) -> None:
+    """Raises UserError if a prefix of so many tokens and the longest class name don't fit into CLIP's positions."""
+    longest = prefix + max(chunk.packing.padded.shape[1] for chunk in classes.chunks)
+    positions = len(clip.positional_embedding)
+    if longest > positions:
+        raise UserError(f"the prompt and the longest class name take {longest} of CLIP's {positions} positions; give a "
+                        "smaller --length, or shorten the name")
 
 
 def normalize(x: Tensor) -> Tensor:

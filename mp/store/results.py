@@ -1,49 +1,85 @@
-"""Results: one small file for one prompt on one dataset and seed, computed once and never mixed with others."""
+"""Where everything goes below --out, and results: a small file for each prompt, dataset and seed, computed once."""
 import json
 import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mp.runtime import files
 from mp.runtime.errors import DAMAGE, RunError, UserError
 from mp.runtime.progress import say
+from mp.settings import PARTS, MetaSettings
+from mp.store.identity import Identity, refuse_earlier, require_same, stored
 
-FORMAT = 2  # of a result file; changes when what it holds does
-PARTS = ("base", "new", "all")
+
+def meta_folder(out: Path, settings: MetaSettings, usual: MetaSettings) -> Path:
+    """Of one meta-training: coop-seed1, or coop-inner_steps0-seed1 where settings differ from the `usual` ones."""
+    usual_values = asdict(usual)
+    other = [f"-{k}{v}" for k, v in asdict(settings).items() if v != usual_values[k]]
+    return out / "meta" / f"{settings.method}{''.join(other)}-seed{settings.seed}"
 
 
-def cell(path: Path, made_from: dict, made_by: dict, compute: Callable[[], dict], force: bool = False) -> dict:
+def meta_prompt(out: Path, method: str, seed: int) -> Path:
+    """The prompt of a meta-training with the usual settings."""
+    return out / "meta" / f"{method}-seed{seed}" / "prompt.pt"
+
+
+def zeroshot_file(out: Path, label: str, dataset: str, seed: int | None = None) -> Path:
+    """`label` tells prompts apart: handcrafted, meta-coop, ..."""
+    end = "" if seed is None else f"-seed{seed}"
+    return out / "zeroshot" / label / f"{file_name(dataset)}{end}.json"
+
+
+def finetune_file(out: Path, method: str, init: str, classes: str, dataset: str, seed: int) -> Path:
+    """`init` tells initial prompts apart: handcrafted, meta, ..."""
+    return out / "finetune" / f"{method}-{init}-{classes}" / f"{file_name(dataset)}-seed{seed}.json"
+
+
+def file_name(dataset: str) -> str:
+    return dataset.replace(" ", "")
+
+
+def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], compute: Callable[[], dict[str, Any]],
+         force: bool = False) -> dict[str, Any]:
     """The result in `path`; computed, if it isn't there or `force` is given, by `compute`, whose dict has "accuracies".
 
     A second process that wants the same result waits for the first. A damaged file is set aside and computed again.
     Raises UserError naming what differs if the file was made from something else.
     """
-    made_from = {"format": FORMAT} | made_from
-    kept = None if force else read(path, say_so=False)
-    if kept is None:
+    found = None if force else read(path)
+    if found is None:
         with files.locked(path.with_name(f".{path.stem}.lock")):
-            kept = None if force else read(path, aside=True)
-            if kept is None:
-                started = time.monotonic()
-                found = compute()
-                found["accuracies"] = with_harmonic_mean(found["accuracies"])
-                seconds = round(time.monotonic() - started, 1)
-                kept = found | {"made_from": made_from, "made_by": made_by | {"seconds": seconds}}
-                files.write_json(path, kept)
-    files.require_same(path, kept["made_from"], made_from)
-    return kept
+            found = None if force else read(path, set_aside=True)
+            if found is None:
+                found = measured(compute)
+                found |= {"identity": stored(kind, identity), "provenance": provenance | {"seconds": found.pop("seconds")}}
+                files.write_json(path, found)
+    require_same(path, found["identity"], kind, identity)
+    return found
 
 
-def read(path: Path, aside: bool = False, say_so: bool = True) -> dict | None:
-    """A result file; None if there is none, or if it is damaged: then it is set `aside` where that is asked for."""
+def measured(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `compute` gives, the seconds it took, and the harmonic mean beside the accuracies."""
+    started = time.monotonic()
+    found = compute()
+    accuracies = with_harmonic_mean(found["accuracies"])
+    return found | {"accuracies": accuracies, "seconds": round(time.monotonic() - started, 1)}
+
+
+def read(path: Path, set_aside: bool = False) -> dict[str, Any] | None:
+    """A result file; None if there is none, or if it is damaged: then it is set aside where that is asked for.
+
+    Raises UserError for a file of another version, or one that can't be read.
+    """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        found = result["accuracies"]
-        if (found and found.keys() <= {*PARTS, "harmonic_mean"} and isinstance(result["made_from"], dict)
-                and isinstance(result["made_by"], dict)
-                and all(type(value) in (int, float) and 0 <= value <= 100 for value in found.values())):
+        if "made_by" in result:
+            refuse_earlier(path, None)
+        if is_result(result):
+            refuse_earlier(path, result["identity"])
             return result
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -51,11 +87,30 @@ def read(path: Path, aside: bool = False, say_so: bool = True) -> dict | None:
         raise UserError(f"{path}: not readable ({files.reason(e)}); it is needed or in the way: mend or move it") from None
     except (*DAMAGE, AttributeError):
         pass
-    if say_so:
-        say(f"{path}: damaged; " + (f"set aside as {path.stem}.damaged and computed again" if aside else "left out"))
-    if aside:
+    if set_aside:
+        say(f"{path}: damaged; set aside as {path.stem}.damaged and computed again")
         os.replace(path, path.with_suffix(".damaged"))
     return None
+
+
+def is_result(result: Any) -> bool:
+    accuracies = result["accuracies"]
+    if not accuracies or not accuracies.keys() <= {*PARTS, "harmonic_mean"}:
+        return False
+    if not all(type(value) in (int, float) and 0 <= value <= 100 for value in accuracies.values()):
+        return False
+    return isinstance(result["identity"], dict) and isinstance(result["provenance"], dict)
+
+
+def refuse_earlier_version(out: Path) -> None:
+    """Raises UserError if a file below `out` comes from another version: then none is read, and nothing is mixed."""
+    for path in sorted(out.glob("*/*/*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except DAMAGE:
+            continue  # whoever needs it will say so
+        if isinstance(content, dict) and "made_by" in content:
+            refuse_earlier(path, None)
 
 
 def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
@@ -64,9 +119,10 @@ def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
     >>> with_harmonic_mean({"base": 60.0, "new": 30.0})["harmonic_mean"]
     40.0
     """
-    if any(not math.isfinite(value) for value in accuracies.values()):
+    if not all(math.isfinite(value) for value in accuracies.values()):
         raise RunError(f"accuracies {accuracies}: not finite, so nothing is kept; give the command again")
     if not {"base", "new"} <= accuracies.keys():
         return accuracies
     base, new = accuracies["base"], accuracies["new"]
-    return accuracies | {"harmonic_mean": 2 * base * new / (base + new) if base + new else 0.0}
+    mean = 2 * base * new / (base + new) if base + new else 0.0
+    return accuracies | {"harmonic_mean": mean}

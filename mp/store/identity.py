@@ -1,0 +1,75 @@
+"""When a file may be used again: only if everything that its content depends on is the same.
+
+`Identity` holds all of that, and `Session.identity` (mp/commands/session.py) is the one place that gathers it. DEPENDS_ON
+says of each kind of file which fields count; they are stored in the file and compared before it is used.
+"""
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mp.runtime.errors import UserError
+
+FORMAT = 3  # of all these files; changes when what they hold does
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that the content of a file may depend on; None for what plays no part."""
+    format: int
+    weights: str                  # SHA-256 of CLIP's weights file
+    device: str                   # cpu or cuda: they round differently
+    precision: str                # of passes with and without gradients, as --precision names it
+    settings: dict[str, Any] | None = None    # the method's name among them
+    trained_on: dict[str, str] | None = None  # datasets, and the fingerprints of the images drawn from them
+    tested_on: dict[str, str] | None = None   # the dataset, and the fingerprint of its test images
+    prompt: str | None = None                 # the prompt's words or fingerprint: what is tested, or started from
+
+
+LEARNING = ("format", "weights", "device", "precision", "settings", "trained_on")
+DEPENDS_ON = {
+    "meta-prompt": LEARNING,  # and the state that leads to it
+    "fine-tuned prompt": (*LEARNING, "prompt"),  # and the state that leads to it
+    "fine-tuning result": (*LEARNING, "prompt", "tested_on"),
+    "zero-shot result": ("format", "weights", "device", "precision", "prompt", "tested_on"),
+    "features": ("format", "weights", "device", "precision", "tested_on"),
+}
+
+# A prompt that is an *input*, of zeroshot or finetune, is known by its fingerprint, which counts its method and tensors
+# alone: one learnt on a GPU is welcome on a CPU. What else made it is told in its provenance.
+#
+# What can't matter, or only by rounding, isn't part of an identity: --memory (parts of a batch add up to the same sum),
+# --workers, the number of processes, --out, and the versions of torch and Python; the provenance in each file tells them.
+
+
+def stored(kind: str, identity: Identity) -> dict[str, Any]:
+    """What a file of this kind keeps of the identity."""
+    everything = asdict(identity)
+    return {name: everything[name] for name in DEPENDS_ON[kind]}
+
+
+def differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
+    """What of `wanted` is otherwise in `kept`, entry by entry.
+
+    >>> differences({"settings": {"lr": 1}, "device": "cpu"}, {"settings": {"lr": 2}, "device": "cpu"})
+    ['settings.lr 1 (now 2)']
+    """
+    if isinstance(kept, dict) and isinstance(wanted, dict):
+        found = []
+        for key in kept | wanted:
+            inner = f"{name}.{key}" if name else str(key)
+            found += differences(kept.get(key), wanted.get(key), inner)
+        return found
+    return [] if kept == wanted else [f"{name} {str(kept)[:20]} (now {str(wanted)[:20]})"]
+
+
+def require_same(path: Path, kept: Any, kind: str, identity: Identity) -> None:
+    """Raises UserError naming what differs between what `path` was made from, as it says, and `identity`."""
+    refuse_earlier(path, kept)
+    if different := differences(kept, stored(kind, identity)):
+        raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; --force replaces it, another --out keeps both")
+
+
+def refuse_earlier(path: Path, kept: Any) -> None:
+    """Raises UserError if what a file says of its identity isn't of this format."""
+    if not isinstance(kept, dict) or kept.get("format") != FORMAT:
+        raise UserError(f"{path}: from another version of this project; move that folder away, or give another --out")
