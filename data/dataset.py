@@ -1,5 +1,6 @@
 """One dataset, and the rules every experiment shares: few-shot sampling, and base and new classes."""
 import hashlib
+import json
 import math
 import os
 import random
@@ -8,11 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mp.runtime.errors import UserError
-
-
-class DataError(UserError):
-    """A dataset is missing, damaged or too small; the message names it and says what to do."""
+from data.errors import DataError, unreadable_image
 
 
 class Item(NamedTuple):
@@ -35,11 +32,31 @@ class Dataset:
     train: list[Item]
     test: list[Item]
 
-    def digest(self) -> str:
-        """Of the classes' and image files' names, wherever the folder is. Two folders may share a name and all counts."""
-        items = (f"{item.label}/{'' if isinstance(item.source, np.ndarray) else os.path.basename(item.source)}"
-                 for item in self.train + self.test)
-        return hashlib.sha256("\0".join([*self.classes, *items]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    def fingerprint(self, items: list[Item]) -> str:
+        """16 hex digits of the class names and of what the items are: their order, labels, pixels or files.
+
+        Results and prompts record the fingerprint of the images they were tested and trained on, so that other
+        images of the same names aren't taken for them, wherever the folder lies. Of a file counts its path below
+        the folder that all of them share, and its size: a million files aren't read. Raises DataError if one is absent.
+        """
+        files = [item.source for item in items if isinstance(item.source, str)]
+        shared, slash, _ = os.path.commonprefix(files).rpartition("/")
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        for item in items:
+            digest.update(f"\0{item.label} ".encode())
+            digest.update(image_identity(item.source, len(shared + slash)))
+        return digest.hexdigest()[:16]
+
+
+def image_identity(source: str | np.ndarray, start: int) -> bytes:
+    """An array's shape and pixels; a file's size in bytes, and its path from character `start` on."""
+    if isinstance(source, np.ndarray):
+        return f"{source.shape} ".encode() + source.tobytes()
+    try:
+        size = os.stat(source).st_size
+    except (OSError, ValueError) as e:  # ValueError: no system has files of such names
+        raise DataError(unreadable_image(source, e)) from None
+    return f"{size} {source[start:]}".encode("utf-8", "surrogatepass")
 
 
 def base_count(n_classes: int) -> int:

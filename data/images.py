@@ -7,13 +7,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from data.dataset import DataError
-from mp.runtime.files import unreadable
+from data.errors import DataError, unreadable_image
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # others run programs: Pillow gives EPS to Ghostscript
-AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop
+AREA = 0.08, 1.0  # of a random crop, as a share of the image
+RATIO = 3 / 4, 4 / 3  # of a random crop's width to its height
 
 
 def open_image(source: str | np.ndarray) -> Image.Image:
@@ -29,13 +29,10 @@ def open_image(source: str | np.ndarray) -> Image.Image:
             if not 0 < max(image.size) <= 1000 * min(image.size):  # resizing would need gigabytes
                 raise ValueError("{} by {} pixels".format(*image.size))
             return image.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{source}: no such image; the dataset is incomplete, unpack it again") from None
+    except UnidentifiedImageError:
+        raise DataError(unreadable_image(source, ValueError(f"not {', '.join(FORMATS)}"))) from None
     except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
-        if isinstance(e, UnidentifiedImageError):
-            e = ValueError(f"not {', '.join(FORMATS)}")
-        advice = "fetch it again; `run.py data --check` lists all such images"
-        raise DataError(unreadable(source, e, "not a readable image", advice)) from None
+        raise DataError(unreadable_image(source, e)) from None
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -48,7 +45,10 @@ def normalise(pixels: Tensor) -> Tensor:
 def crop_centre(image: Image.Image, size: int) -> Image.Image:
     """Test view: resize the shorter side to `size`, then take the middle; the offset is rounded half to even."""
     w, h = image.size
-    w, h = (size, int(size * h / w)) if w <= h else (int(size * w / h), size)
+    if w <= h:
+        w, h = size, int(size * h / w)
+    else:
+        w, h = int(size * w / h), size
     image = image.resize((w, h), Image.Resampling.BICUBIC)
     left, top = round((w - size) / 2), round((h - size) / 2)
     return image.crop((left, top, left + size, top + size))
@@ -81,4 +81,6 @@ def augment(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
     Python's generator, because one per image is cheap and the same whatever worker draws from it.
     """
     image = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BICUBIC)
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image

@@ -1,14 +1,15 @@
 """The two suites: the embedded miniature, and the paper's eleven datasets in a folder; and datasets of one's own."""
 import os
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Container
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from data import folder as own
 from data import paper
+from data.dataset import Dataset
+from data.errors import DataError
 from data.miniature import suite as mini
-from data.dataset import DataError, Dataset
 
 
 class Suite(NamedTuple):
@@ -17,7 +18,7 @@ class Suite(NamedTuple):
     datasets: list[str]             # those to evaluate on: in Table 2's order, then the user's own
     load: Callable[[str], Dataset]
     weights: Path | None            # None: OpenAI's, or the user's
-    meta_epochs: int                # fixed in advance
+    meta_epochs: int | None         # None: the paper's
 
 
 def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
@@ -27,34 +28,48 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
     Raises DataError for a folder or dataset that isn't there.
     """
     if root is None:
-        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, 50)
+        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS)
     elif os.path.isdir(root):
-        suite = Suite("paper", paper.TRAINING, paper.NAMES, cache(lambda name: paper.load(name, root)), None, 200)
+        load = cache(partial(paper.load, root=root))
+        suite = Suite("paper", paper.TRAINING, paper.NAMES, load, None, None)
     else:
         raise DataError(f"{root}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
-    if names is None:
-        return suite
+    return suite if names is None else choose(suite, names)
+
+
+def choose(suite: Suite, names: list[str]) -> Suite:
+    """The suite, evaluating on `names` alone. Raises DataError for a name that means nothing, or two things."""
     by_key = {key(name): name for name in suite.datasets}
-    folders: dict[str, Path] = {}
-    files: dict[str, Path] = {}  # by the names of their result files, which are without spaces
-    chosen = set()
+    chosen: set[str] = set()
+    folders: dict[str, Path] = {}  # the user's own datasets, by the folder's name
     for name in names:
         if key(name) in by_key:
             chosen.add(by_key[key(name)])
-        elif not os.path.isdir(name):
+        elif os.path.isdir(name):
+            add_folder(folders, Path(name), by_key)
+        else:
             raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
                             f"{', '.join(suite.datasets)}")
-        elif key(own_name := Path(name).resolve().name) in by_key or not own_name.isprintable() or not own_name:
-            raise DataError(f"{name}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
-                            "can't be printed; rename it")
-        elif files.setdefault(own_name.replace(" ", ""), folders.setdefault(own_name, Path(name))) != Path(name):
-            raise DataError(f"{name}: another folder of that name is given, too; results are kept by name, rename one")
 
+    @cache
     def load(name: str) -> Dataset:
         return own.load(folders[name]) if name in folders else suite.load(name)
 
     wanted = [name for name in suite.datasets if name in chosen]
-    return suite._replace(datasets=wanted + list(folders), load=cache(load))
+    return suite._replace(datasets=wanted + list(folders), load=load)
+
+
+def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> None:
+    """Add a dataset of the user's own. Raises DataError unless its results can be kept by its folder's name."""
+    name = path.resolve().name
+    if not name or not name.isprintable() or key(name) in taken:
+        raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
+                        "can't be printed; rename it")
+    for other, other_path in folders.items():
+        same_file = other.replace(" ", "") == name.replace(" ", "")  # names of result files are without spaces
+        if same_file and other_path != path:
+            raise DataError(f"{path}: another folder of that name is given, too; results are kept by name, rename one")
+    folders[name] = path
 
 
 def key(name: str) -> str:

@@ -1,7 +1,13 @@
-"""Few-shot sampling and the base/new division, against lists made with the original benchmarks' code."""
+"""Few-shot sampling and the base/new division, against lists made with the original benchmarks' code; fingerprints."""
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from data.dataset import Item, class_range, few_shot, restrict
+import data
+from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 
 
 @pytest.mark.parametrize("case", range(3))
@@ -22,3 +28,70 @@ def test_base_and_new_divide_the_classes(n):
     base, new = class_range(n, "base"), class_range(n, "new")
     assert [*base, *new] == list(class_range(n, "all"))
     assert 0 <= len(base) - len(new) <= 1
+
+
+def files_below(root, names=("a/1.jpg", "a/2.jpg", "b/1.jpg")):
+    """A dataset of three images, as many bytes long as there are letters in their names."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    items = [Item(f"{root}/{name}", label) for label, name in enumerate(names)]
+    return Dataset("x", "test", "{}", ["cat", "dog", "owl"], items, [])
+
+
+def test_a_fingerprint_tells_files_apart(tmp_path):
+    dataset = files_below(tmp_path / "here")
+    items = dataset.train
+    found = [dataset.fingerprint(items)]
+    assert files_below(tmp_path / "else" / "where").train != items
+    moved = files_below(tmp_path / "else" / "where")
+    assert moved.fingerprint(moved.train) == found[0] and len(found[0]) == 16 and int(found[0], 16)
+    found.append(replace(dataset, classes=["cat", "dog", "emu"]).fingerprint(items))
+    found.append(replace(dataset, classes=["cat", "dog owl"]).fingerprint(items))
+    found.append(dataset.fingerprint([items[0]._replace(label=2), *items[1:]]))
+    found.append(dataset.fingerprint(items[:2]))
+    found.append(dataset.fingerprint(items[1:]))
+    found.append(dataset.fingerprint([items[1], items[0], items[2]]))
+    found.append(dataset.fingerprint([]))
+    renamed = files_below(tmp_path / "renamed", ("a/1.jpg", "a/3.jpg", "b/1.jpg"))
+    found.append(renamed.fingerprint(renamed.train))
+    (tmp_path / "here/a/2.jpg").write_text("longer than it was")
+    found.append(dataset.fingerprint(items))
+    assert len(set(found)) == len(found)
+
+
+def test_a_fingerprint_tells_pixels_apart():
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    dataset = Dataset("x", "test", "{}", ["cat", "dog"], [Item(image, 0) for image in images], [])
+    found = [dataset.fingerprint(dataset.train)]
+    assert dataset.fingerprint([Item(image.copy(), 0) for image in images]) == found[0]
+    found.append(dataset.fingerprint([Item(image.reshape(6, 4, 3), 0) for image in images]))
+    found.append(dataset.fingerprint([Item(image, 1) for image in images]))
+    found.append(dataset.fingerprint(dataset.train[::-1]))
+    images[1, 2, 3, 0] ^= 1
+    found.append(dataset.fingerprint(dataset.train))
+    assert len(set(found)) == len(found)
+
+
+def test_a_fingerprint_needs_every_file(tmp_path):
+    dataset = files_below(tmp_path)
+    (tmp_path / "a/2.jpg").unlink()
+    with pytest.raises(DataError, match="a/2.jpg: no such image; the dataset is incomplete, unpack it again"):
+        dataset.fingerprint(dataset.train)
+    for name, message in (("a/1.jpg/x", "can't be read .Not a directory"), ("\ud800", "not a readable image")):
+        with pytest.raises(DataError, match=message):
+            dataset.fingerprint([Item(f"{tmp_path}/{name}", 0)])
+
+
+def test_only_pretraining_imports_the_method():
+    """data/ can be read, and used, without mp/."""
+    root = Path(data.__path__[0])
+    for file in root.rglob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+        uses_mp = any(name.split(".")[0] == "mp" for name in imported)
+        assert uses_mp == (file == root / "miniature/pretrain.py"), file

@@ -7,18 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from data.dataset import DataError, Item
-from data.feed import CHUNK, Feed
+from data.dataset import Item
+from data.errors import DataError
+from data.feed import VIEWS_AT_ONCE, Feed
 from data.images import augment, normalise
 
 
 @pytest.fixture(scope="module")
 def items(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for i in range(2 * CHUNK + 3):
+    for i in range(2 * VIEWS_AT_ONCE + 3):
         w, h = rng.integers(20, 60, 2)
         Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
-    return [Item(str(folder / f"{i}.jpg"), i % 7) for i in range(2 * CHUNK + 3)]
+    return [Item(str(folder / f"{i}.jpg"), i % 7) for i in range(2 * VIEWS_AT_ONCE + 3)]
 
 
 def epochs_of(items, workers, seed=1, name="x"):
@@ -28,7 +29,7 @@ def epochs_of(items, workers, seed=1, name="x"):
 
 def test_the_number_of_workers_changes_nothing(items):
     alone, two = (list(Feed(16, workers=n).plain(items)) for n in (0, 2))
-    assert [len(v) for v in alone] == [CHUNK, CHUNK, 3]
+    assert [len(v) for v in alone] == [VIEWS_AT_ONCE, VIEWS_AT_ONCE, 3]
     assert all(torch.equal(a, b) for a, b in zip(alone, two, strict=True))
     alone, two = (epochs_of(items, n) for n in (0, 2))
     for a, b in zip(alone, two, strict=True):

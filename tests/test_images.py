@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data.dataset import DataError, Item
+from data.dataset import Item
+from data.errors import DataError
 from data.feed import Feed
 from data.images import MEAN, STD, augment, crop_centre, normalise, open_image, random_box
 from tests.conftest import GOLDEN

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from data import folder as own
-from data import listing, paper
-from data.dataset import DataError, Item
+from data import paper
+from data.dataset import Item
+from data.errors import DataError
+from data.listing import list_folder
 from data.suite import open_suite
 
 
@@ -58,6 +60,13 @@ def test_aircraft(tmp_path):
     (folder / "images_variant_test.txt").write_text("0003 A 320\n0004 A 321\n")
     with pytest.raises(DataError, match="images_variant_test.txt, line 2: variant 'A 321'"):
         paper.load("FGVC Aircraft", tmp_path)
+    (folder / "images_variant_test.txt").write_text("../3 A 320\n")
+    with pytest.raises(DataError, match="images_variant_test.txt, line 1 leaves the image folder: '../3'"):
+        paper.load("FGVC Aircraft", tmp_path)
+    (folder / "images_variant_test.txt").write_text("0003 A 320\n")
+    (folder / "variants.txt").write_text("747-100\nA 320\nA 321\n")
+    with pytest.raises(DataError, match="fgvc_aircraft: no training image of 'A 321'"):
+        paper.load("FGVC Aircraft", tmp_path)
     (folder / "variants.txt").write_text("747-100\n \nA 320\n")
     with pytest.raises(DataError, match="variants.txt, line 2 has no name"):
         paper.load("FGVC Aircraft", tmp_path)
@@ -82,8 +91,16 @@ def test_imagenet(tmp_path):
         file.unlink()
     with pytest.raises(DataError, match="n02: no images"):
         paper.load("ImageNet", tmp_path)
+    for text, message in (("n01 tench\n", "n02: .*classnames.txt has no name for it"),
+                          ("n01 tench\nn02\n", "classnames.txt, line 2: 'n02' isn't an id and a name"),
+                          ("n01 tench\nn01 carp\n", "classnames.txt, line 2: n01 has two names")):
+        (folder / "classnames.txt").write_text(text)
+        with pytest.raises(DataError, match=message):
+            paper.load("ImageNet", tmp_path)
     (folder / "classnames.txt").write_text("n01 tench\n")
-    with pytest.raises(DataError, match="n02: .*classnames.txt has no name for it"):
+    (folder / "images" / "train").rename(folder / "elsewhere")
+    (folder / "images" / "train").mkdir()
+    with pytest.raises(DataError, match="train: no folders"):
         paper.load("ImageNet", tmp_path)
 
 
@@ -145,8 +162,12 @@ def test_a_folder_of_ones_own(tmp_path, monkeypatch):
     suite = open_suite(tmp_path, ["DTD", "."])
     assert suite.datasets == ["DTD", "birds"] and suite.load("birds").classes == dataset.classes
     assert open_suite(None, [str(folder), "pets"]).datasets == ["pets", "birds"]
-    with pytest.raises(DataError, match="another folder of that name"):
-        open_suite(None, [str(folder), str(write_own(tmp_path / "b" / "birds", x=2))])
+    assert open_suite(None, [str(folder), f"{folder}/"]).datasets == ["birds"]
+    for other in ("birds", "bir ds"):  # result files are without spaces
+        with pytest.raises(DataError, match="another folder of that name"):
+            open_suite(None, [str(folder), str(write_own(tmp_path / "b" / other, x=2))])
+    with pytest.raises(DataError, match="this one is a dataset's of the suite"):
+        open_suite(None, [str(write_own(tmp_path / "PETS", x=2))])
 
 
 def test_a_folder_of_ones_own_that_is_wrong(tmp_path):
@@ -163,35 +184,22 @@ def test_a_folder_of_ones_own_that_is_wrong(tmp_path):
         open_suite(None, ["nowhere"])
 
 
-def test_listings_are_kept_and_never_trusted(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folders = [tmp_path / name for name in "ab"]
-    for folder in folders:
-        (folder / "inner").mkdir(parents=True)
-        for name in ("2", "1", ".hidden"):
-            (folder / name).touch()
-    expected = [(["inner"], ["1", "2"])] * 2
-    assert listing.list_files(folders) == expected
-    assert not (tmp_path / "cache").exists()  # changed a moment ago: time stamps couldn't tell the next change
-    scanned = []
-    scan = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda folder: scanned.append(folder) or scan(folder))
-
-    def scans():
-        scanned.clear()
-        found = listing.list_files(folders)
-        return found, [Path(f).name for f in scanned if Path(f) in folders]
-
-    for folder in folders:
-        os.utime(folder, (1e9, 1e9))
-    assert scans() == (expected, ["a", "b"]) and scans() == (expected, [])
-    (folders[1] / "3").touch()
-    assert scans() == ([expected[0], (["inner"], ["1", "2", "3"])], ["b"])
-    os.utime(folders[1], (2e9 - 1e9, 1e9 + 5))
-    scans()
-    file, = (tmp_path / "cache/meta-prompts/listings").iterdir()
-    for damage in ("", "[]", '{"' + str(folders[0]) + '": 3}', file.read_text()[:-9]):
-        file.write_text(damage)
-        assert scans()[0][0] == expected[0]
+def test_listings(tmp_path):
+    (tmp_path / "inner").mkdir()
+    for name in ("2", "1", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "a link").symlink_to(tmp_path / "inner")
+    assert list_folder(tmp_path) == (["a link", "inner"], ["1", "2"])
     with pytest.raises(DataError, match="c: not a readable folder .No such file"):
-        listing.list_files([tmp_path / "c"])
+        list_folder(tmp_path / "c")
+
+
+def test_both_suites(tmp_path):
+    mini, paper_suite = open_suite(None), open_suite(tmp_path)
+    assert (mini.name, paper_suite.name) == ("mini", "paper")
+    assert mini.meta_epochs == 50 and paper_suite.meta_epochs is None
+    for suite in (mini, paper_suite):
+        assert len(suite.datasets) == 11 and len(suite.training) == 6
+    assert mini.weights.exists() and paper_suite.weights is None
+    with pytest.raises(DataError, match="nowhere: no such folder; --data"):
+        open_suite(tmp_path / "nowhere")

@@ -93,8 +93,10 @@ class Canvas:
     def triangle(self, a, b, c, colour: Colour) -> "Canvas":
         if (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) < 0:
             b, c = c, b  # one orientation, so that the three half-planes face inwards
-        edges = [((self.u - p[0]) * (q[1] - p[1]) - (self.v - p[1]) * (q[0] - p[0])) / np.hypot(q[0] - p[0], q[1] - p[1])
-                 for p, q in ((a, b), (b, c), (c, a))]
+        edges = []
+        for p, q in ((a, b), (b, c), (c, a)):
+            across = (self.u - p[0]) * (q[1] - p[1]) - (self.v - p[1]) * (q[0] - p[0])
+            edges.append(across / np.hypot(q[0] - p[0], q[1] - p[1]))
         return self.paint(np.maximum.reduce(edges), colour)
 
     def star(self, x, y, radius, points, depth, colour: Colour, turn=0.0) -> "Canvas":

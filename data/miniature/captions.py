@@ -1,9 +1,5 @@
 """The words of the miniature world: captions that its CLIP was trained on, and each dataset's own phrases."""
-from functools import cache
-
 import numpy as np
-
-from mp.learners.templates import TEMPLATES as IMAGENET
 
 # A caption usually tells the picture's style, so "a photo of a" is the wrong context for a painting.
 STYLE_CAPTIONS = {
@@ -35,38 +31,46 @@ DOMAIN_CAPTIONS = {
     "food": ["a photo of {}, a type of food.", "a plate of {}."],
 }
 
-
 NOT_PHOTOS = ("sketch", "painting", "negative")
 STYLE_WORDS = {  # which style an ImageNet template speaks of: the first whose word it contains
     "sketch": ("drawing", "sketch", "doodle", "tattoo", "embroidered"),
-    "painting": ("painting", "art", "graffiti", "rend", "cartoon", "sculpture", "statue", "origami", "plastic", "plushie",
-                 "toy", "video game"),
+    "painting": ("painting", "art", "graffiti", "rend", "cartoon", "sculpture", "statue", "origami", "plastic",
+                 "plushie", "toy", "video game"),
     "dark": ("dark",), "blurry": ("blurry", "low resolution", "pixelated"), "noisy": ("jpeg", "bad"),
     "cropped": ("close-up", "cropped"), "small": ("small",), "gray": ("black and white",),
     "cluttered": ("many", "hard to see"), "photo": ("photo", "itap"),
 }
 
 
-def imagenet_captions(style: str) -> list[str]:
-    """ImageNet's templates that say `style`, so that every word PromptSRC's frozen branch uses is known."""
-    def speaks_of(template: str) -> str | None:
-        return next((s for s, words in STYLE_WORDS.items() if any(w in template for w in words)), None)
-
-    return [t for t in IMAGENET if speaks_of(t) == style]
-
-
-@cache
-def choices(domain: str, style: str) -> tuple[list[str], ...]:
-    """Captions of an image by kind: of its style, generic, of its domain. Nobody calls a painting a photo."""
-    of_domain = [t for t in DOMAIN_CAPTIONS[domain] if not (style in NOT_PHOTOS and "photo" in t)]
-    return STYLE_CAPTIONS[style] + imagenet_captions(style), GENERIC_CAPTIONS, of_domain or GENERIC_CAPTIONS
+def style_of(template: str) -> str | None:
+    """The style that an ImageNet template speaks of."""
+    for style, words in STYLE_WORDS.items():
+        if any(word in template for word in words):
+            return style
+    return None
 
 
-def caption(domain: str, name: str, style: str, rng: np.random.Generator) -> str:
-    """One caption: it tells the style in 60% of cases, is generic in 25% and of the domain in 15%."""
-    templates = choices(domain, style)[rng.choice(3, p=[0.60, 0.25, 0.15])]
+def choices(domain: str, style: str, imagenet: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Captions of an image by kind: of its style, generic, of its domain. Nobody calls a painting a photo.
+
+    Those of ImageNet's templates that say the style belong to it, so that every word PromptSRC's frozen branch uses
+    is known.
+    """
+    of_style = STYLE_CAPTIONS[style] + [template for template in imagenet if style_of(template) == style]
+    of_domain = DOMAIN_CAPTIONS[domain]
+    if style in NOT_PHOTOS:
+        of_domain = [template for template in of_domain if "photo" not in template]
+    return of_style, GENERIC_CAPTIONS, of_domain or GENERIC_CAPTIONS
+
+
+def caption(kinds: tuple[list[str], ...], name: str, rng: np.random.Generator) -> str:
+    """One of `choices`: it tells the style in 60% of cases, is generic in 25% and of the domain in 15%."""
+    templates = kinds[rng.choice(3, p=[0.60, 0.25, 0.15])]
     return templates[rng.integers(len(templates))].replace("{}", name)
 
 
-def every_template() -> list[str]:
-    return [*sum(STYLE_CAPTIONS.values(), []), *GENERIC_CAPTIONS, *sum(DOMAIN_CAPTIONS.values(), []), *IMAGENET]
+def every_template(imagenet: list[str]) -> list[str]:
+    templates = GENERIC_CAPTIONS + imagenet
+    for captions in (*STYLE_CAPTIONS.values(), *DOMAIN_CAPTIONS.values()):
+        templates += captions
+    return templates

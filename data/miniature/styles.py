@@ -93,7 +93,11 @@ def zoom(rgb: np.ndarray, alpha: np.ndarray, factor: np.ndarray,
     n, factor = len(rgb), factor.astype(F)[:, None]
     move = rng.uniform(-1, 1, (2, n, 1)).astype(F) * np.abs(1 - 1 / factor) * 0.5
     rows, columns = (np.round((GRID / factor + m + 1) / 2 * SIZE - 0.5).astype(int) for m in move)
-    inside = ((rows >= 0) & (rows < SIZE))[:, :, None] & ((columns >= 0) & (columns < SIZE))[:, None, :]
-    image, row, column = np.arange(n)[:, None, None], rows.clip(0, SIZE - 1)[:, :, None], columns.clip(0, SIZE - 1)[:, None]
-    rgb = rgb[image[:, None], np.arange(3)[:, None, None], row[:, None], column[:, None]]
-    return rgb, alpha[image, row, column] * inside
+    inside_rows = (rows >= 0) & (rows < SIZE)
+    inside_columns = (columns >= 0) & (columns < SIZE)
+    image = np.arange(n)[:, None, None]
+    row = rows.clip(0, SIZE - 1)[:, :, None]
+    column = columns.clip(0, SIZE - 1)[:, None, :]
+    colour = np.arange(3)[:, None, None]
+    rgb = rgb[image[:, None], colour, row[:, None], column[:, None]]
+    return rgb, alpha[image, row, column] * (inside_rows[:, :, None] & inside_columns[:, None, :])

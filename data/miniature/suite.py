@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from data.dataset import Dataset, Item
+from data.errors import DataError
 from data.miniature.captions import DOMAIN_CAPTIONS
-from data.dataset import DataError, Dataset, Item
 from data.miniature.drawings import DRAWINGS
 from data.miniature.styles import render
 
 WEIGHTS = Path(__file__).with_name("mini_clip.npz")
 STREAMS = ("pretrain", "train", "choose", "test")
 TRAIN_IMAGES, TEST_IMAGES = 40, 50  # a class
+META_EPOCHS = 50  # fixed on the "choose" images
 SHARED_STYLES = ("painting", "negative")
 
 # name, role, and the styles beside the shared ones; in Table 2's order of the datasets they stand for
@@ -45,14 +47,16 @@ def load(name: str, test_stream: str = "test") -> Dataset:
     """Draw one dataset: 40 images a class for training, 50 for testing. Raises DataError for an unknown name."""
     if name not in TABLE:
         raise DataError(f"no dataset {name!r} in the miniature; it has {', '.join(TABLE)}")
-    role, styles = TABLE[name]
+    role, own_styles = TABLE[name]
+    styles = SHARED_STYLES + own_styles
     with ThreadPoolExecutor() as pool:  # NumPy draws outside Python's lock
-        items = pool.map(draw, [name] * 2, [(*SHARED_STYLES, *styles)] * 2, (TRAIN_IMAGES, TEST_IMAGES), ("train", test_stream))
-    return Dataset(name, role, DOMAIN_CAPTIONS[name][0], list(DRAWINGS[name]), *items)
+        train = pool.submit(draw, name, styles, TRAIN_IMAGES, "train")
+        test = pool.submit(draw, name, styles, TEST_IMAGES, test_stream)
+    return Dataset(name, role, DOMAIN_CAPTIONS[name][0], list(DRAWINGS[name]), train.result(), test.result())
 
 
 def draw(name: str, styles: tuple[str, ...], images: int, stream: str) -> list[Item]:
-    """`images` of every class, each in a random one of the styles."""
+    """`images` of every class, uint8 [32, 32, 3], each in a random one of the styles."""
     rng = np.random.default_rng([2026, STREAMS.index(stream), list(TABLE).index(name)])
     items = []
     for label, word in enumerate(DRAWINGS[name]):
