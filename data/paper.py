@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from data.dataset import DataError, Dataset, Item
 from data.listing import list_files
-from mp.runtime.errors import DAMAGE
-from mp.runtime.files import unreadable
+from mp.runtime.errors import DAMAGE, unreadable
 
 GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) describes every folder"
 ANY_COPY = "with the same file names (its own site is often down; `run.py data` checks the copy)"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data.dataset import class_range, restrict
 from mp.commands import report
-from mp.runtime import files
+from mp.runtime import files, tensors
 from mp.store import promptfile, results
 from mp.clip.model import CLIP
 from mp.runtime.errors import RunError, UserError
@@ -156,7 +156,7 @@ def finetune(learner: nn.Module, clip: CLIP, classes: tuple, batches: Batches, s
         if averages:
             average = {k: average[k] + weights[epoch] * p.detach() for k, p in params.items()}
         means.append(sum(losses) / len(losses))
-        files.write_tensors(state_file, {
+        tensors.write(state_file, {
             "made_from": made_from, "means": means, "average": average, "params": detached(params),
             "momentum": momentum})
         report({"epoch": epoch + 1, "lr": lr, "loss": means[-1], "losses": losses}, settings.epochs)
@@ -182,11 +182,11 @@ def resume(state_file: Path, made_from: dict, params: Params, epochs: int) -> tu
     """
     if not state_file.exists():
         return [], *({k: torch.zeros_like(p) for k, p in detached(params).items()} for _ in range(2))
-    state = files.read_tensors(state_file)
+    state = tensors.read(state_file)
     files.require_same(state_file, state.get("made_from"), made_from)
     means, like = state.get("means"), {k: p.detach() for k, p in params.items()}
     done = len(means) if isinstance(means, list) and 0 < len(means) <= epochs else 1
-    if wrong := files.misfit(state, {"made_from": made_from, "means": [0.0] * done, "average": like, "params": like,
+    if wrong := tensors.mismatch(state, {"made_from": made_from, "means": [0.0] * done, "average": like, "params": like,
                                      "momentum": like}, "the state"):
         raise UserError(f"{state_file}: damaged ({wrong}); delete it, and the same command starts from the beginning")
     for k in like:

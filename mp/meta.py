@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data.feed import to_device
 from mp import maml
-from mp.runtime import files
+from mp.runtime import files, tensors
 from mp.store import promptfile
 from mp.clip.model import CLIP
 from mp.runtime.processes import agree, first_process, processes, total
@@ -54,7 +54,7 @@ def learn(session: Session, args: Namespace, seed: int) -> tuple[MetaSettings, P
         if not agree(prompt.exists()):
             train_one(session, settings, folder)
         else:
-            kept = files.read_tensors(prompt)
+            kept = tensors.read(prompt)
             wanted = {"settings": asdict(settings), "weights_sha256": session.made_by["weights_sha256"]}
             files.require_same(prompt, {k: files.dig(kept, "made_by", k) for k in wanted}, wanted)
             files.discard(folder / "state.pt")  # of a run that was killed at its very end
@@ -170,7 +170,7 @@ def check_tensors(names: Iterable[str], sizes: list, unmoved: set[str], where: s
 def save(folder: Path, settings: MetaSettings, params: maml.Params, adam_state: maml.AdamState,
          log: list[dict]) -> None:
     """The state first: the log is written again from it, so a kill between the two loses nothing."""
-    files.write_tensors(folder / "state.pt", {
+    tensors.write(folder / "state.pt", {
         "settings": asdict(settings), "params": params, "adam": list(adam_state), "log": log})
     write_log(folder, log)
 
@@ -189,11 +189,11 @@ def resume(folder: Path, settings: MetaSettings, params: maml.Params,
     path = folder / "state.pt"
     if not path.exists():
         return params, maml.adam_start(params), []
-    state = files.read_tensors(path)
+    state = tensors.read(path)
     files.require_same(path, state.get("settings"), asdict(settings))
     log = state["log"] if isinstance(state.get("log"), list) else []
     line = summary(0, {task.name: [0.0] for task in tasks}, torch.tensor(0.0), settings, 0.0)
-    wrong = files.misfit(state, {"settings": asdict(settings), "params": params, "adam": [0, params, params],
+    wrong = tensors.mismatch(state, {"settings": asdict(settings), "params": params, "adam": [0, params, params],
                                  "log": [line] * len(log)}, "the state")
     if wrong or [line["epoch"] for line in log] != list(range(1, len(log) + 1)) or not 0 < len(log) <= settings.epochs:
         raise UserError(f"{path}: damaged ({wrong or 'its log'}); delete it, and the same command starts from the beginning")

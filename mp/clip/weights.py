@@ -22,7 +22,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".npz":
             state = read_arrays(path)
         else:
-            state = read_archive(path) if is_torchscript(path) else files.load(path)
+            state = read_archive(path) if is_torchscript(path) else tensors.load(path)
     except Exception as e:  # there is nothing that damaged bytes don't raise
         raise UserError(files.unreadable(path, e, "not a readable weights file", "fetch it again")) from None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):

@@ -9,7 +9,7 @@ from torch import nn
 from data.dataset import Dataset
 from data.feed import Feed
 from data.suite import Suite, open_suite
-from mp.runtime import files
+from mp.runtime import files, tensors
 from mp.store import promptfile
 from mp.clip.model import CLIP, load
 from mp.learners.cocoop import CoCoOp
@@ -61,7 +61,7 @@ class Session:
                       else "`run.py meta` makes one, and says where")
             raise UserError(f"{path}: no such prompt file; {advice}")
         if given == "meta":  # a file of the user's choice may come from other weights
-            kept = files.dig(files.read_tensors(path), "made_by", "weights_sha256")
+            kept = files.dig(tensors.read(path), "made_by", "weights_sha256")
             files.require_same(path, {"weights_sha256": kept}, {"weights_sha256": self.made_by["weights_sha256"]})
         return path
 

@@ -4,24 +4,18 @@ Nothing in it is trusted: a file that is damaged or belongs to something else is
 """
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mp.runtime import files
+from mp.runtime import files, tensors
 from mp.runtime.errors import DAMAGE, UserError
 
 
 def folder() -> Path:
     """$XDG_CACHE_HOME/meta-prompts, or ~/.cache/meta-prompts. May be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.expanduser("~/.cache")
-    if not os.path.isabs(base):
-        raise UserError("this user has no home folder; set XDG_CACHE_HOME to a folder that can be written")
-    return Path(base) / "meta-prompts"
+    return files.cache_folder()
 
 
 def digest(*parts: str) -> str:
@@ -31,10 +25,10 @@ def digest(*parts: str) -> str:
 def read_tensor(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """The tensor in `path` if it is there, whole, finite and of this shape."""
     try:
-        value = files.load(path)
+        value = tensors.load(path)
     except (OSError, MemoryError, ValueError):
         return None
-    return None if files.misfit(value, torch.empty(shape, device="meta")) else value
+    return None if tensors.mismatch(value, torch.empty(shape, device="meta")) else value
 
 
 def read_dict(path: Path) -> dict:
@@ -49,7 +43,7 @@ def keep(path: Path, value: Tensor | dict) -> str:
     """Write a tensor or a dict, if it can be; else the reason why not."""
     try:
         if isinstance(value, Tensor):
-            files.write_tensors(path, value)
+            tensors.write(path, value)
         else:
             files.write_whole(path, lambda part: part.write_text(json.dumps(value), encoding="utf-8"))
     except UserError as e:

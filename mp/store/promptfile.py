@@ -4,14 +4,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mp.runtime import files
+from mp.runtime import tensors
 from mp.runtime.errors import UserError
 
 
 def write(path: Path, method: str, params: dict[str, Tensor], made_by: dict) -> None:
     """A prompt file: the method, its learnable tensors, and the settings and provenance that made them."""
-    files.write_tensors(path, {"method": method, "params": {k: v.detach().cpu() for k, v in params.items()},
-                               "made_by": made_by})
+    tensors.write(path, {"method": method, "params": {k: v.detach().cpu() for k, v in params.items()},
+                         "made_by": made_by})
 
 
 def read(path: Path, method: str, expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -19,7 +19,7 @@ def read(path: Path, method: str, expected: dict[str, Tensor]) -> dict[str, Tens
 
     Raises UserError that says what differs: the method, a tensor's shape (width or length), or the depth.
     """
-    file = files.read_tensors(path)
+    file = tensors.read(path)
     if not isinstance(file.get("method"), str) or not isinstance(file.get("params"), dict):
         raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
     if file["method"] != method:
@@ -28,7 +28,7 @@ def read(path: Path, method: str, expected: dict[str, Tensor]) -> dict[str, Tens
     if params.keys() != expected.keys():
         raise UserError(f"{path}: holds the tensors {', '.join(map(str, params))}; this model and --depth "
                         f"need {', '.join(expected)}")
-    if wrong := files.misfit(params, expected):
+    if wrong := tensors.mismatch(params, expected):
         raise UserError(f"{path}: {wrong}; it is damaged, or was made for another model or --length: give another, or "
                         "make it again with `run.py meta --force`")
     return params
@@ -36,7 +36,7 @@ def read(path: Path, method: str, expected: dict[str, Tensor]) -> dict[str, Tens
 
 def sha256(path: Path) -> str:
     """The hash of a prompt's method and tensors. What made it, such as the command line, doesn't count."""
-    file = files.read_tensors(path)
+    file = tensors.read(path)
     digest = hashlib.sha256(repr(file.get("method")).encode())
     try:
         for name, p in file["params"].items():

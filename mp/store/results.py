@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mp.runtime import files
-from mp.runtime.errors import DAMAGE, RunError, UserError
+from mp.runtime.errors import DAMAGE, RunError, UserError, reason
 from mp.runtime.progress import say
 
 FORMAT = 2  # of a result file; changes when what it holds does
@@ -48,7 +48,7 @@ def read(path: Path, aside: bool = False, say_so: bool = True) -> dict | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
-        raise UserError(f"{path}: not readable ({files.reason(e)}); it is needed or in the way: mend or move it") from None
+        raise UserError(f"{path}: not readable ({reason(e)}); it is needed or in the way: mend or move it") from None
     except (*DAMAGE, AttributeError):
         pass
     if say_so:
