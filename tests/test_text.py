@@ -18,7 +18,7 @@ def test_groups_of_columns_with_titles_over_them():
     rows = [["Average", "90.9", "1.0", "-", "91.2", "100.0", "3.0", "+0.3", "-1.0", "-"],
             ["pets*", "90.9", "1.0", "-", "91.2±0.1", "100.0", "3.0", "+0.3", "-1.0", "-"]]
     assert line_up([head, *rows], gap=1, groups=[("handcrafted", 3), ("coop", 3), ("gain", 3)]) == drawn("""
-    |           handcrafted          coop               gain
+    |          handcrafted           coop              gain
     |          base new all       base   new all   base  new all
     |Average   90.9 1.0   -       91.2 100.0 3.0   +0.3 -1.0   -
     |pets*     90.9 1.0   -   91.2±0.1 100.0 3.0   +0.3 -1.0   -
