@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mp.clip.model import CLIP
+from mp.clip.model import CLIP, SECOND_ORDER
 from mp.learners import Learner
 from mp.maml import Batch
 from mp.settings import MetaSettings
 
-SECOND_ORDER = 3  # the gradient of a gradient keeps about so many times what a gradient does; measured
 Indices = np.ndarray  # of a task's images
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mp import maml
-from mp.clip.model import MEMORY
+from mp.runtime.device import MEMORY
 from mp.finetune import sgd
 from mp.settings import FinetuneSettings
 from tests.test_learners import CASES, golden_learner

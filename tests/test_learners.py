@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mp import maml
-from mp.clip.model import MEMORY
+from mp.runtime.device import MEMORY
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.runtime.errors import UserError

@@ -9,7 +9,7 @@ from data.feed import Feed
 from mp.clip import model as clip_module
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
-from mp.runtime.device import choose
+from mp.runtime.device import MEMORY, choose
 from mp.runtime.errors import UserError
 from mp.evaluate import TestSet as Evaluation
 from mp.learners.prompts import normalize, template_features
@@ -38,7 +38,7 @@ def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, device, in
 
 
 def test_the_cpu_is_float32_unless_asked():
-    assert choose("cpu") == (torch.device("cpu"), "fp32", None, clip_module.MEMORY) and choose("cpu", memory=1 / 2).memory == 2**29
+    assert choose("cpu") == (torch.device("cpu"), "fp32", None, MEMORY) and choose("cpu", memory=1 / 2).memory == 2**29
     assert choose("cpu", "tf32").half is None
     assert choose("cpu", "bf16").half == torch.bfloat16 and choose("cpu", "fp16").half == torch.float16
     before = torch.get_float32_matmul_precision()

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from mp.runtime import files
+from mp.runtime import files, tensors
 from mp.store import promptfile, results
 from mp.runtime.errors import RunError, UserError
 
@@ -52,7 +52,7 @@ def test_a_prompts_hash_is_of_its_tensors_alone(tmp_path):
         hashes.append(promptfile.sha256(tmp_path / "p.pt"))
     assert hashes[0] == hashes[1] and len(set(hashes)) == 4
     for content in ({}, {"params": 3}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
-        files.write_tensors(tmp_path / "p.pt", {"method": "coop"} | content)
+        tensors.write(tmp_path / "p.pt", {"method": "coop"} | content)
         with pytest.raises(UserError, match="not a prompt file"):
             promptfile.sha256(tmp_path / "p.pt")
 

@@ -1,4 +1,4 @@
-"""The tokenizer against OpenAI's own ids, and a slow but plain re-statement of its merge rule."""
+"""The tokenizer against OpenAI's own ids, and a slower re-statement of its merge rule."""
 import random
 
 import numpy as np
@@ -25,19 +25,15 @@ def test_golden_rows(golden):
 
 
 def plain_merge(word):
-    """Join every occurrence of the earliest-learnt pair, from the left, until none is left."""
+    """One pair at a time, the one learnt earliest and of equal ones the leftmost, until none is left."""
     _, ranks = tokenizer.tables()
     parts = [*word[:-1], word[-1] + "</w>"]
-    while pairs := {p for p in zip(parts, parts[1:]) if p in ranks}:
-        a, b = min(pairs, key=ranks.get)
-        joined, i = [], 0
-        while i < len(parts):
-            if parts[i : i + 2] == [a, b]:
-                joined, i = [*joined, a + b], i + 2
-            else:
-                joined, i = [*joined, parts[i]], i + 1
-        parts = joined
-    return parts
+    while True:
+        known = [(ranks[pair], i) for i, pair in enumerate(zip(parts, parts[1:])) if pair in ranks]
+        if not known:
+            return parts
+        _, i = min(known)
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
 
 def test_every_token_arises_from_one_pair():
@@ -52,6 +48,15 @@ def test_merge_equals_the_plain_rule():
         word = "".join(rng.choice("abcdeinorst'!é"[: rng.choice((2, 4, 14))]) for _ in range(rng.randint(1, 24)))
         word = "".join(tokenizer.byte_symbols()[b] for b in word.encode())
         assert tokenizer.merge(word) == plain_merge(word), word
+
+
+@pytest.mark.parametrize("word", ["a" * 100_000, "ab" * 50_000, "!" * 100_000], ids=lambda word: word[:2])
+def test_a_long_word_that_repeats_itself_takes_few_passes(word, monkeypatch):
+    walked, join = [], tokenizer.join
+    monkeypatch.setattr(tokenizer, "join", lambda symbols, pair: walked.append(len(symbols)) or join(symbols, pair))
+    tokens = tokenizer.merge(word)
+    assert "".join(tokens) == word + "</w>" and len(tokens) > 1000
+    assert walked[0] == len(word) and sum(walked) < 6 * len(word)
 
 
 def test_75_tokens_fit_and_76_do_not():

@@ -6,8 +6,7 @@ import urllib.request
 from pathlib import Path
 
 from mp.runtime import files
-from mp.store import cache
-from mp.runtime.errors import UserError
+from mp.runtime.errors import UserError, reason
 from mp.runtime.progress import Progress
 
 SHA256 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
@@ -17,7 +16,7 @@ TRIES = 3  # in a row that bring nothing
 
 
 def openai_path() -> Path:
-    return cache.folder() / "ViT-B-16.pt"
+    return files.cache_folder() / "ViT-B-16.pt"
 
 
 def openai_weights() -> Path:
@@ -28,44 +27,59 @@ def openai_weights() -> Path:
 
 
 def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
-    """Bring `url` to `path`, unless what is there is right already.
+    """Bring `url` to `path`, unless what is there is right already. `pause`: seconds before another try.
 
     What has arrived waits in `path`.part for the next try, in this run or a later one. Raises UserError that
     gives the URL, the hash, and where to put the file by hand.
     """
-    by_hand = f"To do it by hand, fetch {url} (SHA-256 {sha256}) and put it at {path}, or give it as --weights FILE"
-    if path.is_file() and files.sha256(path) == sha256:
+    if is_right(path, sha256):
         return
-    part = path.with_name(path.name + ".part")
+    by_hand = f"To do it by hand, fetch {url} (SHA-256 {sha256}) and put it at {path}, or give it as --weights FILE"
+    lock = path.with_name(path.name + ".lock")
     try:
-        lock = path.with_name(path.name + ".lock")
-        with files.locked(lock, f"set XDG_CACHE_HOME. {by_hand}"):  # two runs that start together fetch it once
-            if path.is_file() and files.sha256(path) == sha256:
-                return
-            try:
-                receive_all(url, part, pause)
-            except (OSError, http.client.HTTPException) as e:
-                if isinstance(e, urllib.error.HTTPError) or not getattr(e, "filename", None):
-                    mb = size(part) / MB
-                    kept = f"; the first {mb:.0f} MB are kept, and the same command goes on" if mb else ""
-                    raise UserError(f"{url} can't be fetched ({files.reason(e)}){kept}. {by_hand}") from None
-                raise
-            if (found := files.sha256(part)) != sha256:
-                part.unlink()
-                raise UserError(f"{url} gave a file with SHA-256 {found}; it isn't used. {by_hand}")
-            part.replace(path)
+        with files.locked(lock, f"set XDG_CACHE_HOME. {by_hand}"):
+            if not is_right(path, sha256):  # two runs that start together fetch it once
+                fetch_alone(url, sha256, path, pause, by_hand)
     except OSError as e:
-        raise UserError(f"{path}: can't be written ({files.reason(e)}); free some space, or set XDG_CACHE_HOME to "
+        raise UserError(f"{path}: can't be written ({reason(e)}); free some space, or set XDG_CACHE_HOME to "
                         f"another folder. {by_hand}") from None
 
 
-def receive_all(url: str, part: Path, pause: float) -> None:
-    """Receive until `part` is whole. Raises what the last of several fruitless tries raised."""
-    progress, fruitless = Progress(f"fetching {url.rpartition('/')[2]}, MB", first=size(part) // MB), 0
+def is_right(path: Path, sha256: str) -> bool:
+    return path.is_file() and files.sha256(path) == sha256
+
+
+def fetch_alone(url: str, sha256: str, path: Path, pause: float, by_hand: str) -> None:
+    """Raises UserError if the connection or what it brought is no good, OSError if the disk isn't."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        receive_all(url, partial, pause)
+    except (OSError, http.client.HTTPException) as e:
+        if of_the_disk(e):
+            raise
+        mb = size(partial) / MB
+        kept = f"; the first {mb:.0f} MB are kept, and the same command goes on" if mb else ""
+        raise UserError(f"{url} can't be fetched ({reason(e)}){kept}. {by_hand}") from None
+    found = files.sha256(partial)
+    if found != sha256:
+        partial.unlink()
+        raise UserError(f"{url} gave a file with SHA-256 {found}; it isn't used. {by_hand}")
+    partial.replace(path)
+
+
+def of_the_disk(error: Exception) -> bool:
+    """Errors of files name the file; so do HTTP's, but theirs is the URL."""
+    return bool(getattr(error, "filename", None)) and not isinstance(error, urllib.error.HTTPError)
+
+
+def receive_all(url: str, partial: Path, pause: float) -> None:
+    """Receive until `partial` is whole. Raises what the last of several fruitless tries raised."""
+    progress = Progress(f"fetching {url.rpartition('/')[2]}, MB", first=size(partial) // MB)
+    fruitless = 0
     while True:
-        before = size(part)
+        before = size(partial)
         try:
-            if receive(url, part, progress):
+            if receive(url, partial, progress):
                 return
             error: Exception = ConnectionError("the connection broke off")
         except urllib.error.HTTPError as e:
@@ -76,32 +90,34 @@ def receive_all(url: str, part: Path, pause: float) -> None:
             error = e
         except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as e:
             error = e
-        fruitless = 0 if size(part) > before else fruitless + 1
+        fruitless = 0 if size(partial) > before else fruitless + 1
         if fruitless == TRIES:
             raise error
         time.sleep(pause)
 
 
-def receive(url: str, part: Path, progress: Progress) -> bool:
-    """Append to `part` what it lacks, as far as the connection holds; whether it is whole now."""
-    have = size(part)
+def receive(url: str, partial: Path, progress: Progress) -> bool:
+    """Append to `partial` what it lacks, as far as the connection holds; whether it is whole now."""
+    have = size(partial)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=30) as response:
         if response.status != 206:  # the server starts from the beginning
             have = 0
         total = have + int(response.headers.get("Content-Length") or 0)
-        with open(part, "ab" if have else "wb") as f:
+        with open(partial, "ab" if have else "wb") as f:
             while block := response.read(MB):
                 try:
                     f.write(block)
                     f.flush()
                 except OSError as e:
-                    e.filename = str(part)  # tells a full disk from a broken connection
+                    e.filename = str(partial)  # tells a full disk from a broken connection
                     raise
                 have += len(block)
-                progress.update(have // MB, max(total, have) // MB + (have < total))
+                unfinished = have < total  # less than a MB may be missing: it mustn't look done
+                progress.update(have // MB, max(total, have) // MB + unfinished)
     return have >= total
 
 
 def size(path: Path) -> int:
+    """In bytes; 0 if there is no such file."""
     return path.stat().st_size if path.is_file() else 0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mp.clip import weights
 
+SECOND_ORDER = 3   # a gradient of a gradient keeps about so many times what a gradient does
 KEPT_FLOATS = 16    # per token, layer and unit of width; a gradient of a gradient keeps about three times as much
 MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
 KeysValues = tuple[Tensor, Tensor]

@@ -11,7 +11,6 @@ marked "</w>", and the pair that was merged earliest in training is joined until
 import gzip
 import html
 from functools import cache, lru_cache
-from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 import torch
@@ -43,6 +42,7 @@ def tables() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
 
 @cache
 def word_pattern():
+    """What a word is: a run of letters, one digit, a run of other signs, or an ending such as 's."""
     import regex  # knows Unicode's letter (L) and number (N) classes; `re` does not
 
     return regex.compile(
@@ -54,33 +54,38 @@ def word_pattern():
 def merge(word: str) -> list[str]:
     """Split one word, written in byte symbols, into tokens.
 
-    A heap of candidate pairs over a linked list, so that a very long word costs n log n, not n².
-    Equal ranks are joined from the left, as in the original's passes over the whole word; that is
-    the same because a token arises from one pair alone, so a new pair always ranks behind.
+    Takes one pass over the word for each different pair that is joined: few, and ever shorter, if the word repeats itself.
+
+    >>> merge("lower")
+    ['lower</w>']
     """
     _, ranks = tables()
-    parts = [*word[:-1], word[-1] + "</w>"]
-    after = list(range(1, len(parts) + 1))    # index of the next living part
-    before = list(range(-1, len(parts) - 1))
-    heap = [(ranks[p], i, p) for i, p in enumerate(zip(parts, parts[1:])) if p in ranks]
-    heapify(heap)
-    while heap:
-        _, i, (left, right) = heappop(heap)
-        j = after[i]
-        if parts[i] != left or j >= len(parts) or parts[j] != right:
-            continue  # one of the two was merged away since this pair was pushed
-        parts[i], parts[j] = left + right, ""
-        after[i] = after[j]
-        if after[i] < len(parts):
-            before[after[i]] = i
-        for a in (before[i], i):
-            if a >= 0 and after[a] < len(parts) and (pair := (parts[a], parts[after[a]])) in ranks:
-                heappush(heap, (ranks[pair], a, pair))
-    return [p for p in parts if p]
+    symbols = [*word[:-1], word[-1] + "</w>"]
+    while True:
+        known = {pair for pair in zip(symbols, symbols[1:]) if pair in ranks}
+        if not known:
+            return symbols
+        symbols = join(symbols, min(known, key=ranks.get))
+
+
+def join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+    """Replace the pair by one symbol wherever it stands, from the left.
+
+    >>> join(["a", "a", "a", "b"], ("a", "a"))
+    ['aa', 'a', 'b']
+    """
+    joined = []
+    for symbol in symbols:
+        if joined and (joined[-1], symbol) == pair:
+            joined[-1] += symbol
+        else:
+            joined.append(symbol)
+    return joined
 
 
 @lru_cache(maxsize=65536)
 def word_ids(word: str) -> tuple[int, ...]:
+    """Token ids of a word as `word_pattern` cuts it out of a text."""
     ids, _ = tables()
     if word in ("<|startoftext|>", "<|endoftext|>"):
         return (ids[word],)
@@ -91,7 +96,6 @@ def word_ids(word: str) -> tuple[int, ...]:
 def encode(text: str) -> list[int]:
     """Token ids of `text`, without SOS and EOT, of any length."""
     import ftfy
-
     import regex
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
@@ -101,6 +105,7 @@ def encode(text: str) -> list[int]:
 
 @cache
 def names_and_bytes() -> tuple[list[str], dict[str, int]]:
+    """The tokens in the order of their ids, and symbol -> byte."""
     return list(tables()[0]), {s: b for b, s in byte_symbols().items()}
 
 

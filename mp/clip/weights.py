@@ -7,29 +7,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mp.runtime import files
-from mp.runtime.errors import UserError
 from mp.clip.tokenizer import CONTEXT_LENGTH, EOT
+from mp.runtime import tensors
+from mp.runtime.errors import UserError, unreadable
 
+State = dict[str, Tensor]
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # further tensors in OpenAI's files
+STORAGES = {"FloatStorage": torch.float, "HalfStorage": torch.half, "LongStorage": torch.long}
+TRACE = "/constants.pkl"  # only TorchScript's archives have it
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> State:
     """CLIP's parameters in the file `path`, by OpenAI's names, in float32. Raises UserError if it can't be read."""
     if not path.exists():
         raise UserError(f"{path}: no such weights file; give another after --weights")
     try:
         if path.suffix == ".npz":
             state = read_arrays(path)
+        elif is_torchscript(path):
+            state = read_archive(path)
         else:
-            state = read_archive(path) if is_torchscript(path) else files.load(path)
+            state = tensors.load(path)
     except Exception as e:  # there is nothing that damaged bytes don't raise
-        raise UserError(files.unreadable(path, e, "not a readable weights file", "fetch it again")) from None
+        raise UserError(unreadable(path, e, "not a readable weights file", "fetch it again")) from None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: holds no state dict (a dict of tensors); give another file")
-    state = {str(k): v for k, v in state.items() if str(k).rpartition(".")[2] not in NOT_PARAMETERS}
-    if wrong := [k for k, v in state.items() if not v.is_floating_point() or v.layout != torch.strided or v.is_meta]:
-        raise UserError(f"{path}: {wrong[0]} is no plain tensor of floating-point numbers; give another file")
+    state = {str(k): v for k, v in state.items()}
+    state = {k: v for k, v in state.items() if k.rpartition(".")[2] not in NOT_PARAMETERS}
+    for name, value in state.items():
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            raise UserError(f"{path}: {name} is no plain tensor of floating-point numbers; give another file")
     return {k: v.float() for k, v in state.items()}
 
 
@@ -37,7 +44,7 @@ def is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        return any(name.endswith(TRACE) for name in archive.namelist())
 
 
 class Inert:
@@ -59,17 +66,21 @@ class ArchiveReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
-        return getattr(torch, name.removesuffix("Storage").lower()) if name in ("FloatStorage", "HalfStorage", "LongStorage") \
-            else Inert
+            return strided
+        return STORAGES.get(name, Inert)
 
     def persistent_load(self, about) -> Tensor:
+        """The flat tensor of one storage, which `about` names: a word, its type, its file, its device, its length."""
         _, dtype, key, _, _ = about
         return torch.frombuffer(bytearray(self.archive.read(f"{self.folder}/data/{key}")), dtype=dtype)
 
 
-def read_archive(path: Path) -> dict[str, Tensor]:
-    """The state dict of OpenAI's archive."""
+def strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+def read_archive(path: Path) -> State:
+    """The state dict of OpenAI's archive: all tensors, named by the attributes that lead to them."""
     state = {}
 
     def collect(value, name: str) -> None:
@@ -80,12 +91,12 @@ def read_archive(path: Path) -> dict[str, Tensor]:
                 collect(inner, f"{name}.{key}" if name else key)
 
     with zipfile.ZipFile(path) as archive:
-        folder = next(name for name in archive.namelist() if name.endswith("/constants.pkl")).removesuffix("/constants.pkl")
-        collect(ArchiveReader(archive, folder).load(), "")
+        trace = next(name for name in archive.namelist() if name.endswith(TRACE))
+        collect(ArchiveReader(archive, trace.removesuffix(TRACE)).load(), "")
     return state
 
 
-def read_arrays(path: Path) -> dict[str, Tensor]:
+def read_arrays(path: Path) -> State:
     """A state dict as compressed arrays. Only the token rows that were trained are stored; the rest are zero."""
     with np.load(path, allow_pickle=False) as arrays:
         state = {k: torch.from_numpy(arrays[k]) for k in arrays.files}
@@ -97,48 +108,49 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     return state | {"token_embedding.weight": table}
 
 
-def write_arrays(path: Path, state: dict[str, Tensor], token_ids: list[int]) -> None:
+def write_arrays(path: Path, state: State, token_ids: list[int]) -> None:
     """Write a CLIP's state dict in half precision, with the embeddings of `token_ids` alone."""
     arrays = {k: v.detach().half().numpy() for k, v in state.items()}
     table = arrays.pop("token_embedding.weight")
     ids = np.array(sorted(token_ids))
-    np.savez_compressed(path, **arrays, **{"token_embedding.rows": table[ids], "token_embedding.ids": ids,
-                                          "vocab_size": np.array(len(table))})
+    arrays |= {"token_embedding.rows": table[ids], "token_embedding.ids": ids, "vocab_size": np.array(len(table))}
+    np.savez_compressed(path, **arrays)
 
 
-def sizes(state: dict[str, Tensor], path: Path) -> dict[str, int]:
-    """CLIP's constructor arguments, read off the tensors' shapes."""
-    def layers(prefix: str) -> int:
-        return len({k.removeprefix(prefix).split(".")[0] for k in state if k.startswith(prefix)})
-
+def sizes(state: State, path: Path) -> dict[str, int]:
+    """CLIP's constructor arguments, read off the tensors' shapes. Raises UserError if they aren't a ViT CLIP's."""
     if any(k.startswith("visual.layer1") for k in state):
         raise UserError(f"{path}: a ResNet CLIP; give a ViT, such as ViT-B/16")
     try:
         width, _, patch, _ = state["visual.conv1.weight"].shape
         grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
         vocabulary, text_width = state["token_embedding.weight"].shape
-        if width % 64 or text_width % 64 or not width * text_width * patch * grid:
-            raise UserError(f"{path}: widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
-                            "CLIP's weights, whose heads are 64 wide; give another file")
-        if (vocabulary, len(state["positional_embedding"])) != (EOT + 1, CONTEXT_LENGTH):
-            raise UserError(f"{path}: {vocabulary} tokens and {len(state['positional_embedding'])} positions; CLIP has "
-                            f"{EOT + 1} and {CONTEXT_LENGTH}; give another file")
-        return dict(image_size=grid * patch, patch=patch, image_width=width,
-                    image_layers=layers("visual.transformer.resblocks."), text_width=text_width,
-                    text_layers=layers("transformer.resblocks."), embed=state["text_projection"].shape[1],
-                    vocabulary=vocabulary, context=len(state["positional_embedding"]))
+        context = len(state["positional_embedding"])
+        embed = state["text_projection"].shape[1]
     except KeyError as e:
         raise UserError(f"{path}: not CLIP's weights, {e.args[0]} is missing; give another file") from None
     except (ValueError, IndexError, TypeError):
         raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions; give another "
                         "file") from None
+    if width % 64 or text_width % 64 or 0 in (width, text_width, patch, grid):
+        raise UserError(f"{path}: widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
+                        "CLIP's weights, whose heads are 64 wide; give another file")
+    if (vocabulary, context) != (EOT + 1, CONTEXT_LENGTH):
+        raise UserError(f"{path}: {vocabulary} tokens and {context} positions; CLIP has "
+                        f"{EOT + 1} and {CONTEXT_LENGTH}; give another file")
+    return dict(image_size=grid * patch, patch=patch, image_width=width, image_layers=layers(state, "visual.transformer"),
+                text_width=text_width, text_layers=layers(state, "transformer"), embed=embed, vocabulary=vocabulary,
+                context=context)
 
 
-def check(state: dict[str, Tensor], expected: dict[str, torch.Size], path: Path) -> None:
-    """Names, shapes and finite values, before anything is copied."""
-    def some(names: set[str]) -> str:
-        return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def layers(state: State, tower: str) -> int:
+    """How many layers a tower has, by the numbers in names such as transformer.resblocks.11.ln_1.weight."""
+    prefix = f"{tower}.resblocks."
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
+
+def check(state: State, expected: dict[str, torch.Size], path: Path) -> None:
+    """Names, shapes and finite values, before anything is copied. Raises UserError that names the first that is wrong."""
     if missing := expected.keys() - state.keys():
         raise UserError(f"{path}: not CLIP's weights, {some(missing)} missing; give another file")
     if unknown := state.keys() - expected.keys():
@@ -148,3 +160,8 @@ def check(state: dict[str, Tensor], expected: dict[str, torch.Size], path: Path)
             raise UserError(f"{path}: {name} has shape {list(state[name].shape)}, expected {list(shape)}; give another file")
         if not state[name].isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinite values; fetch the file again")
+
+
+def some(names: set[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(sorted(names)[:3]) + more

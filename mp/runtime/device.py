@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import torch
 
-from mp.clip.model import MEMORY
 from mp.runtime.errors import UserError
 
+MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -24,29 +24,39 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     the inputs of matrix products; bf16 and fp16 also run the towers in half precision where no gradient is
     needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
     `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2. What needs more is
-    computed in parts, with the same result; not the free memory, so that the same command gives the same bits.
+    computed in chunks, with the same result; not the free memory, so that the same command gives the same bits.
     Raises UserError for an unknown device or one this machine lacks.
     """
+    chosen = find(device)
+    on_gpu = chosen.type == "cuda"
+    if precision == "auto":
+        precision = "fp16" if on_gpu else "fp32"
+    if on_gpu:
+        torch.cuda.set_device(chosen)
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    if memory is not None:
+        kept = int(memory * 2**30)
+    elif on_gpu:
+        kept = torch.cuda.get_device_properties(chosen).total_memory // 2
+    else:
+        kept = MEMORY
+    return Compute(chosen, precision, HALF.get(precision), kept)
+
+
+def find(device: str) -> torch.device:
+    """The device of that name, a GPU with its index. Raises UserError if there is none."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":  # with torchrun every process of a machine has a GPU of its own
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
-        chosen = torch.device(device)
+        found = torch.device(device)
     except RuntimeError:
         raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
-    if chosen.type not in ("cpu", "cuda"):
+    if found.type not in ("cpu", "cuda"):
         raise UserError(f"--device {device}: not supported; use cpu or cuda")
-    if chosen.type == "cuda" and chosen.index >= torch.cuda.device_count():
+    if found.type == "cuda" and found.index >= torch.cuda.device_count():
         raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
                         "use --device cpu")
-    if precision == "auto":
-        precision = "fp16" if chosen.type == "cuda" else "fp32"
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
-        torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    if memory is None:
-        total = torch.cuda.get_device_properties(chosen).total_memory if chosen.type == "cuda" else 2 * MEMORY
-        return Compute(chosen, precision, HALF.get(precision), total // 2)
-    return Compute(chosen, precision, HALF.get(precision), int(memory * 2**30))
+    return found

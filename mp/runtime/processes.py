@@ -1,10 +1,10 @@
-"""Several processes, started by torchrun: each takes a share of the work, and the first one writes the files."""
+"""Several processes, started by torchrun: each takes a share of the work, and the first one writes the files.
+
+torch is imported where it is needed, so that who asks for a process's number alone needn't wait for it.
+"""
 import atexit
 import os
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from datetime import timedelta
 
 from mp.runtime.errors import RunError, UserError
 
@@ -22,32 +22,44 @@ def first_process() -> bool:
     return processes()[0] == 0
 
 
-def join(device: torch.device) -> None:
+def join(device: "torch.device") -> None:
     """Meet the other processes, if there are any; a second call does nothing."""
-    if processes()[1] > 1 and not dist.is_initialized():
-        try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        except (ValueError, RuntimeError) as e:
-            raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
-                            "or unset RANK and WORLD_SIZE") from None
-        atexit.register(dist.destroy_process_group)
+    import torch.distributed as dist
+
+    if processes()[1] == 1 or dist.is_initialized():
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        # One process may wait for long while another works, such as for the first one's evaluation of all test images or
+        # behind a lock that another run holds. torch gives up after 10 or 30 minutes; a process that died is noticed anyway.
+        dist.init_process_group(backend, timeout=timedelta(days=7))
+    except (ValueError, RuntimeError) as e:
+        raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
+                        "or unset RANK and WORLD_SIZE") from None
+    atexit.register(dist.destroy_process_group)
 
 
-def total(tensors: list[Tensor]) -> list[Tensor]:
+def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
     """The sums over all processes, the same bits in each. Raises RunError if another one is gone."""
+    import torch
+    import torch.distributed as dist
+
     if not dist.is_initialized():
         return tensors
-    flat = torch.cat([t.reshape(-1) for t in tensors])
+    flat = torch.cat([t.reshape(-1) for t in tensors])  # one message for all
     try:
         dist.all_reduce(flat)
     except RuntimeError:
         raise RunError("another process of this run is gone; "
                        "the same command goes on from the last good epoch") from None
-    return [part.view_as(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
+    sums = flat.split([t.numel() for t in tensors])
+    return [one.view_as(t) for one, t in zip(sums, tensors)]
 
 
 def agree(value):
-    """The first process's `value`, in all of them: what it found on its disk decides."""
+    """The first process's `value`, in all of them: what it found on its disk decides. Raises RunError if one is gone."""
+    import torch.distributed as dist
+
     if not dist.is_initialized():
         return value
     box = [value]

@@ -6,11 +6,18 @@ from mp.runtime.processes import first_process
 
 
 class Progress:
-    """`patience`: nothing is shown of what takes less than so many seconds. `first`: steps done before this run."""
+    """One line for one loop.
+
+    `patience`: nothing is shown of what takes less than so many seconds. `first`: steps done before this run.
+    """
 
     def __init__(self, label: str, patience: float = 0, first: int = 0):
-        self.label, self.patience, self.started, self.shown, self.first = label, patience, time.monotonic(), 0.0, first
-        self.new = 0
+        self.label = label
+        self.patience = patience
+        self.first = first
+        self.new = 0  # steps that this run did
+        self.started = time.monotonic()
+        self.shown = 0.0
 
     def update(self, done: int, total: int, text: str = "", new: int | None = None) -> None:
         """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, if not all.
@@ -21,15 +28,20 @@ class Progress:
             return
         now, terminal = time.monotonic(), sys.stderr.isatty()
         self.new = done - self.first if new is None else self.new + new
-        if now - self.shown < (0.2 if terminal else 10) and done < total or now - self.started < self.patience:
+        if done < total and now - self.shown < (0.2 if terminal else 10) or now - self.started < self.patience:
             return
         self.shown = now
-        timing = f"took {clock(now - self.started)}"
-        if done < total:  # what an earlier run did says nothing about the time a step takes
-            timing = f"ETA {clock((now - self.started) / self.new * (total - done))}" if self.new else ""
-        line = f"{self.label} {done}/{total}  {text}  {timing}".rstrip()
+        line = f"{self.label} {done}/{total}  {text}  {self.timing(done, total, now - self.started)}".rstrip()
+        start = "\r\033[K" if terminal else ""  # to the line's beginning, and wipe it
         end = "\n" if done == total or not terminal else ""
-        print(("\r\033[K" if terminal else "") + line, end=end, file=sys.stderr, flush=True)
+        print(start + line, end=end, file=sys.stderr, flush=True)
+
+    def timing(self, done: int, total: int, seconds: float) -> str:
+        if done >= total:
+            return f"took {clock(seconds)}"
+        if not self.new:  # what an earlier run did says nothing about the time a step takes
+            return ""
+        return f"ETA {clock(seconds / self.new * (total - done))}"
 
 
 def clock(seconds: float) -> str:
@@ -40,5 +52,6 @@ def clock(seconds: float) -> str:
 
 
 def say(text: str) -> None:
+    """A line on stderr, from the first process alone."""
     if first_process():
         print(text, file=sys.stderr, flush=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mp.runtime import files
+from mp.runtime import tensors
 from mp.runtime.errors import UserError
+from mp.runtime.files import cache_folder
 from mp.runtime.progress import say
 from mp.store.identity import Identity, stored
 from mp.store.results import file_name
@@ -27,14 +28,14 @@ def recall(identity: Identity, dataset: str, images: Sequence[str], width: int, 
     """
     path = cache_file(identity, dataset, images)
     try:
-        found = files.load(path)
+        found = tensors.load(path)
     except (OSError, MemoryError, ValueError):
         found = None
-    if not files.misfit(found, torch.empty(len(images), width, device="meta")):
+    if not tensors.mismatch(found, torch.empty(len(images), width, device="meta")):
         return found
     found = compute()
     try:
-        files.write_tensors(path, found.cpu())
+        tensors.write(path, found.cpu())
     except UserError as e:
         say(f"{dataset}: the features are computed again next time: {e}")
     return found
@@ -46,4 +47,4 @@ def cache_file(identity: Identity, dataset: str, images: Sequence[str]) -> Path:
     digest = hashlib.sha256(json.dumps([VIEWS, torch.__version__, stored("features", identity)]).encode())
     for image in images:
         digest.update(str(os.stat(image).st_mtime_ns).encode())
-    return files.cache_folder() / "features" / f"{file_name(dataset)}-{digest.hexdigest()[:32]}.pt"
+    return cache_folder() / "features" / f"{file_name(dataset)}-{digest.hexdigest()[:32]}.pt"

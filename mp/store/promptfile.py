@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mp.runtime import files
+from mp.runtime import tensors
 from mp.runtime.errors import UserError
 
 Params = dict[str, Tensor]
@@ -14,13 +14,13 @@ Params = dict[str, Tensor]
 
 def write(path: Path, method: str, params: Params, identity: dict[str, Any], provenance: dict[str, Any]) -> None:
     """What the tensors were made from is `identity`, as mp/store/identity.py keeps it; who made them, `provenance`."""
-    tensors = {k: v.detach().cpu() for k, v in params.items()}
-    files.write_tensors(path, {"method": method, "params": tensors, "identity": identity, "provenance": provenance})
+    on_cpu = {k: v.detach().cpu() for k, v in params.items()}
+    tensors.write(path, {"method": method, "params": on_cpu, "identity": identity, "provenance": provenance})
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """All that is in a prompt file. Raises UserError if it isn't one."""
-    file = files.read_tensors(path)
+    file = tensors.read(path)
     params = file.get("params")
     good = isinstance(file.get("method"), str) and isinstance(params, dict) and params
     if not good or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in params.items()):
@@ -39,7 +39,7 @@ def read(path: Path, method: str, expected: Params) -> Params:
     params = file["params"]
     if params.keys() != expected.keys():
         raise UserError(f"{path}: holds the tensors {', '.join(params)}; this model and --depth need {', '.join(expected)}")
-    if wrong := files.misfit(params, expected):
+    if wrong := tensors.mismatch(params, expected):
         raise UserError(f"{path}: {wrong}; it is damaged, or was made for another model or --length: give another, or "
                         "make it again with `run.py meta --force`")
     return {name: params[name] for name in expected}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mp.runtime import files
-from mp.runtime.errors import DAMAGE, RunError, UserError
+from mp.runtime.errors import DAMAGE, RunError, UserError, reason, reason
 from mp.runtime.progress import say
 from mp.settings import PARTS, MetaSettings
 from mp.store.identity import Identity, refuse_earlier, require_same, stored
@@ -84,7 +84,7 @@ def read(path: Path, set_aside: bool = False) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
-        raise UserError(f"{path}: not readable ({files.reason(e)}); it is needed or in the way: mend or move it") from None
+        raise UserError(f"{path}: not readable ({reason(e)}); it is needed or in the way: mend or move it") from None
     except (*DAMAGE, AttributeError):
         pass
     if set_aside:

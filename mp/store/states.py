@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mp.runtime import files
+from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from mp.store.identity import Identity, require_same, stored
 
 
 def write(path: Path, kind: str, identity: Identity, state: dict[str, Any]) -> None:
     """`state`: epoch, the number of epochs done, and whatever else a run needs to go on."""
-    files.write_tensors(path, {"identity": stored(kind, identity), **state})
+    tensors.write(path, {"identity": stored(kind, identity), **state})
 
 
 def read(path: Path, kind: str, identity: Identity, epochs: int, like: Callable[[int], dict[str, Any]]) -> dict | None:
@@ -22,18 +22,18 @@ def read(path: Path, kind: str, identity: Identity, epochs: int, like: Callable[
     """
     if not path.exists():
         return None
-    state = files.read_tensors(path)
+    state = tensors.read(path)
     require_same(path, state.get("identity"), kind, identity)
     epoch = state.get("epoch")
     if type(epoch) is not int or not 0 < epoch <= epochs:
         wrong = "its number of epochs"
     else:
-        wrong = files.misfit(state, {"identity": stored(kind, identity), "epoch": epoch, **like(epoch)}, "the state")
+        wrong = tensors.mismatch(state, {"identity": stored(kind, identity), "epoch": epoch, **like(epoch)}, "the state")
     if wrong:
         raise UserError(f"{path}: damaged ({wrong}); delete it, and the same command starts from the beginning")
     return state
 
 
-def on_device(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+def on_device(values: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors where those of `like` are, and in their order."""
-    return {name: tensors[name].to(value.device) for name, value in like.items()}
+    return {name: values[name].to(tensor.device) for name, tensor in like.items()}

@@ -1,0 +1,100 @@
+"""Tensors in files: written whole, read without running code, and held against what they should be."""
+import io
+import math
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mp.runtime.errors import UserError, barred, reason, short_of_memory, unreadable
+from mp.runtime.files import write_whole
+
+
+def write(path: Path, value: dict | Tensor) -> None:
+    """Tensors, numbers, strings, lists and dicts, in torch's format."""
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as f:  # a file object, so that the bytes don't depend on the file's name
+            torch.save(value, f)
+
+    write_whole(path, save)
+
+
+def read(path: Path) -> dict:
+    """A dict that `write` wrote. Raises UserError if the file is absent, damaged, or something else."""
+    try:
+        value = load(path)
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__}")
+        return value
+    except (OSError, MemoryError, ValueError) as e:
+        raise UserError(unreadable(path, e, "damaged, or not a file of this project",
+                                   "give another, or delete it and give the command again")) from None
+
+
+def load(path: Path):
+    """What torch.save wrote, on the CPU, without running code from the file.
+
+    Raises OSError if the way to it is barred, MemoryError, and ValueError with the reason otherwise.
+    """
+    try:
+        source = checked_copy(path) if zipfile.is_zipfile(path) else path  # torch's formats: zip, and an old one
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that others use
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as e:  # there is nothing that damaged bytes don't raise
+        if barred(e):
+            raise
+        if short_of_memory(e):
+            raise MemoryError from None
+        raise ValueError(reason(e)) from None
+
+
+def checked_copy(path: Path) -> io.BytesIO:
+    """A zip archive in memory whose entries agreed with their checksums; torch.load compares none."""
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as checked:
+        for name in archive.namelist():
+            checked.writestr(name, archive.read(name))
+    copy.seek(0)
+    return copy
+
+
+def mismatch(value, like, name: str = "it") -> str:
+    """What keeps `value`, read from a file, from taking the place of `like`; "" if nothing does.
+
+    Dicts and lists have the same entries, tensors the same type and shape, and every number is finite.
+    """
+    if isinstance(like, Tensor):
+        return tensor_mismatch(value, like, name)
+    if isinstance(like, dict):
+        if not isinstance(value, dict):
+            return f"{name} holds {type(value).__name__}, not {', '.join(like)}"
+        if value.keys() != like.keys():
+            return f"{name} holds {', '.join(map(str, value))}, not {', '.join(like)}"
+        entries = [(value[key], like[key], key) for key in like]
+    elif isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            return f"{name} isn't a list of {len(like)}"
+        entries = [(inner, inner_like, name) for inner, inner_like in zip(value, like)]
+    else:
+        finite = not isinstance(value, float) or math.isfinite(value)
+        same_kind = type(value) is type(like)
+        return "" if same_kind and finite else f"{name} is {str(value)[:40]}"
+    for entry in entries:
+        if wrong := mismatch(*entry):
+            return wrong
+    return ""
+
+
+def tensor_mismatch(value, like: Tensor, name: str) -> str:
+    if not isinstance(value, Tensor):
+        return f"{name} is {type(value).__name__}, not a plain tensor"
+    if value.layout != torch.strided or value.device.type != "cpu":
+        return f"{name} is {value.layout} on {value.device.type}, not a plain tensor"
+    if value.shape != like.shape:
+        return f"{name} is {list(value.shape)}, this model needs {list(like.shape)}"
+    if value.dtype != like.dtype:
+        return f"{name} holds {value.dtype}, not {like.dtype}"
+    return "" if value.isfinite().all() else f"{name} holds NaN or infinite values"
