@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from data.dataset import Dataset, Item, class_range, restrict
 from mp.commands import report
-from mp.commands.meta import zero_gradients
 from mp.commands.session import Session, open_session, settings_from
 from mp.evaluate import TestSet
 from mp.finetune import FinetuneState, finetune, gaussian_weights, start
@@ -131,7 +130,7 @@ def train(session: Session, learner: Learner, dataset: Dataset, items: list[Item
     state, losses = resume(path, identity, settings, learner)
     try:
         for state in finetune(learner, session.clip, classes, batches, settings, state):
-            zero_gradients(session, state.numbers)
+            session.say_zero_gradients(state.numbers)
             losses.append(state.numbers["loss"])
             states.write(state_file(path), PROMPT_KIND, identity, {
                 "epoch": state.epoch, "params": state.params, "momentum": state.momentum, "average": state.average,
