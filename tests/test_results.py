@@ -43,11 +43,11 @@ def test_a_write_removes_what_killed_writes_of_the_same_file_left_and_nothing_el
 
 
 def test_a_prompts_hash_is_of_its_tensors_alone(tmp_path):
-    tensors = {"ctx": torch.arange(6.0).view(2, 3)}
+    two = {"ctx": torch.arange(6.0).view(2, 3)}
     hashes = []
-    for method, params, made_by in (("coop", tensors, {"command": "a"}), ("coop", tensors, {"command": "bc"}),
-                                    ("cocoop", tensors, {}), ("coop", {"ctx": tensors["ctx"].view(3, 2)}, {}),
-                                    ("coop", {"ctx": tensors["ctx"] + 1}, {})):
+    for method, params, made_by in (("coop", two, {"command": "a"}), ("coop", two, {"command": "bc"}),
+                                    ("cocoop", two, {}), ("coop", {"ctx": two["ctx"].view(3, 2)}, {}),
+                                    ("coop", {"ctx": two["ctx"] + 1}, {})):
         promptfile.write(tmp_path / "p.pt", method, params, made_by)
         hashes.append(promptfile.sha256(tmp_path / "p.pt"))
     assert hashes[0] == hashes[1] and len(set(hashes)) == 4
