@@ -27,7 +27,7 @@ class Feed:
 
     def __init__(self, size: int, device: torch.device | str = "cpu", workers: int | None = None):
         self.size, self.device = size, torch.device(device)
-        self.workers = min(8, usable_cores()) if workers is None else workers
+        self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
 
     def plain(self, items: Sequence[Item]) -> Iterator[Tensor]:
         """Test views of the items, in order, at most VIEWS_AT_ONCE at a time. Raises DataError naming a bad image."""
@@ -111,12 +111,6 @@ def in_order(function: Callable, arguments: Sequence, threads: int) -> Iterator:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def chunks(items: Sequence[Item]) -> list[range]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data.dataset import Dataset, Item
 from data.errors import DataError
-from data.listing import list_folder
+from data.readers import list_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 SPLIT_SEED = 1  # the same division for every run, so that all seeds are tested on the same images

@@ -44,11 +44,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:
     """Test view: resize the shorter side to `size`, then take the middle; the offset is rounded half to even."""
-    w, h = image.size
-    if w <= h:
-        w, h = size, int(size * h / w)
-    else:
-        w, h = int(size * w / h), size
+    w, h = (int(size * side / min(image.size)) for side in image.size)
     image = image.resize((w, h), Image.Resampling.BICUBIC)
     left, top = round((w - size) / 2), round((h - size) / 2)
     return image.crop((left, top, left + size, top + size))
@@ -66,11 +62,8 @@ def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, i
         if 0 < w <= width and 0 < h <= height:
             left, top = rng.randint(0, width - w), rng.randint(0, height - h)
             return left, top, left + w, top + h
-    w, h = width, height
-    if w / h < RATIO[0]:
-        h = round(w / RATIO[0])
-    elif w / h > RATIO[1]:
-        w = round(h * RATIO[1])
+    w = min(width, round(height * RATIO[1]))
+    h = min(height, round(width / RATIO[0]))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 
@@ -78,7 +71,7 @@ def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, i
 def augment(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
     """Training view: a random resized crop, flipped half of the time.
 
-    Python's generator, because one per image is cheap and the same whatever worker draws from it.
+    Python's generator, because one per image is cheap and the same whichever thread draws from it.
     """
     image = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:

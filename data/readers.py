@@ -4,11 +4,11 @@ Each reader takes the file of labels and the image folder and gives (class names
 testing). No image is opened. All raise DataError naming the file, the entry or line, and what to do.
 """
 import json
-from pathlib import Path, PurePosixPath
+import os
+from pathlib import Path
 
 from data.dataset import Item
 from data.errors import DAMAGE, DataError, unreadable
-from data.listing import list_folder
 
 GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) describes every folder"
 Lists = tuple[list[str], list[Item], list[Item]]
@@ -31,31 +31,26 @@ def read_split(file: Path, images: Path) -> Lists:
             raise DataError(f"{file}: no list {part!r}, or an empty one; fetch it again")
         for number, entry in enumerate(entries):
             where = f"{file}: {part} entry {number}"
-            check_entry(entry, where)
+            if not isinstance(entry, list) or [type(field) for field in entry] != [str, int, str]:
+                raise DataError(f"{where} is {str(entry)[:60]!r}, not [image path, label, class name]; fetch it again")
             path, label, name = entry
-            if part == "test" and label not in names:
-                raise DataError(f"{where}: class {label} ({name}) has no training image; fetch the file again")
-            known = names.setdefault(label, name)
-            if known != name:
-                raise DataError(f"{where}: class {label} is {known!r} and {name!r}; fetch the file again")
-            items[part].append(Item(f"{images}/{path}", label))
-    for label in range(len(names)):
-        if label not in names:
-            raise DataError(f"{file}: class {label} has no training image; fetch the file again")
+            items[part].append(Item(image_path(images, path, where), label))
+            if not name.strip():
+                raise DataError(f"{where}: class {label} has no name; fetch the file again")
+            if names.setdefault(label, name) != name:
+                raise DataError(f"{where}: class {label} is {names[label]!r} and {name!r}; fetch the file again")
+    untrained = set(range(len(names))) - {item.label for item in items["train"]}
+    if untrained:
+        raise DataError(f"{file}: class {min(untrained)} of {len(names)} has no training image; fetch the file again")
     return [names[label] for label in range(len(names))], items["train"], items["test"]
 
 
-def check_entry(entry, where: str) -> None:
-    """Raises DataError unless it is [image path, label, class name] with a path below the folder, and a name."""
-    if not isinstance(entry, list) or [type(field) for field in entry] != [str, int, str]:
-        raise DataError(f"{where} is {str(entry)[:60]!r}, not [image path, label, class name]; fetch it again")
-    path, label, name = entry
-    posix = PurePosixPath(path)
-    plain = path and "\0" not in path and "\\" not in path
-    if not plain or posix.is_absolute() or ".." in posix.parts:
+def image_path(images: Path, path: str, where: str) -> str:
+    """Of an image that a file names. Raises DataError if it leaves the image folder."""
+    parts = path.split("/")
+    if not parts[0] or ".." in parts or "\0" in path or "\\" in path:
         raise DataError(f"{where} leaves the image folder: {path[:80]!r}; fetch the file again")
-    if not name.strip():
-        raise DataError(f"{where}: class {label} has no name; fetch the file again")
+    return f"{images}/{path}"
 
 
 def read_lines(file: Path) -> list[str]:
@@ -64,10 +59,8 @@ def read_lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; {GUIDE}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: not text in UTF-8; fetch it again") from None
     except DAMAGE as e:
-        raise DataError(unreadable(file, e, "not readable", "fetch it again")) from None
+        raise DataError(unreadable(file, e, "not text in UTF-8", "fetch it again")) from None
 
 
 def read_aircraft(variants: Path, images: Path) -> Lists:
@@ -78,10 +71,9 @@ def read_aircraft(variants: Path, images: Path) -> Lists:
     label_of = {name: label for label, name in enumerate(classes)}
     train = read_aircraft_list(variants.with_name("images_variant_train.txt"), images, label_of)
     test = read_aircraft_list(variants.with_name("images_variant_test.txt"), images, label_of)
-    seen = {item.label for item in train}
-    for label, name in enumerate(classes):
-        if label not in seen:
-            raise DataError(f"{variants.parent}: no training image of {name!r}; fetch its lists again")
+    untrained = set(range(len(classes))) - {item.label for item in train}
+    if untrained:
+        raise DataError(f"{variants.parent}: no training image of {classes[min(untrained)]!r}; fetch its lists again")
     return classes, train, test
 
 
@@ -89,12 +81,11 @@ def read_aircraft_list(file: Path, images: Path, label_of: dict[str, int]) -> li
     """Items of a list with "image name, variant name" per line, such as "0034309 A340-300"."""
     items = []
     for number, line in enumerate(read_lines(file), 1):
+        where = f"{file}, line {number}"
         image, _, variant = line.strip().partition(" ")
         if variant not in label_of:
-            raise DataError(f"{file}, line {number}: variant {variant!r} is not in variants.txt; fetch both again")
-        if any(mark in image for mark in "/\\\0"):
-            raise DataError(f"{file}, line {number} leaves the image folder: {image!r}; fetch it again")
-        items.append(Item(f"{images}/{image}.jpg", label_of[variant]))
+            raise DataError(f"{where}: variant {variant!r} is not in variants.txt; fetch both again")
+        items.append(Item(image_path(images, image, where) + ".jpg", label_of[variant]))
     return items
 
 
@@ -104,9 +95,9 @@ def read_imagenet(classnames: Path, images: Path) -> Lists:
     ids, _ = list_folder(images / "train")
     if not ids:
         raise DataError(f"{images / 'train'}: no folders; unpack it again")
-    for wordnet_id in ids:
-        if wordnet_id not in names:
-            raise DataError(f"{images / 'train' / wordnet_id}: {classnames} has no name for it; fetch that file again")
+    unnamed = set(ids) - set(names)
+    if unnamed:
+        raise DataError(f"{images / 'train' / min(unnamed)}: {classnames} has no name for it; fetch that file again")
     classes = [names[wordnet_id] for wordnet_id in ids]
     return classes, list_classes(images / "train", ids), list_classes(images / "val", ids)
 
@@ -133,3 +124,19 @@ def list_classes(folder: Path, class_folders: list[str]) -> list[Item]:
             raise DataError(f"{folder / name}: no images; unpack it again")
         items += [Item(f"{folder}/{name}/{file}", label) for file in files]
     return items
+
+
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in it, each sorted, without hidden ones. A link is what it leads to.
+
+    Raises DataError naming a folder that can't be read.
+    """
+    names: dict[bool, list[str]] = {True: [], False: []}  # of folders, of files
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    names[entry.is_dir()].append(entry.name)
+    except OSError as e:
+        raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend or remove it") from None
+    return sorted(names[True]), sorted(names[False])

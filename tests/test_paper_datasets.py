@@ -10,7 +10,7 @@ from data import folder as own
 from data import paper
 from data.dataset import Item
 from data.errors import DataError
-from data.listing import list_folder
+from data.readers import list_folder
 from data.suite import open_suite
 
 
