@@ -1,4 +1,4 @@
-"""Meta-prompts for CLIP: MAML with gradient clipping over CoOp, CoCoOp and PromptSRC.
+"""Meta-prompts for CLIP: MAML with gradient clipping over prompt learners such as CoOp, CoCoOp and PromptSRC.
 
     python run.py data                        what is ready of the weights and datasets, and what is missing
     python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt
@@ -9,73 +9,64 @@
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """
-import importlib
-import multiprocessing
 import os
-import re
-import signal
 import sys
 
-from mp.commands import options
+from mp import commands
 from mp.runtime.errors import RunError, UserError, printable
+from mp.runtime.interrupt import end_when_interrupted
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0, 1 for a run that failed midway, 2 for bad input."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # a shell's >&-
-            setattr(sys, name, open(os.devnull, "w"))
+    open_closed_streams()
     try:
-        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
-        args = options.parse(arguments, __doc__)
-        importlib.import_module(f"mp.commands.{args.command}").command(args)  # after parsing: --help needn't wait for torch
+        commands.run(arguments, __doc__)
         sys.stdout.flush()
         return 0
     except UserError as e:
         return failed(str(e), 2)
     except RunError as e:
         return failed(str(e), 1)
-    except OSError as e:  # what no reader or writer below expected of a path
-        if not e.filename:
-            sys.stdout = None  # perhaps it failed, and Python would try to write it again at the end
-        return failed(f"{e.filename or 'standard output, or the system'}: {e.strerror or e}; mend that, then give the same "
-                      "command again", 2)
+    except OSError as e:  # what no reader or writer expected of a path
+        return failed(system_trouble(e), 2)
     except (MemoryError, RuntimeError) as e:
-        if "DataLoader worker" in str(e):  # raised at any point of the main process when a worker dies
-            return failed("a process that reads images died, perhaps for lack of memory; the same "
-                          "command goes on, with --workers 0 in this process alone", 1)
-        if isinstance(e, RuntimeError) and not any(text in str(e) for text in ("allocate memory", "out of memory")):
+        trouble = memory_trouble(e)
+        if not trouble:
             raise
-        asked = re.search(r"tried to allocate [\d.]+ \w+", str(e), re.IGNORECASE)
-        return failed(f"not enough memory{f' ({asked[0]})' if asked else ''}; the same command goes on where there is more, or "
-                      "try smaller numbers", 1)
+        return failed(trouble, 1)
+
+
+def open_closed_streams() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # a shell's >&-
+            setattr(sys, name, open(os.devnull, "w"))
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
+
+
+def system_trouble(error: OSError) -> str:
+    if not error.filename:
+        sys.stdout = None  # perhaps it failed, and Python would try to write it again at the end
+    what = error.filename or "standard output, or the system"
+    return f"{what}: {error.strerror or error}; mend that, then give the same command again"
+
+
+def memory_trouble(error: MemoryError | RuntimeError) -> str:
+    """What to do about an error that means too little memory; "" for another."""
+    text = str(error)
+    if "DataLoader worker" in text:  # raised at any point of the main process when a worker dies
+        return ("a process that reads images died, perhaps for lack of memory; the same command goes on, with --workers 0 in "
+                "this process alone")
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        asked = f" ({text.splitlines()[0][:120]})" if text else ""
+        return f"not enough memory{asked}; the same command goes on where there is more, or try smaller numbers"
+    return ""
 
 
 def failed(text: str, code: int) -> int:
     end_line = "\n" if sys.stderr.isatty() else ""  # of a progress line
     print(f"{end_line}run.py: {printable(text)}", file=sys.stderr)
     return code
-
-
-def end_when_interrupted() -> None:
-    """Ctrl-C and SIGTERM end this process, and those it started, at once, with code 130.
-
-    Files are whole at every moment. An exception that comes just anywhere isn't: libraries swallow it, or crash of it.
-    """
-    own = os.getpid()
-
-    def end(*_) -> None:
-        try:
-            if os.getpid() == own:  # not one that reads images
-                for child in multiprocessing.active_children():
-                    child.kill()
-                os.write(2, b"\nrun.py: interrupted; give the same command again to go on\n"[not sys.stderr.isatty():])
-        finally:
-            os._exit(130)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for jobs in the background
-            signal.signal(number, end)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from data.feed import to_device
 from mp import maml
 from mp.clip.model import CLIP
 from mp.learners import Learner
+from mp.runtime.device import to_device
 from mp.runtime.errors import RunError
 from mp.settings import MetaSettings
 from mp.tasks import Indices, Task, draw_batches

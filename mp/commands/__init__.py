@@ -1,0 +1,16 @@
+"""The subcommands of run.py, one file each; options.py makes the command line, session.py opens what they all need."""
+import importlib
+
+from data.errors import DataError
+from mp.commands import options
+from mp.runtime.errors import UserError
+
+
+def run(arguments: list[str], about: str) -> None:
+    """Parse and call. Raises UserError for bad input, RunError for a run that failed midway."""
+    args = options.parse(arguments, about)
+    command = importlib.import_module(f"mp.commands.{args.command}")  # after parsing: --help needn't wait for torch
+    try:
+        command.command(args)
+    except DataError as e:
+        raise UserError(str(e)) from None

@@ -60,3 +60,8 @@ def find(device: str) -> torch.device:
         raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
                         "use --device cpu")
     return found
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor there; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
