@@ -1,7 +1,6 @@
 """run.py table: the paper's Table 2 from the results that are there; --run computes what is missing."""
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from data.suite import open_suite
 from mp.commands.finetune import Report, draw_items, find_init, finetune_settings, tune_one
@@ -17,7 +16,7 @@ from mp.settings import MetaSettings
 from mp.store import promptfile, results
 from mp.store.identity import refuse_earlier
 from mp.table import page, render
-from mp.table.entries import Place, collect, mismatch, places
+from mp.table.entries import Entry, collect, mismatch
 from mp.table.read import Table, read
 
 
@@ -67,9 +66,6 @@ def shared_options(args: Namespace) -> list[str]:
     return words
 
 
-# --run
-
-
 def compute_missing(session: Session, args: Namespace) -> None:
     """Learn every missing meta-prompt, then compute every missing cell; with --force all of them.
 
@@ -82,42 +78,53 @@ def compute_missing(session: Session, args: Namespace) -> None:
     rank, world = processes()
     own = cells[rank::world]
     progress = Progress("cell")
-    for number, place in enumerate(own):
-        title = f"{place.column.group} {place.column.title}, {place.dataset}, seed {place.seed}"
+    for number, cell in enumerate(own):
+        title = f"{cell.column.group} {cell.column.title}, {cell.dataset}"
+        if cell.seed is not None:
+            title += f", seed {cell.seed}"
 
         def report_epoch(epoch: int, text: str, new: int) -> None:
-            progress.update(number, len(own), f"{title}, epoch {epoch}, {text}", 0)
+            progress.update(number, len(own), f"{title}, epoch {epoch}, {text}", new=0)
 
-        compute_cell(session, args, place, report_epoch)
-        progress.update(number + 1, len(own), title, 1)
+        compute(session, args, cell, report_epoch)
+        progress.update(number + 1, len(own), title, new=1)
     agree(None)  # the first process reads all
 
 
-def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], list[Place]]:
+def compute(session: Session, args: Namespace, cell: Entry, report_epoch: Report) -> None:
+    """One cell; it is kept in its file."""
+    test, method = session.test_set(cell.dataset), cell.column.method
+    if cell.column.tuned:
+        settings = finetune_settings(session, args, method, cell.seed)
+        tune_one(session, test, settings, find_init(session, cell.column.init, settings), args.force, report_epoch)
+        return
+    prompt = HANDCRAFTED
+    if method:
+        settings = meta_settings(session, args, method, cell.seed)
+        prompt = learnt_prompt(session, session.find_prompt("meta", method, cell.seed), settings, cell.seed)
+    evaluate(session, test, prompt, args.force)
+
+
+def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], list[Entry]]:
     """The meta-trainings and cells to compute. Raises UserError for a file that doesn't belong into the table."""
-    wanted = [meta_settings(session, args, method, seed) for method in METHODS for seed in args.seeds]
-    if args.force:
-        return wanted, list(places(session.suite.datasets, args.seeds))
-    prompts, wrong = [], []
-    for settings in wanted:
-        path = results.meta_prompt(session.out, settings.method, settings.seed)
-        if not path.exists():
-            prompts.append(settings)
-        elif reason := other_prompt(session, path, settings):
-            wrong.append(f"{path}: {reason}")
+    prompts, wrong = [], {}
+    for method in METHODS:
+        for seed in args.seeds:
+            path, settings = results.meta_prompt(session.out, method, seed), meta_settings(session, args, method, seed)
+            if args.force or not path.exists():
+                prompts.append(settings)
+            else:
+                wrong[path] = other_prompt(session, path, settings)
     entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights)
-    cells = [place for place, entry in entries.items() if entry.result is None]
-    unfinished = {place.dataset for place in cells}
-    for place, entry in entries.items():
-        reason = entry.mismatch
-        if entry.result and not reason and place.dataset in unfinished:
-            reason = other_images(session, args, place, entry.result)
-        if reason:
-            wrong.append(f"{entry.path}: {reason}")
-    if wrong:
-        more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
-        raise UserError(f"{wrong[0]}{more}; give --force to compute everything anew, or another --out, or the commands for "
-                        "these alone that `run.py table` prints")
+    if args.force:
+        return prompts, [entry._replace(result=None) for entry in entries]
+    cells = [entry for entry in entries if entry.result is None]
+    unfinished = {cell.dataset for cell in cells}
+    for entry in entries:
+        wrong[entry.path] = entry.mismatch
+        if entry.result and not entry.mismatch and entry.dataset in unfinished:
+            wrong[entry.path] = other_images(session, args, entry)
+    refuse([f"{path}: {reason}" for path, reason in wrong.items() if reason])
     return prompts, cells
 
 
@@ -130,26 +137,19 @@ def other_prompt(session: Session, path: Path, settings: MetaSettings) -> str:
     return mismatch(kept, {"weights": now.weights, "settings": now.settings, "trained_on": now.trained_on})
 
 
-def other_images(session: Session, args: Namespace, place: Place, result: dict[str, Any]) -> str:
+def other_images(session: Session, args: Namespace, entry: Entry) -> str:
     """Why a result isn't of the images that are there now, and that missing cells will be made from; "" if it is."""
-    dataset = session.suite.load(place.dataset)
+    dataset = session.suite.load(entry.dataset)
     wanted = {"tested_on": session.identity(tested_on=dataset).tested_on}
-    if place.column.tuned:
-        settings = finetune_settings(session, args, place.column.method, place.seed)
+    if entry.column.tuned:
+        settings = finetune_settings(session, args, entry.column.method, entry.seed)
         items = draw_items(session, dataset, settings)
         wanted["trained_on"] = session.identity(trained_on={dataset.name: items}).trained_on
-    return mismatch(result["identity"], wanted)
+    return mismatch(entry.result["identity"], wanted)
 
 
-def compute_cell(session: Session, args: Namespace, place: Place, report_epoch: Report) -> None:
-    column, dataset, seed = place
-    test = session.test_set(dataset)
-    if column.tuned:
-        settings = finetune_settings(session, args, column.method, seed)
-        tune_one(session, test, settings, find_init(session, column.init, settings), args.force, report_epoch)
-    elif column.method:
-        settings = meta_settings(session, args, column.method, seed)
-        path = session.find_prompt("meta", column.method, seed)
-        evaluate(session, test, learnt_prompt(session, path, settings, seed), args.force)
-    else:
-        evaluate(session, test, HANDCRAFTED, args.force)
+def refuse(wrong: list[str]) -> None:
+    if wrong:
+        more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
+        raise UserError(f"{wrong[0]}{more}; give --force to compute everything anew, or another --out, or the commands for "
+                        "these alone that `run.py table` prints")

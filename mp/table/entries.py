@@ -1,6 +1,5 @@
-"""The results that are there for the table, and which of them belong into one table."""
+"""The results that the table is made of: those that are there, and which of them belong into one table."""
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,57 +13,51 @@ from mp.store.identity import differences
 from mp.table.columns import COLUMNS, Column
 
 
-class Place(NamedTuple):
-    """Of one result in the table."""
+class Entry(NamedTuple):
+    """A result in the table, or its absence."""
     column: Column
     dataset: str
-    seed: int | None   # None: handcrafted words have none
-
-
-class Entry(NamedTuple):
-    """What is in a place."""
+    seed: int | None                # None: handcrafted words have none
     path: Path
     result: dict[str, Any] | None   # None: absent or damaged
     mismatch: str = ""              # why it doesn't belong into the table; "": it does
 
 
-def places(datasets: list[str], seeds: list[int]) -> Iterator[Place]:
-    """Dataset by dataset, column by column, seed by seed."""
-    for dataset in datasets:
+def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> list[Entry]:
+    """All of them below `out`, dataset by dataset, column by column, seed by seed.
+
+    `weights`: the SHA-256 that all must have; None: what most have. Raises UserError for a file of another version, or
+    one that can't be read.
+    """
+    entries = []
+    for dataset in suite.datasets:
         for column in COLUMNS:
             for seed in seeds if column.method else [None]:
-                yield Place(column, dataset, seed)
-
-
-def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> dict[Place, Entry]:
-    """Every place, and what is there below `out`. `weights`: the SHA-256 that all must have; None: what most have.
-
-    Raises UserError for a file of another version, or one that can't be read.
-    """
-    entries = {}
-    for place in places(suite.datasets, seeds):
-        path = place.column.file(out, place.dataset, place.seed, classes)
-        entries[place] = Entry(path, results.read(path))
-    identities = {place: entry.result["identity"] for place, entry in entries.items() if entry.result}
-    weights = weights or most_frequent([identity.get("weights") for identity in identities.values()])
-    images: dict[str, list] = {}
-    for place, identity in identities.items():
-        images.setdefault(place.dataset, []).append(identity.get("tested_on"))
-    tested_on = {dataset: most_frequent(found) for dataset, found in images.items()}
+                path = column.file(out, dataset, seed, classes)
+                entries.append(Entry(column, dataset, seed, path, results.read(path)))
+    there = [entry for entry in entries if entry.result]
+    weights = weights or most_frequent([entry.result["identity"].get("weights") for entry in there])
+    images = {}
+    for dataset in suite.datasets:
+        images[dataset] = most_frequent([one.result["identity"].get("tested_on") for one in there if one.dataset == dataset])
     prompts = fingerprints(out, seeds)
-    for place, identity in identities.items():
-        reason = mismatch(identity, {"weights": weights, "tested_on": tested_on[place.dataset]})
-        if place.column.tuned and not reason:
-            reason = mismatch(identity.get("settings"), paper_settings(place, suite, classes))
-        prompt = prompts.get((place.column.method, place.seed)) if place.column.init == "meta" else None
+
+    def judged(entry: Entry) -> Entry:
+        if entry.result is None:
+            return entry
+        identity = entry.result["identity"]
+        reason = mismatch(identity, {"weights": weights, "tested_on": images[entry.dataset]})
+        if entry.column.tuned and not reason:
+            reason = mismatch(identity.get("settings"), paper_settings(entry, suite, classes))
+        prompt = prompts.get((entry.column.method, entry.seed)) if entry.column.init == "meta" else None
         if prompt not in (None, identity.get("prompt")) and not reason:
             reason = "made from another meta-prompt than the one that is there now"
-        entries[place] = entries[place]._replace(mismatch=reason)
-    return entries
+        return entry._replace(mismatch=reason)
+
+    return [judged(entry) for entry in entries]
 
 
 def most_frequent(values: list) -> Any:
-    """None if there is none."""
     return max(values, key=values.count, default=None)
 
 
@@ -76,10 +69,10 @@ def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
     return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
-def paper_settings(place: Place, suite: Suite, classes: str) -> dict[str, Any]:
+def paper_settings(entry: Entry, suite: Suite, classes: str) -> dict[str, Any]:
     """What fine-tuning's settings must be."""
-    method = place.column.method
-    settings = as_dict(FinetuneSettings(method, **METHODS[method].finetune, classes=classes, seed=place.seed))
+    method = entry.column.method
+    settings = as_dict(FinetuneSettings(method, **METHODS[method].finetune, classes=classes, seed=entry.seed))
     if suite.name == "mini":
         del settings["depth"]  # its towers are shallower than the paper's
     return settings
@@ -99,35 +92,32 @@ def fingerprints(out: Path, seeds: list[int]) -> dict[tuple[str, int], str]:
     return found
 
 
-def tell_left_out(entries: dict[Place, Entry]) -> None:
+def tell_left_out(entries: list[Entry]) -> None:
     """A line for every file that is there and isn't shown."""
-    for entry in entries.values():
+    for entry in entries:
         if entry.mismatch:
             say(f"{entry.path}: left out, {entry.mismatch}; its command below, with --force, makes it anew")
         elif entry.result is None and entry.path.exists():
             say(f"{entry.path}: damaged; left out, its command below makes it anew")
 
 
-def missing_commands(entries: dict[Place, Entry], out: Path, classes: str, options: list[str]) -> list[str]:
+def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
     """What computes the results that aren't there, and anew those that don't belong. `options`: what all commands get."""
     lines = []
     for column in COLUMNS:
-        own = {place: entry for place, entry in entries.items() if place.column == column}
-        absent = [place for place, entry in own.items() if entry.result is None]
-        left_out = [place for place, entry in own.items() if entry.mismatch]
+        absent = [entry for entry in entries if entry.column == column and entry.result is None]
+        left_out = [entry for entry in entries if entry.column == column and entry.mismatch]
         if absent:
             lines.append(command_line(absent, out, classes, options))
         if left_out:
-            only = [] if "--datasets" in options else ["--datasets", *dict.fromkeys(place.dataset for place in left_out)]
+            only = [] if "--datasets" in options else ["--datasets", *dict.fromkeys(entry.dataset for entry in left_out)]
             lines.append(command_line(left_out, out, classes, [*options, *only, "--force"]))
     return lines
 
 
-def command_line(of: list[Place], out: Path, classes: str, options: list[str]) -> str:
-    """Of places in one column."""
-    column = of[0].column
-    seeds = list(dict.fromkeys(place.seed for place in of))
-    words = column.command(classes, all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds))
-    if column.method:
-        words += ["--seeds", *map(str, seeds)]
-    return shlex.join(["python", "run.py", *words, *options])
+def command_line(entries: list[Entry], out: Path, classes: str, options: list[str]) -> str:
+    """What computes entries of one column."""
+    column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
+    has_prompts = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
+    of_seeds = ["--seeds", *map(str, seeds)] if column.method else []
+    return shlex.join(["python", "run.py", *column.command(classes, has_prompts), *of_seeds, *options])

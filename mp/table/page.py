@@ -23,24 +23,21 @@ Log = list[dict[str, float]]                 # a line per epoch
 def html(table: Table, grid: Grid) -> str:
     """The page. Whatever came from a file or the command line is escaped."""
     title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
-    logs = read_logs(table)
+    gains = [bars(table, column) for column in COLUMNS if column.baseline]
     body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in grid.notes),
             f'<div class="wide">{table_html(table, grid)}</div>',
             "<h2>Gain of meta-prompts over handcrafted ones, all classes, points</h2>",
             "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
-            panels([bars(table, column) for column in COLUMNS if column.baseline])]
-    if logs:
-        figures = [curves(METHODS[method].title, of_seeds) for method, of_seeds in logs.items()]
-        body += ["<h2>Meta-training</h2>", panels(figures)]
-    body += listed("Settings", [escape(line) for line in settings_lines(table, list(logs))])
+            f'<div class="panels">{"".join(gains)}</div>']
+    logs = {method: read_logs(table, method) for method in METHODS}
+    plots = [plots_of(METHODS[method].title, of_seeds) for method, of_seeds in logs.items() if of_seeds]
+    if plots:
+        body += ["<h2>Meta-training</h2>", f'<div class="panels">{"".join(plots)}</div>']
+    body += listed("Settings", [escape(line) for line in settings_lines(table)])
     body += listed("Missing", [f"<code>{escape(command)}</code>" for command in table.missing])
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
             f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n")
-
-
-def panels(figures: list[str]) -> str:
-    return f'<div class="panels">{"".join(figures)}</div>'
 
 
 def figure(content: str, height: int, about: str, caption: str) -> str:
@@ -54,22 +51,16 @@ def listed(title: str, items: list[str]) -> list[str]:
     return [f"<h2>{title}</h2><ul>{lines}</ul>"] if items else []
 
 
-# The table
-
-
 def table_html(table: Table, grid: Grid) -> str:
     groups = "".join(f'<th colspan="{len(list(same))}">{group}</th>' for group, same in groupby(grid.groups))
     titles = "".join(f"<th>{title}</th>" for title in grid.titles)
-    head = f'<tr><th colspan="2"></th>{groups}</tr><tr><th></th><th></th>{titles}</tr>'
-    body = "".join(row_html(row.cells, texts) for row, texts in zip(table.rows, grid.rows))
-    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-
-def row_html(cells: list[Cell], texts: list[str]) -> str:
-    name, part, *numbers = texts
-    start = f"<tr class=first><th>{escape(name)}</th>" if part == PARTS[0] else "<tr><th></th>"
-    drawn = [f'<td style="{shade(cell)}">{escape(number)}</td>' for cell, number in zip(cells, numbers)]
-    return f'{start}<td class="part">{part}</td>{"".join(drawn)}</tr>'
+    lines = [f'<tr><th colspan="2"></th>{groups}</tr><tr><th></th><th></th>{titles}</tr></thead><tbody>']
+    for row, (name, part, *texts) in zip(table.rows, grid.rows):
+        lines.append(f"<tr class=first><th>{escape(name)}</th>" if part == PARTS[0] else "<tr><th></th>")
+        lines.append(f'<td class="part">{part}</td>')
+        lines += [f'<td style="{shade(cell)}">{escape(text)}</td>' for cell, text in zip(row.cells, texts)]
+        lines.append("</tr>")
+    return f"<table><thead>{''.join(lines)}</tbody></table>"
 
 
 def shade(cell: Cell) -> str:
@@ -78,9 +69,6 @@ def shade(cell: Cell) -> str:
         return ""
     colour = "up" if cell.gain.mean > 0 else "down"
     return f"background: rgba(var(--{colour}), {min(1, abs(cell.gain.mean) / 10) * 0.55:.2f})"
-
-
-# Bars
 
 
 def bars(table: Table, column: Column) -> str:
@@ -93,10 +81,8 @@ def bars(table: Table, column: Column) -> str:
     drawn, y = [], 4
     for role in ("train", "test"):
         names = [name for name in gains if table.roles[name] == role]
-        for name in names:
-            drawn.append(bar(name, gains[name], scale, y))
-            y += 16
-        y += 8 if names else 0
+        drawn += [bar(name, gains[name], scale, y + 16 * number) for number, name in enumerate(names)]
+        y += 16 * len(names) + 8
     drawn.append(f'<line class="axis" x1="{AXIS}" x2="{AXIS}" y1="0" y2="{y - 8}"/>')
     return figure("".join(drawn), y, "gain per dataset", f"{column.group} {column.title}")
 
@@ -114,17 +100,10 @@ def bar(name: str, gain: float | None, scale: float, y: int) -> str:
             f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{points([gain], sign=True)}</text>')
 
 
-# Curves
-
-
-def read_logs(table: Table) -> dict[str, list[Log]]:
-    """The logs of the meta-trainings that are there, of each method for the seeds in their order."""
-    found: dict[str, list[Log]] = {}
-    for method in METHODS:
-        for seed in table.seeds:
-            if log := read_log(results.meta_prompt(table.out, method, seed).with_name("log.jsonl")):
-                found.setdefault(method, []).append(log)
-    return found
+def read_logs(table: Table, method: str) -> list[Log]:
+    """Of the method's meta-trainings that are there, for the seeds in their order."""
+    logs = [read_log(results.meta_prompt(table.out, method, seed).with_name("log.jsonl")) for seed in table.seeds]
+    return [log for log in logs if log]
 
 
 def read_log(path: Path) -> Log:
@@ -138,7 +117,7 @@ def read_log(path: Path) -> Log:
     return log if finite else []
 
 
-def curves(title: str, logs: list[Log]) -> str:
+def plots_of(title: str, logs: list[Log]) -> str:
     """Query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
     return (plot(title, "query loss", logs, {"query_loss": "a"})
             + plot(title, "‖G‖ before clipping (orange) and after (blue)", logs, {"grad_norm": "b", "clipped_norm": "a"}))
@@ -160,19 +139,16 @@ def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
     return figure("".join(drawn), 128, what, f"{title}: {what}")
 
 
-# Settings
-
-
-def settings_lines(table: Table, methods: list[str]) -> list[str]:
+def settings_lines(table: Table) -> list[str]:
     """The settings of each method's meta-training and fine-tuning."""
     lines = []
-    for method in methods:
+    for method in METHODS:
+        path = results.meta_prompt(table.out, method, table.seeds[0]).with_name("settings.json")
         try:
-            path = results.meta_prompt(table.out, method, table.seeds[0]).with_name("settings.json")
             kept = dict(json.loads(path.read_text(encoding="utf-8"))["identity"]["settings"])
+            lines.append(f"meta-training: {in_words(kept)}")
         except DAMAGE:
             continue
-        lines.append(f"meta-training: {in_words(kept)}")
     return lines + [f"fine-tuning: {in_words(kept)}" for kept in table.tuning.values()]
 
 

@@ -62,19 +62,18 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
     """
     entries = collect(suite, out, seeds, classes, weights)
     tell_left_out(entries)
+    shown = [entry for entry in entries if entry.result and not entry.mismatch]
     ours: dict[str, dict[int | None, Accuracies]] = {column.key: {} for column in COLUMNS}
-    made_by, tuning = {}, {}
-    for place, entry in entries.items():
-        if entry.result is None or entry.mismatch:
-            continue
-        ours[place.column.key].setdefault(place.seed, {})[place.dataset] = entry.result["accuracies"]
-        made_by[about(entry.result)] = True
-        if place.column.tuned:
-            tuning.setdefault(place.column.method, entry.result["identity"]["settings"])
+    tuning: dict[str, dict] = {}
+    for entry in shown:
+        ours[entry.column.key].setdefault(entry.seed, {})[entry.dataset] = entry.result["accuracies"]
+        if entry.column.tuned:
+            tuning.setdefault(entry.column.method, entry.result["identity"]["settings"])
+    made_by = list(dict.fromkeys(about(entry.result) for entry in shown))
     roles = {name: "train" if name in suite.training else "test" for name in suite.datasets}
     rows = make_rows(ours, paper_accuracies() if suite.name == "paper" else {}, roles)
     missing = missing_commands(entries, out, classes, options)
-    return Table(suite.name, out, seeds, classes, roles, rows, list(made_by), tuning, missing)
+    return Table(suite.name, out, seeds, classes, roles, rows, made_by, tuning, missing)
 
 
 def about(result: dict[str, Any]) -> str:
