@@ -6,8 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data.dataset import Item
 from mp.clip.model import CLIP
 from mp.commands.session import Session, open_session, settings_from
@@ -124,7 +122,7 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
     tasks = []
     for number, (name, items) in enumerate(images.items()):
         if number % world == rank:
-            labels = torch.tensor([item.label for item in items])
+            labels = [item.label for item in items]
             classes = session.suite.load(name).classes
             tasks.append(make_task(learner, session.clip, name, classes, session.feed.plain(items), labels))
         else:
