@@ -14,10 +14,10 @@ import torch
 
 from mp.clip import weights
 from mp.runtime.errors import UserError
-from tests import faults, tiny
+from tests.robustness import faults, tiny
 from tests.conftest import ROOT
-from tests.counts import COUNTS
-from tests.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, copy, run
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, copy, run
 from tests.rehearsal import SMALL, openai_archive, random_state
 from tests.test_table import Checker
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import faults
-from tests.counts import COUNTS
-from tests.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, contents, copy, limits, prompts, run, unchanged
+from tests.robustness import faults
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, contents, copy, limits, prompts, run, unchanged
 
 SPLIT, NAMES = "data/dtd/split_zhou_DescribableTextures.json", "data/imagenet/classnames.txt"
 VARIANTS, LIST = "data/fgvc_aircraft/variants.txt", "data/fgvc_aircraft/images_variant_train.txt"

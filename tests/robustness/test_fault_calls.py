@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests import faults, tiny
-from tests.counts import COUNTS
-from tests.faults import META, TUNE, ZEROSHOT, copy, limits, run
+from tests.robustness import faults, tiny
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import META, TUNE, ZEROSHOT, copy, limits, run
 
 HUGE = "9" * 30
 OPTIONS = [  # "=": the result is that of the second command

@@ -21,7 +21,7 @@ from mp.store import promptfile, results
 from mp.runtime.errors import UserError
 from mp.commands.session import settings_from
 from mp.settings import FINETUNE, META, FinetuneSettings, MetaSettings
-from tests.counts import COUNTS
+from tests.robustness.counts import COUNTS
 
 ALPHABETS = [  # of random texts
     [*"abcdefghijklmnopqrstuvwxyz '"], [*"aAbB 12.,!?'\"<>&;/|\\\t\n\r\x0b\x1b"], [*"éüßñçøåÉÜİıſςΣ"], [*"日本語中文한국어ไทยहिन्दी"],

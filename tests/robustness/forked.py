@@ -18,7 +18,7 @@ import mp.commands.table
 import mp.commands.zeroshot  # noqa: F401  all commands, so that a child imports nothing
 import run as program
 from mp.clip import tokenizer
-from tests.counts import COUNTS
+from tests.robustness.counts import COUNTS
 
 tokenizer.encode("a")  # reads its tables here, not in every child
 LIMIT = 60  # seconds after which a call is a hang

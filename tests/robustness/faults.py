@@ -12,9 +12,9 @@ from pathlib import Path
 
 from data.miniature import suite as mini
 from mp.runtime.progress import Progress
-from tests import tiny
-from tests.counts import COUNTS
-from tests.forked import Call, Ended
+from tests.robustness import tiny
+from tests.robustness.counts import COUNTS
+from tests.robustness.forked import Call, Ended
 from tests.rehearsal import SMALL, openai_archive, random_state
 
 META = "meta --method {} --shots 3 --support 2 --data data --weights w.pt --datasets dtd"
