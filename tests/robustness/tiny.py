@@ -8,7 +8,7 @@ from PIL import Image
 
 from data import paper, suite
 from mp.commands import session, table
-from mp.settings import FINETUNE, META
+from mp.learners import METHODS
 from tests.rehearsal import SMALL, random_state
 
 WORDS = ["banded", "dotted", "crystal line", "woven"]
@@ -46,5 +46,5 @@ def make_small() -> None:
         return suite.open_suite(*args)._replace(meta_epochs=2, training=["DTD"])
 
     session.open_suite = table.open_suite = small
-    for method in META:
-        FINETUNE[method].update(epochs=2, batch=4)
+    for name, row in METHODS.items():
+        METHODS[name] = row._replace(finetune=row.finetune | {"epochs": 2, "batch": 4})
