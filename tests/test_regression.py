@@ -15,7 +15,7 @@ from mp.meta import meta_train
 from mp.settings import MetaSettings
 from mp.tasks import Task
 from tests.conftest import ROOT
-from tests.counts import COUNTS
+from tests.robustness.counts import COUNTS
 from tests.golden.regression import FILE
 from tests.test_finetune import golden_batches, settings_of
 from tests.test_learners import golden_learner

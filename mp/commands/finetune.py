@@ -147,28 +147,13 @@ def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches,
     Returns the last state and every epoch's mean loss. Raises UserError for a state that was made otherwise or is
     damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
     """
-    state, losses = resume(path, identity, settings, learner)
+    file = state_file(path)
+    state, log = states.resume(file, PROMPT_KIND, identity, start(learner), settings.epochs, {"loss": 0.0})
     try:
         for state in finetune(learner, clip, classes, batches, settings, state):
-            losses.append(state.numbers["loss"])
-            states.write(state_file(path), PROMPT_KIND, identity, {
-                "epoch": state.epoch, "params": state.params, "momentum": state.momentum, "average": state.average,
-                "losses": losses})
+            log.append({"loss": state.numbers["loss"]})
+            states.save(file, PROMPT_KIND, identity, state, log)
             report(state)
     except RunError as e:
         raise RunError(f"{e}; the state of the last good epoch is kept") from None
-    return state, losses
-
-
-def resume(path: Path, identity: Identity, settings: FinetuneSettings, learner: Learner) -> tuple[FinetuneState, list[float]]:
-    """Where an interrupted run stopped, and its epochs' losses; or a fresh start. Raises UserError as states.read does."""
-    fresh = start(learner)
-
-    def like(epoch: int) -> dict[str, Any]:
-        return {"params": fresh.params, "momentum": fresh.momentum, "average": fresh.average, "losses": [0.0] * epoch}
-
-    kept = states.read(state_file(path), PROMPT_KIND, identity, settings.epochs, like)
-    if kept is None:
-        return fresh, []
-    tensors = [states.on_device(kept[name], getattr(fresh, name)) for name in ("params", "momentum", "average")]
-    return FinetuneState(kept["epoch"], *tensors, {}), kept["losses"]
+    return state, [line["loss"] for line in log]

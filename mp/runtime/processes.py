@@ -48,7 +48,7 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
     try:
         dist.all_reduce(flat)
     except RuntimeError:
-        raise RunError("another process of this run is gone; the same command goes on from the last good epoch") from None
+        raise RunError("another process of this run is gone; give the same command again") from None
     sums = flat.split([t.numel() for t in tensors])
     return [one.view_as(t) for one, t in zip(sums, tensors)]
 

@@ -70,9 +70,9 @@ def mismatch(value, like, name: str = "it") -> str:
         return tensor_mismatch(value, like, name)
     if isinstance(like, dict):
         if not isinstance(value, dict):
-            return f"{name} holds {type(value).__name__}, not {', '.join(like)}"
+            return f"{name} holds {type(value).__name__}, not {listed(like)}"
         if value.keys() != like.keys():
-            return f"{name} holds {', '.join(map(str, value))}, not {', '.join(like)}"
+            return f"{name} holds {listed(value)}, not {listed(like)}"
         entries = [(value[key], like[key], key) for key in like]
     elif isinstance(like, list):
         if not isinstance(value, list) or len(value) != len(like):
@@ -85,6 +85,10 @@ def mismatch(value, like, name: str = "it") -> str:
         if wrong := mismatch(*entry):
             return wrong
     return ""
+
+
+def listed(names: dict) -> str:
+    return ", ".join(map(str, names)) or "nothing"
 
 
 def tensor_mismatch(value, like: Tensor, name: str) -> str:

@@ -10,9 +10,9 @@ import time
 import pytest
 
 import data.feed
-from tests import tiny
-from tests.counts import COUNTS
-from tests.faults import contents, copy, prompts, run, start
+from tests.robustness import tiny
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import contents, copy, prompts, run, start
 
 DATA = "--data data --weights w.pt --datasets dtd imagenet"
 SHOTS = "--shots 3 --support 2"

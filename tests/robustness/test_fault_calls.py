@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests import faults, tiny
-from tests.counts import COUNTS
-from tests.faults import META, TUNE, ZEROSHOT, copy, limits, run
+from tests.robustness import faults, tiny
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import META, TUNE, ZEROSHOT, copy, limits, run
 
 HUGE = "9" * 30
 OPTIONS = [  # "=": the result is that of the second command
@@ -19,10 +19,10 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --method maple", "argument --method: invalid choice: 'maple'"),
     ("meta --epochs", "argument --epochs: expected one argument"),
     ("meta --epochs three", "argument --epochs: invalid int value: 'three'"),
-    ("meta --epochs 0", "--epochs 0: too small; give 1 or more"),
-    ("meta --epochs -1", "--epochs -1: too small; give 1 or more"),
+    ("meta --epochs 0", "--epochs 0: out of range; give 1 or more"),
+    ("meta --epochs -1", "--epochs -1: out of range; give 1 or more"),
     ("meta --epochs " + "9" * 5000, "argument --epochs: invalid int value"),
-    ("meta --inner-steps -1", "--inner-steps -1: too small; give 0 or more"),
+    ("meta --inner-steps -1", "--inner-steps -1: out of range; give 0 or more"),
     ("meta --inner-lr nan", "--inner-lr nan: out of range; give a positive number"),
     ("meta --inner-lr inf", "--inner-lr inf: out of range; give a positive number"),
     ("meta --inner-lr 1/0", "'1/0' is not a number"),
@@ -30,9 +30,9 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --meta-lr 0", "--meta-lr 0.0: out of range; give a positive number"),
     ("meta --clip-norm -5", "--clip-norm -5.0: out of range; give a positive number"),
     ("meta --shots 5", "--shots 5 leaves no query image beside --support 5; give 6 or more"),
-    ("meta --support 0", "--support 0: too small; give 1 or more"),
-    ("meta --batch 0", "--batch 0: too small; give 1 or more"),
-    ("meta --query-batch -2", "--query-batch -2: too small; give -1 or more"),
+    ("meta --support 0", "--support 0: out of range; give 1 or more"),
+    ("meta --batch 0", "--batch 0: out of range; give 1 or more"),
+    ("meta --query-batch -2", "--query-batch -2: out of range; give -1 or more"),
     ("meta --seeds -1", "'-1' is not a seed, 0 to"),
     (f"meta --seeds {HUGE}", f"'{HUGE}' is not a seed, 0 to"),
     ("meta --seeds 1.5", "'1.5' is not a seed"),
@@ -40,8 +40,8 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --device cuda:99", "use --device cpu"),
     ("meta --device meta", "use cpu or cuda"),
     ("meta --precision fp8", "invalid choice: 'fp8'"),
-    ("meta --depth 0", "--depth 0: too small; give 1 or more"),
-    ("meta --length 0", "--length 0: too small; give 1 or more"),
+    ("meta --depth 0", "--depth 0: out of range; give 1 or more"),
+    ("meta --length 0", "--length 0: out of range; give 1 or more"),
     ("meta --length 74 --datasets pets", "prompt length 74: out of range; CLIP's 77 positions take 1 to 73"),
     (f"meta --length {HUGE} --datasets pets", "take 1 to 73"),
     ("finetune --length 73 --datasets pets", "positions; give a smaller --length"),
@@ -70,7 +70,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("finetune --classes old", "invalid choice: 'old'"),
     ("finetune --lr nan", "--lr nan: out of range; give a positive number"),
     ("finetune --lr 1e999", "--lr inf: out of range; give a positive number"),
-    ("finetune --batch 0", "--batch 0: too small; give 1 or more"),
+    ("finetune --batch 0", "--batch 0: out of range; give 1 or more"),
     ("finetune --init nowhere", "nowhere: no such prompt file"),
     ("finetune --method coop --classes new --datasets other/one", "none of its 1 classes is among the new ones"),
     ("table --format pdf", "invalid choice: 'pdf'"),
