@@ -40,6 +40,7 @@ def test_every_token_arises_from_one_pair():
     ids, ranks = tokenizer.tables()
     assert len(ids) == 49408 and ids["<|endoftext|>"] == tokenizer.EOT
     assert len({a + b for a, b in ranks}) == len(ranks)
+    assert max(len(token.removesuffix("</w>")) for token in ids) == tokenizer.LONGEST
 
 
 def test_merge_equals_the_plain_rule():
