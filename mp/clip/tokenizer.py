@@ -51,7 +51,7 @@ def tables() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
 def merge(word: str) -> list[str]:
     """Split one word, written in byte symbols, into tokens.
 
-    Takes one pass over the word for each different pair that is joined: few, and ever shorter, if the word repeats itself.
+    One pass over the word for each different pair that is joined: few, and ever shorter, if the word repeats itself.
 
     >>> merge("lower")
     ['lower</w>']

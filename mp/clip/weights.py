@@ -135,7 +135,8 @@ def sizes(state: State, path: Path) -> dict[str, int]:
                              "CLIP's weights, whose heads are 64 wide")
     if (vocabulary, context) != (VOCABULARY, CONTEXT_LENGTH):
         raise not_clip(path, f"{vocabulary} tokens and {context} positions; CLIP has {VOCABULARY} and {CONTEXT_LENGTH}")
-    return dict(image_size=grid * patch, patch=patch, image_width=width, image_layers=layers(state, "visual.transformer"),
+    return dict(image_size=grid * patch, patch=patch,
+                image_width=width, image_layers=layers(state, "visual.transformer"),
                 text_width=text_width, text_layers=layers(state, "transformer"), embed=embed)
 
 
@@ -146,7 +147,7 @@ def layers(state: State, tower: str) -> int:
 
 
 def check(state: State, expected: dict[str, torch.Size], path: Path) -> None:
-    """Names, shapes and finite values, before anything is copied. Raises UserError that names the first that is wrong."""
+    """Names, shapes and finite values, before anything is copied. Raises UserError that names what is wrong."""
     for names, trouble in ((expected.keys() - state.keys(), "missing"), (state.keys() - expected.keys(), "not known")):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
