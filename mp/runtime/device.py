@@ -35,12 +35,10 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
         torch.cuda.set_device(chosen)
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    if memory is not None:
-        kept = int(memory * 2**30)
-    elif on_gpu:
-        kept = torch.cuda.get_device_properties(chosen).total_memory // 2
+    if memory is None:
+        kept = torch.cuda.get_device_properties(chosen).total_memory // 2 if on_gpu else MEMORY
     else:
-        kept = MEMORY
+        kept = int(memory * 2**30)
     return Compute(chosen, precision, HALF.get(precision), kept)
 
 
