@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 
 
 def files_sha(path):
-    return promptfile.sha256(path)[:8]
+    return promptfile.fingerprint(path)[:8]
 
 
 def prompt_of(folder, method):
@@ -64,11 +64,11 @@ def test_meta_leaves_prompt_log_and_settings(trained):
         assert {p.name for p in folder.iterdir()} == {"prompt.pt", "log.jsonl", "settings.json", ".lock"}
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in log] == [1, 2] and all(line["grad_norm"] > 0 for line in log)
-        settings = json.loads((folder / "settings.json").read_text())
-        assert settings["settings"]["inner_lr"] == (0.02 if method == "promptsrc" else 0.025) / 6
-        assert settings["settings"]["batch"] == (8 if method == "cocoop" else 32)
-        assert {"command", "commit", "torch", "device", "weights_sha256", "tasks"} <= settings["made_by"].keys()
-        assert len(settings["made_by"]["tasks"]) == 6
+        about = json.loads((folder / "settings.json").read_text())
+        assert about["identity"]["settings"]["inner_lr"] == (0.02 if method == "promptsrc" else 0.025) / 6
+        assert about["identity"]["settings"]["batch"] == (8 if method == "cocoop" else 32)
+        assert {"command", "commit", "torch", "device"} <= about["provenance"].keys()
+        assert len(about["identity"]["trained_on"]) == 6 and len(about["identity"]["weights"]) == 64
 
 
 def test_the_same_command_gives_the_same_bytes(trained, tmp_path):
@@ -79,7 +79,7 @@ def test_the_same_command_gives_the_same_bytes(trained, tmp_path):
     files = [{p.name: json.loads(p.read_text()) for p in (f / "runs/mini/zeroshot").glob(f"promptsrc-{digest}/*.json")}
              for f in (trained, tmp_path) for digest in [files_sha(prompt_of(f, "promptsrc"))]]
     for result in [*files[0].values(), *files[1].values()]:
-        assert result["made_by"].pop("seconds") >= 0 and result["made_from"]["seed"] == 1
+        assert result["provenance"].pop("seconds") >= 0 and result["identity"]["device"] == "cpu"
     assert files[0] == files[1] and len(files[0]) == 2
 
 
@@ -141,7 +141,7 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
     assert kept["few_shot_images"] == 16 and len(kept["losses"]) == 2
     lr = 0.0025 if method == "promptsrc" else 0.002
     fails("finetune", *options, "--init", prompt, "--classes", "new", "--lr", "0.5", cwd=trained,
-          says=f"made with other settings: settings.lr {lr} (now 0.5)")
+          says=f"made otherwise: settings.lr {lr} (now 0.5)")
 
 
 def test_help_needs_no_torch():
@@ -216,8 +216,8 @@ def test_prompts_that_cannot_be_used(trained, tmp_path, fails):
     refuse("ctx is [4, 128], this model needs [2, 128]", "--init", prompt_of(trained, "promptsrc"), "--length", 2)
     kept = torch.load(prompt_of(trained, "coop"), weights_only=True)
     (tmp_path / "runs/mini/meta/coop-seed1").mkdir(parents=True)
-    torch.save(kept | {"made_by": {"weights_sha256": "abc"}}, tmp_path / "runs/mini/meta/coop-seed1/prompt.pt")
-    refuse("coop-seed1/prompt.pt: made with other settings: weights_sha256 abc (now ", "--init", "meta", "--method", "coop")
+    torch.save(kept | {"identity": kept["identity"] | {"weights": "abc"}}, tmp_path / "runs/mini/meta/coop-seed1/prompt.pt")
+    refuse("coop-seed1/prompt.pt: made with other weights; give those", "--init", "meta", "--method", "coop")
     whole = prompt_of(trained, "coop").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[:700])
     refuse("cut.pt: damaged", "--init", tmp_path / "cut.pt", "--method", "coop")

@@ -19,7 +19,7 @@ def to_meta(value):
 def step(request, clip, recipe):
     """A loss of (params, batch), params and a batch, all of them on the meta device."""
     learner = golden_learner(request.param, clip, recipe)
-    batch = (*learner.look(clip, torch.from_numpy(recipe.images("A", "batch", 4))), torch.arange(4))
+    batch = (*learner.inputs(clip, torch.from_numpy(recipe.images("A", "batch", 4))), torch.arange(4))
 
     def make(memory):
         clip.memory = memory
@@ -49,7 +49,8 @@ def test_fine_tuning_never_waits(step):
     momentum = {k: torch.zeros_like(p) for k, p in params.items()}
     for _ in range(2):
         grads = torch.autograd.grad(loss(params, batch), tuple(params.values()))
-        sgd(params, dict(zip(params, grads)), momentum, 0.1, FinetuneSettings("coop", 1, 0.1, 4))
+        params, momentum = sgd(params, dict(zip(params, grads)), momentum, 0.1, FinetuneSettings("coop", epochs=1, lr=0.1, batch=4))
+        params = maml.leaves(params)
     assert all(m.is_meta for m in momentum.values())
 
 

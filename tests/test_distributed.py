@@ -14,9 +14,11 @@ import torch
 from mp.learners.coop import CoOp
 from mp.runtime.processes import join
 from mp.runtime.errors import RunError
-from mp.meta import meta_train
-from mp.settings import MetaSettings
-from mp.tasks import Task, elsewhere
+from mp.commands.meta import train_and_save
+from mp.learners import METHODS
+from mp.settings import MetaSettings, as_dict
+from mp.store.identity import FORMAT, Identity
+from mp.tasks import Task, remote_task
 from tests.conftest import ROOT
 
 WORDS = {"one": ["cat", "t-rex", "sea or lake"], "two": ["café", "wheelchair"], "three": ["dog", "red fox"]}
@@ -28,14 +30,17 @@ def train(clip, recipe, folder, rank=0, world=1, epochs=10, die=None):
     for number, (name, words) in enumerate(WORDS.items()):
         labels = torch.arange(len(words)).repeat_interleave(8)
         images = torch.from_numpy(recipe.images("A", name, len(labels)))
-        tasks.append(Task(name, learner.prepare(clip, words), learner.look(clip, images), labels)
-                     if number % world == rank else elsewhere(name))
+        tasks.append(Task(name, learner.prepare(clip, words), learner.inputs(clip, images), labels)
+                     if number % world == rank else remote_task(name))
 
-    def report(line, _):
-        if line["epoch"] == die:
+    def report(numbers):
+        if numbers["epoch"] == die:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return meta_train(learner, clip, tasks, MetaSettings("coop", epochs=epochs, shots=8, support=4, batch=6), folder, report)
+    changes = {"epochs": epochs, "shots": 8, "support": 4, "batch": 6}
+    settings = MetaSettings("coop", **METHODS["coop"].meta | changes)
+    identity = Identity(FORMAT, "weights", "cpu", "fp32", settings=as_dict(settings))
+    return train_and_save(learner, clip, tasks, settings, identity, folder, report).params
 
 
 def worker(clip, recipe, folder, rank, world, port, results, die):
@@ -79,7 +84,8 @@ def test_the_same_meta_prompt_as_one_process(clip, recipe, tmp_path, world):
 
 def test_a_dead_process_ends_the_others(clip, recipe, tmp_path):
     found = start(clip, recipe, tmp_path, 2, die=4)
-    assert found == {0: "another process of this run is gone; the same command goes on from the last good epoch"}
+    assert found == {0: "another process of this run is gone; give the same command again; "
+                        "the state of the last good epoch is kept"}
     state = torch.load(tmp_path / "0" / "state.pt", weights_only=True)
     assert 4 <= len(state["log"]) < 10
 

@@ -8,17 +8,22 @@ from PIL import Image
 
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 from data.feed import Feed
+from data.suite import Suite
 from mp.commands import report
+from mp.commands.session import Session
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.evaluate import TestSet as Evaluation
 from mp.evaluate import accuracies
 from mp.learners.promptsrc import PromptSRC
-from mp.tasks import draw_shots
+from mp.learners import METHODS
+from mp.settings import FinetuneSettings
+from mp.store import features
+from mp.store.identity import FORMAT, Identity
 
 
-def evaluation(dataset, clip, keep=None):
-    return Evaluation(dataset, clip, Feed(clip.visual.image_size, workers=0), keep)
+def evaluation(dataset, clip, *recall):
+    return Evaluation(dataset, clip, lambda: Feed(clip.visual.image_size, workers=0).plain(dataset.test), *recall)
 
 
 @pytest.fixture
@@ -67,8 +72,11 @@ def test_zero_shot_equals_the_handcrafted_learner(clip, dataset):
 def test_small_classes_are_named_and_used(dataset, capsys):
     items = [item for item in dataset.train if item.label != 2] + dataset.train[12:14]
     few = Dataset("five", "test", dataset.template, dataset.classes, items, dataset.test)
-    assert draw_shots(few, 4, 1) == few_shot(items, 4, 1) and len(draw_shots(few, 4, 1)) == 4 * 4 + 2
-    assert "five: fewer than 4 training images of t-rex (2)" in capsys.readouterr().err
+    session = Session(Suite("mini", [], ["five"], lambda name: few, None, None), None, None, "", "fp32", None, {})
+    for _ in range(2):
+        drawn = session.draw_shots("five", FinetuneSettings("coop", **METHODS["coop"].finetune, shots=4))
+        assert drawn == few_shot(items, 4, 1) and len(drawn) == 4 * 4 + 2
+    assert capsys.readouterr().err.count("five: fewer than 4 training images of t-rex (2)") == 1
 
 
 def test_the_table_averages_over_datasets_and_seeds():
@@ -97,15 +105,27 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
     monkeypatch.setattr(type(clip), "encode_image", lambda self, x, *a: calls.append(len(x)) or encode(self, x, *a))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_folder.parent / "features-test"))
 
-    def computes(keep="weights 1", images=on_disk):
+    def identity_of(images=on_disk, **changes):
+        made_from = {"weights": "1", "device": "cpu", "precision": "fp32"} | changes
+        return Identity(FORMAT, **made_from, tested_on={images.name: images.fingerprint(images.test)})
+
+    def cache_file(images=on_disk, **changes):
+        return features.cache_file(identity_of(images, **changes), images.name, [item.source for item in images.test])
+
+    def computes(images=on_disk, **changes):
+        def recall(compute):
+            sources = [item.source for item in images.test]
+            return features.recall(identity_of(images, **changes), images.name, sources, expected.shape[1], compute)
+
         calls.clear()
-        assert torch.equal(evaluation(images, clip, keep).features(), expected)
+        assert torch.equal(evaluation(images, clip, recall).features(), expected)
         return bool(calls)
 
     expected = evaluation(dataset, clip).features()
     assert computes() and not computes()
-    assert computes("weights 2") and not computes("weights 2") and not computes()
-    file = evaluation(on_disk, clip, "weights 1").cache_file()
+    for change in ({"weights": "2"}, {"device": "cuda"}, {"precision": "bf16"}):
+        assert computes(**change) and not computes(**change) and not computes()
+    file = cache_file()
     whole = file.read_bytes()
     for damage in (whole[:1000], b"", b"text", whole.replace(b"data.pkl", b"date.pkl")):
         file.write_bytes(damage)
@@ -117,7 +137,7 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
     os.utime(first, ns=(1, 1))
     assert computes() and not computes()
     other = Dataset("five", "test", "", on_disk.classes, on_disk.train, on_disk.test[:-1])
-    assert evaluation(other, clip, "weights 1").cache_file() != evaluation(on_disk, clip, "weights 1").cache_file()
+    assert cache_file(other) != cache_file()
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     assert computes() and "features are computed again next time" in capsys.readouterr().err
     os.remove(first)

@@ -4,15 +4,18 @@ import pytest
 import torch
 
 from mp.runtime.errors import RunError, UserError
+from mp.commands.finetune import train_and_save
 from mp.finetune import finetune, gaussian_weights, learning_rate, sgd
+from mp.learners import METHODS
 from mp.runtime.progress import Progress
-from mp.settings import FINETUNE, FinetuneSettings
+from mp.settings import FinetuneSettings, as_dict
+from mp.store import identity
 from tests.test_learners import golden_learner
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
 def test_learning_rates(method, golden_json):
-    recipe = FINETUNE[method]
+    recipe = METHODS[method].finetune
     rates = [learning_rate(e, recipe["epochs"], recipe["lr"]) for e in range(recipe["epochs"])]
     np.testing.assert_allclose(rates, golden_json["lr"][method], rtol=1e-9)
 
@@ -32,37 +35,54 @@ def settings_of(case, **more):
 
 
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
-def test_golden_trajectory(case, clip, golden, recipe, tmp_path):
-    learner, log = golden_learner(case, clip, recipe), []
-    result, losses = finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), golden_batches(recipe), settings_of(case), {},
-                      tmp_path / "state.pt", lambda line, _: log.append(line))
-    np.testing.assert_allclose([line["lr"] for line in log], golden[f"{case}/finetune/lr"], rtol=1e-6)
-    np.testing.assert_allclose(sum((line["losses"] for line in log), []), golden[f"{case}/finetune/losses"], atol=2e-5)
-    for name, p in learner.named_parameters():
-        np.testing.assert_allclose(p.detach(), golden[f"{case}/finetune/last/{name}"], rtol=0, atol=2e-5)
+def test_golden_trajectory(case, clip, golden, recipe):
+    learner = golden_learner(case, clip, recipe)
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    before = {k: p.detach().clone() for k, p in learner.named_parameters()}
+    states = list(finetune(learner, clip, classes, golden_batches(recipe), settings_of(case)))
+    np.testing.assert_allclose([state.numbers["lr"] for state in states], golden[f"{case}/finetune/lr"], rtol=1e-6)
+    losses = np.concatenate([state.numbers["losses"] for state in states])
+    np.testing.assert_allclose(losses, golden[f"{case}/finetune/losses"], atol=2e-5)
+    for name, p in states[-1].params.items():
+        np.testing.assert_allclose(p, golden[f"{case}/finetune/last/{name}"], rtol=0, atol=2e-5)
         kind = "averaged" if case.startswith("promptsrc") else "last"
-        np.testing.assert_allclose(result[name], golden[f"{case}/finetune/{kind}/{name}"], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(states[-1].prompt[name], golden[f"{case}/finetune/{kind}/{name}"], rtol=0, atol=2e-5)
+    assert all(torch.equal(before[k], p) for k, p in learner.named_parameters())  # the learner itself is left as it was
+
+
+@pytest.mark.parametrize("case", ["coop", "promptsrc2"])
+def test_it_goes_on_from_any_state(case, clip, recipe):
+    learner = golden_learner(case, clip, recipe)
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    states = list(finetune(learner, clip, classes, golden_batches(recipe), settings_of(case)))
+    again = list(finetune(learner, clip, classes, golden_batches(recipe), settings_of(case), states[1]))
+    assert [state.epoch for state in again] == [3, 4]
+    assert all(torch.equal(states[-1].prompt[k], again[-1].prompt[k]) for k in states[-1].prompt)
+
+
+def saved(case, clip, recipe, folder, batches, seed=1, stop_after=None):
+    """What run.py finetune does with one dataset, in a folder: the last state, and the epochs' losses."""
+    def report(state):
+        if state.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    learner, settings = golden_learner(case, clip, recipe), settings_of(case, seed=seed)
+    made_from = identity.Identity(identity.FORMAT, "weights", "cpu", "fp32", settings=as_dict(settings), prompt="handcrafted")
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    return train_and_save(learner, clip, classes, batches, settings, made_from, folder / "r.json", report)
 
 
 @pytest.mark.parametrize("case", ["coop", "promptsrc2"])
 def test_an_interrupted_run_ends_with_the_same_bits(case, clip, recipe, tmp_path):
-    def run(file, stop_after, seed=1):
-        learner = golden_learner(case, clip, recipe)
-
-        def report(line, _):
-            if line["epoch"] == stop_after:
-                raise KeyboardInterrupt
-        classes = learner.prepare(clip, recipe.CLASSES["A"])
-        return finetune(learner, clip, classes, golden_batches(recipe), settings_of(case), {"seed": seed}, file, report)
-
-    whole, losses = run(tmp_path / "whole.pt", None)
+    batches = golden_batches(recipe)
+    whole, losses = saved(case, clip, recipe, tmp_path / "whole", batches)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken.pt", 2)
-    again, losses_again = run(tmp_path / "broken.pt", None)
+        saved(case, clip, recipe, tmp_path / "broken", batches, stop_after=2)
+    again, losses_again = saved(case, clip, recipe, tmp_path / "broken", batches)
     assert losses == losses_again and len(losses) == settings_of(case).epochs
-    assert all(torch.equal(whole[k], again[k]) for k in whole)
-    with pytest.raises(UserError, match=r"other settings: seed 1 \(now 2\)"):
-        run(tmp_path / "broken.pt", None, seed=2)
+    assert all(torch.equal(whole.prompt[k], again.prompt[k]) for k in whole.prompt)
+    with pytest.raises(UserError, match=r"made otherwise: settings.seed 1 \(now 2\)"):
+        saved(case, clip, recipe, tmp_path / "broken", batches, seed=2)
 
 
 def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tmp_path):
@@ -70,25 +90,25 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
         for step, (images, labels) in enumerate(golden_batches(recipe)(epoch)):
             yield images * (float("nan") if (epoch, step) == (1, 2) else 1), labels
 
-    learner = golden_learner("coop", clip, recipe)
     with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
-        finetune(learner, clip, learner.prepare(clip, recipe.CLASSES["A"]), batches, settings_of("coop"), {},
-                 tmp_path / "state.pt", lambda *_: None)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert len(state["means"]) == 1 and all(p.isfinite().all() for p in state["params"].values())
+        saved("coop", clip, recipe, tmp_path, batches)
+    state = torch.load(tmp_path / "r.state.pt", weights_only=True)
+    assert state["state"]["epoch"] == len(state["log"]) == 1
+    assert all(p.isfinite().all() for p in state["state"]["params"].values())
 
 
 def test_steps_equal_those_of_torchs_sgd():
     generator = torch.Generator().manual_seed(1)
     params = {k: torch.randn(shape, generator=generator, requires_grad=True) for k, shape in (("a", (7, 3)), ("b", (5,)))}
     theirs = {k: p.detach().clone().requires_grad_() for k, p in params.items()}
-    settings, momentum = FinetuneSettings("coop", 1, 1.0, 4, weight_decay=0.1), {k: torch.zeros_like(p) for k, p in params.items()}
+    settings = FinetuneSettings("coop", epochs=1, lr=1.0, batch=4, weight_decay=0.1)
+    momentum = {k: torch.zeros_like(p) for k, p in params.items()}
     optimizer = torch.optim.SGD(theirs.values(), lr=1.0, momentum=settings.momentum, weight_decay=0.1)
     for lr in (1e-5, 0.3, 0.2, 0.1):
         optimizer.param_groups[0]["lr"] = lr
         for p in theirs.values():
             p.grad = torch.randn(p.shape, generator=generator)
-        sgd(params, {k: p.grad for k, p in theirs.items()}, momentum, lr, settings)
+        params, momentum = sgd(params, {k: p.grad for k, p in theirs.items()}, momentum, lr, settings)
         optimizer.step()
         assert all(torch.equal(params[k], theirs[k]) for k in params)
 

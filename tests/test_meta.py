@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from mp import maml
+from mp.commands.meta import train_and_save
+from mp.learners import METHODS
 from mp.learners.coop import CoOp
 from mp.runtime.errors import RunError, UserError
 from mp.meta import meta_train
-from mp.settings import META, MetaSettings, run_name
+from mp.settings import MetaSettings, as_dict
+from mp.store import identity, results
 from mp.tasks import Task, divide, draw_batches, mini_batches
 
 
@@ -46,12 +49,18 @@ def tasks(clip, recipe):
     for name, words in (("one", ["cat", "t-rex", "sea or lake"]), ("two", ["café", "wheelchair"])):
         labels = torch.arange(len(words)).repeat_interleave(16)
         images = torch.from_numpy(recipe.images("A", name, len(labels)))
-        result.append(Task(name, learner.prepare(clip, words), learner.look(clip, images), labels))
+        result.append(Task(name, learner.prepare(clip, words), learner.inputs(clip, images), labels))
     return result
 
 
 def settings(**more):
-    return MetaSettings(method="coop", epochs=4, **({"batch": 8, "meta_lr": 0.01} | more))
+    return MetaSettings("coop", **(METHODS["coop"].meta | {"epochs": 4, "batch": 8, "meta_lr": 0.01} | more))
+
+
+def saved(clip, tasks, config, folder, report=lambda numbers: None):
+    """What run.py meta does, in a folder."""
+    made_from = identity.Identity(identity.FORMAT, "weights", "cpu", "fp32", settings=as_dict(config))
+    return train_and_save(CoOp(clip), clip, tasks, config, made_from, folder, report).params
 
 
 def test_the_query_batch(tasks):
@@ -68,7 +77,7 @@ def test_the_query_batch(tasks):
         assert [w for _, w in parts] == [3 / 8, 3 / 8, 2 / 8]
 
 
-def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks, tmp_path):
+def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks):
     """The loop against the same epoch written with autograd through all steps and torch.optim.Adam."""
     for sum_tasks in (False, True):
         config = settings(query_batch=0, clip_norm=0.01, sum_tasks=sum_tasks)
@@ -88,21 +97,29 @@ def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks, tmp_pat
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_([p], config.clip_norm)
         optimizer.step()
-        log, first = [], MetaSettings(**(vars(config) | {"epochs": 1}))
-        result = meta_train(learner, clip, tasks, first, tmp_path / str(sum_tasks), lambda line, _: log.append(line))
+        state = next(meta_train(learner, clip, tasks, config))
         assert norm > config.clip_norm
-        assert log[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+        assert state.numbers["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
         sure = p.grad.abs() > 1e-2 * p.grad.abs().max()  # Adam's first step is a sign: rounding flips it near zero
         assert sure.float().mean() > 0.9
-        torch.testing.assert_close(result["ctx"][sure], p.detach()[sure], rtol=0, atol=1e-5)
+        torch.testing.assert_close(state.params["ctx"][sure], p.detach()[sure], rtol=0, atol=1e-5)
+
+
+def test_the_loop_needs_no_files_and_goes_on_from_any_state(clip, tasks):
+    states = list(meta_train(CoOp(clip), clip, tasks, settings()))
+    assert [state.epoch for state in states] == [state.numbers["epoch"] for state in states] == [1, 2, 3, 4]
+    again = list(meta_train(CoOp(clip), clip, tasks, settings(), states[1]))
+    assert [state.epoch for state in again] == [3, 4]
+    assert torch.equal(again[-1].params["ctx"], states[-1].params["ctx"])
+    assert not torch.equal(states[-1].params["ctx"], states[1].params["ctx"])
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
     def train(folder, stop_after=None):
-        def report(line, _):
-            if line["epoch"] == stop_after:
+        def report(numbers):
+            if numbers["epoch"] == stop_after:
                 raise KeyboardInterrupt
-        return meta_train(CoOp(clip), clip, tasks, settings(), tmp_path / folder, report)
+        return saved(clip, tasks, settings(), tmp_path / folder, report)
 
     whole = train("whole")
     with pytest.raises(KeyboardInterrupt):
@@ -113,43 +130,63 @@ def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
     for a, b in zip(*lines, strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
     assert [line["epoch"] for line in lines[0]] == [1, 2, 3, 4]
-    with pytest.raises(UserError, match="other settings: inner_lr"):
-        meta_train(CoOp(clip), clip, tasks, settings(inner_lr=0.5), tmp_path / "broken", lambda *_: None)
+    with pytest.raises(UserError, match="made otherwise: settings.inner_lr"):
+        saved(clip, tasks, settings(inner_lr=0.5), tmp_path / "broken")
 
 
 def test_a_kill_between_the_last_state_and_its_log_line_loses_no_line(clip, tasks, tmp_path):
-    whole = meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)
+    whole = saved(clip, tasks, settings(), tmp_path)
     log = tmp_path / "log.jsonl"
     before = log.read_text()
     log.write_text("".join(before.splitlines(keepends=True)[:-1]))
-    assert torch.equal(meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)["ctx"], whole["ctx"])
+    assert torch.equal(saved(clip, tasks, settings(), tmp_path)["ctx"], whole["ctx"])
     assert log.read_text() == before and before.count("\n") == 4
 
 
 @pytest.mark.parametrize("poisoned, where", [(0, "task one, inner step 1"), (1, "task two, inner step 1")])
 def test_nan_names_epoch_task_and_step_and_keeps_the_last_state(clip, tasks, tmp_path, poisoned, where):
-    meta_train(CoOp(clip), clip, tasks, settings(), tmp_path, lambda *_: None)
+    def stop(numbers):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        saved(clip, tasks, settings(), tmp_path, stop)
     state = (tmp_path / "state.pt").read_bytes()
     bad = list(tasks)
     bad[poisoned] = tasks[poisoned]._replace(inputs=(tasks[poisoned].inputs[0] * float("nan"),))
-    longer = MetaSettings(**(vars(settings()) | {"epochs": 5}))
-    saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    torch.save(saved | {"settings": vars(longer)}, tmp_path / "state.pt")
-    state = (tmp_path / "state.pt").read_bytes()
-    with pytest.raises(RunError, match=f"epoch 5, {where}: the loss is nan"):
-        meta_train(CoOp(clip), clip, bad, longer, tmp_path, lambda *_: None)
+    with pytest.raises(RunError, match=f"epoch 2, {where}: the loss is nan; .*; the state of the last good epoch is kept"):
+        saved(clip, bad, settings(), tmp_path)
     assert (tmp_path / "state.pt").read_bytes() == state
+
+
+def test_a_tensor_without_a_gradient_is_named(clip, tasks):
+    zero = [task._replace(inputs=(task.inputs[0] * 0,)) for task in tasks]  # all logits are 0, whatever the prompt
+    assert next(meta_train(CoOp(clip), clip, zero, settings())).numbers["zero_gradients"] == ["ctx"]
+    assert next(meta_train(CoOp(clip), clip, tasks, settings())).numbers["zero_gradients"] == []
+
+
+def test_infinite_clip_norm_never_clips(clip, tasks):
+    free, wide = (next(meta_train(CoOp(clip), clip, tasks, settings(clip_norm=g))) for g in (float("inf"), 1e9))
+    assert torch.equal(free.params["ctx"], wide.params["ctx"])
+    assert free.numbers["clipped_norm"] == free.numbers["grad_norm"] > 0
 
 
 def test_settings_that_make_no_sense_are_refused():
     for bad, message in ((dict(shots=5), "--shots 5 leaves no query image"), (dict(inner_steps=-1), "--inner-steps -1"),
-                         (dict(inner_lr=0), "--inner-lr 0"), (dict(clip_norm=float("nan")), "--clip-norm nan")):
+                         (dict(inner_lr=0), "--inner-lr 0"), (dict(clip_norm=float("nan")), "--clip-norm nan"),
+                         (dict(clip_norm=-float("inf")), "--clip-norm -inf: out of range; give a positive number"),
+                         (dict(inner_lr=float("inf")), "--inner-lr inf"), (dict(epochs=2.5), "--epochs 2.5"),
+                         (dict(epochs=True), "--epochs True"), (dict(first_order=1), "--first-order 1")):
         with pytest.raises(UserError, match=message):
             settings(**bad)
 
 
-def test_run_names_tell_settings_apart():
-    usual = MetaSettings("promptsrc", epochs=50, **META["promptsrc"])
-    assert run_name(usual, usual) == "promptsrc-seed1"
-    assert run_name(replace(usual, inner_steps=0, seed=3), replace(usual, seed=3)) == "promptsrc-inner_steps0-seed3"
-    assert run_name(replace(usual, depth=3), usual) == "promptsrc-depth3-seed1"
+def test_folders_tell_settings_apart(tmp_path):
+    usual = MetaSettings("promptsrc", **METHODS["promptsrc"].meta | {"epochs": 50})
+
+    def name(**changes):
+        seed = changes.get("seed", 1)
+        return results.meta_folder(tmp_path, replace(usual, **changes), replace(usual, seed=seed)).name
+
+    assert name() == "promptsrc-seed1" and name(depth=3) == "promptsrc-depth3-seed1"
+    assert name(inner_steps=0, seed=3) == "promptsrc-inner_steps0-seed3"
+    assert results.meta_prompt(tmp_path, "promptsrc", 1).parent == results.meta_folder(tmp_path, usual, usual)

@@ -71,7 +71,7 @@ def test_what_has_a_gradient_stays_float32(towers, half):
             learner = make(towers[h])
             exact = towers[None]  # the frozen features come from here, so that only the gradient's pass can differ
             classes = learner.prepare(exact, mini.load("pets").classes)
-            loss = learner(towers[h], classes, *learner.look(exact, images), torch.tensor([0, 1, 2, 3]))
+            loss = learner(towers[h], classes, *learner.inputs(exact, images), torch.tensor([0, 1, 2, 3]))
             gradients.append(torch.autograd.grad(loss, list(learner.parameters())))
         assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
@@ -79,7 +79,7 @@ def test_what_has_a_gradient_stays_float32(towers, half):
 def test_bf16_accuracies_are_near_float32s(towers):
     """A few of 600 test images lie on the border between two classes: within 1.5 points."""
     for half in (None, torch.bfloat16):
-        test = Evaluation(mini.load("pets"), towers[half], Feed(32))
+        test = Evaluation(mini.load("pets"), towers[half], lambda: Feed(32).plain(mini.load("pets").test))
         found = [test.handcrafted("a photo of a {}."), test.learnt(CoOp(towers[half])),
                  test.learnt(PromptSRC(towers[half], 3, generator=torch.Generator().manual_seed(0)))]
         if half is None:

@@ -4,26 +4,31 @@ import multiprocessing
 import os
 import platform
 import time
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from mp.runtime import files, tensors
-from mp.store import promptfile, results
+from mp.store import promptfile, results, states
+from mp.store.identity import FORMAT, Identity
 from mp.runtime.errors import RunError, UserError
 
-MADE_FROM, MADE_BY = {"settings": {"lr": 0.1}, "prompt": "abc"}, {"commit": "c"}
+KIND, PROVENANCE = "fine-tuning result", {"commit": "c"}
+MADE_FROM = Identity(FORMAT, "w", "cpu", "fp32", settings={"lr": 0.1}, prompt="abc")
 
 
-def cell(path, value=50.0, made_from=MADE_FROM, force=False):
-    return results.cell(path, made_from, MADE_BY, lambda: {"accuracies": {"base": value, "new": 30.0, "all": 20.0}}, force)
+def cell(path, value=50.0, identity=MADE_FROM, force=False):
+    def compute():
+        return {"accuracies": {"base": value, "new": 30.0, "all": 20.0}}
+    return results.cell(path, KIND, identity, PROVENANCE, compute, force)
 
 
 def test_computed_once_unless_forced(tmp_path):
     path = tmp_path / "a" / "r.json"
     first = cell(path)
     assert first["accuracies"] == {"base": 50.0, "new": 30.0, "all": 20.0, "harmonic_mean": 37.5}
-    assert first["made_from"] == {"format": results.FORMAT} | MADE_FROM and first["made_by"]["seconds"] >= 0
+    assert first["identity"] == asdict(MADE_FROM) and first["provenance"]["seconds"] >= 0
     assert cell(path, 60.0) == first == json.loads(path.read_text())
     assert cell(path, 60.0, force=True)["accuracies"]["base"] == 60.0
 
@@ -42,19 +47,32 @@ def test_a_write_removes_what_killed_writes_of_the_same_file_left_and_nothing_el
     assert {p.name for p in tmp_path.iterdir()} == {path.name, *stays}
 
 
-def test_a_prompts_hash_is_of_its_tensors_alone(tmp_path):
-    tensors = {"ctx": torch.arange(6.0).view(2, 3)}
-    hashes = []
-    for method, params, made_by in (("coop", tensors, {"command": "a"}), ("coop", tensors, {"command": "bc"}),
-                                    ("cocoop", tensors, {}), ("coop", {"ctx": tensors["ctx"].view(3, 2)}, {}),
-                                    ("coop", {"ctx": tensors["ctx"] + 1}, {})):
-        promptfile.write(tmp_path / "p.pt", method, params, made_by)
-        hashes.append(promptfile.sha256(tmp_path / "p.pt"))
-    assert hashes[0] == hashes[1] and len(set(hashes)) == 4
-    for content in ({}, {"params": 3}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
-        tensors.write(tmp_path / "p.pt", {"method": "coop"} | content)
+def test_a_prompts_fingerprint_is_of_its_tensors_alone(tmp_path):
+    path, params = tmp_path / "p.pt", {"ctx": torch.arange(6.0).view(2, 3), "text.1": torch.ones(2)}
+    backwards = dict(reversed(params.items()))
+    found = []
+    for method, values, about in (("coop", params, {"command": "a"}), ("coop", params, {"command": "bc"}),
+                                  ("coop", backwards, {}), ("cocoop", params, {}),
+                                  ("coop", params | {"ctx": params["ctx"].view(3, 2)}, {}),
+                                  ("coop", params | {"ctx": params["ctx"] + 1}, {}),
+                                  ("coop", {"ctx": params["ctx"], "text.2": params["text.1"]}, {})):
+        promptfile.write(path, method, values, about, about)
+        found.append(promptfile.fingerprint(path))
+    assert found[0] == found[1] == found[2] and len(set(found)) == 5
+    for content in ({}, {"params": 3}, {"params": {}}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
+        tensors.write(path, {"method": "coop"} | content)
         with pytest.raises(UserError, match="not a prompt file"):
-            promptfile.sha256(tmp_path / "p.pt")
+            promptfile.fingerprint(path)
+
+
+def test_a_prompt_file_in_another_order_is_read_by_name(tmp_path):
+    expected = {"ctx": torch.zeros(2), "vision.2": torch.zeros(2), "vision.10": torch.zeros(2)}
+    values = {k: torch.full((2,), float(i)) for i, k in enumerate(expected)}
+    promptfile.write(tmp_path / "p.pt", "promptsrc", dict(sorted(values.items())), {}, {})
+    read = promptfile.read(tmp_path / "p.pt", "promptsrc", expected)
+    assert list(read) == list(expected) and all(torch.equal(read[k], values[k]) for k in expected)
+    made = states.placed_like(dict(sorted(values.items())), expected)
+    assert list(made) == list(expected) and all(torch.equal(made[k], values[k]) for k in expected)
 
 
 def test_no_harmonic_mean_of_one_part():
@@ -65,19 +83,26 @@ def test_no_harmonic_mean_of_one_part():
 def test_other_settings_are_refused_with_both_shown(tmp_path):
     cell(tmp_path / "r.json")
     before = (tmp_path / "r.json").read_bytes()
-    with pytest.raises(UserError, match=r"r.json: made with other settings: settings.lr 0.1 \(now 0.2\); --force"):
-        cell(tmp_path / "r.json", made_from={"settings": {"lr": 0.2}, "prompt": "abc"})
+    with pytest.raises(UserError, match=r"r.json: made otherwise: settings.lr 0.1 \(now 0.2\); --force"):
+        cell(tmp_path / "r.json", identity=replace(MADE_FROM, settings={"lr": 0.2}))
     assert (tmp_path / "r.json").read_bytes() == before
-    other = json.loads(before)
-    other["made_from"]["format"] = 0
-    (tmp_path / "r.json").write_text(json.dumps(other))
-    with pytest.raises(UserError, match=rf"format 0 \(now {results.FORMAT}\)"):
-        cell(tmp_path / "r.json")
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"accuracies": {"base": 1}}', '{"accuracies": 3, "made_from": {}}',
-                                    '{"accuracies": {"base": NaN}, "made_from": {}, "made_by": {}}', "[" * 100_000,
-                                    '{"accuracies": {"base": 101}, "made_from": {}, "made_by": {}}'])
+def test_files_of_another_version_are_refused(tmp_path):
+    cell(tmp_path / "zeroshot/x/r.json")
+    results.refuse_earlier_version(tmp_path)
+    for change in ({"identity": {"format": 0}}, {"made_by": {}, "made_from": {"format": 2}}):
+        written = json.loads((tmp_path / "zeroshot/x/r.json").read_text()) | change
+        (tmp_path / "zeroshot/x/old.json").write_text(json.dumps(written))
+        with pytest.raises(UserError, match="old.json: from another version of this project; move that folder away"):
+            cell(tmp_path / "zeroshot/x/old.json")
+    with pytest.raises(UserError, match="old.json: from another version"):
+        results.refuse_earlier_version(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"accuracies": {"base": 1}}', '{"accuracies": 3, "identity": {}}',
+                                    '{"accuracies": {"base": NaN}, "identity": {}, "provenance": {}}', "[" * 100_000,
+                                    '{"accuracies": {"base": 101}, "identity": {}, "provenance": {}}'])
 def test_damaged_files_are_named_set_aside_and_made_again(tmp_path, capsys, damage):
     whole = cell(tmp_path / "r.json")
     (tmp_path / "r.json").write_text(damage)
@@ -93,7 +118,7 @@ def test_one_of_several_processes_computes(tmp_path):
                 f.write("x")
             time.sleep(0.3)
             return {"accuracies": {"all": 1.0}}
-        results.cell(tmp_path / "r.json", MADE_FROM, MADE_BY, compute)
+        results.cell(tmp_path / "r.json", KIND, MADE_FROM, PROVENANCE, compute)
 
     processes = [multiprocessing.get_context("fork").Process(target=work) for _ in range(4)]
     for p in processes:
@@ -108,7 +133,7 @@ def test_a_failed_computation_and_a_folder_that_cannot_be_written(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        results.cell(tmp_path / "r.json", MADE_FROM, MADE_BY, fails)
+        results.cell(tmp_path / "r.json", KIND, MADE_FROM, PROVENANCE, fails)
     assert not (tmp_path / "r.json").exists() and cell(tmp_path / "r.json")
     with pytest.raises(UserError, match="can't be written"):
         cell(tmp_path / "r.json" / "below.json")

@@ -10,7 +10,7 @@ def drawn(table: str) -> str:
 
 
 def test_the_docstrings_examples():
-    assert doctest.testmod(text) == (0, 2)
+    assert doctest.testmod(text) == (0, 3)
 
 
 def test_groups_of_columns_with_titles_over_them():

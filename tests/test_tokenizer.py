@@ -68,3 +68,13 @@ def test_75_tokens_fit_and_76_do_not():
 
 def test_a_very_long_word_is_no_trap():
     assert len(tokenizer.encode("ab" * 50_000)) > 1000
+
+
+def test_what_cannot_fit_is_refused_before_it_is_merged(monkeypatch):
+    words = [token.removesuffix("</w>") for token in tokenizer.tables()[0] if token.endswith("</w>") and token.isascii()]
+    longest = max(words, key=len)
+    assert tokenizer.tokenize(" ".join([longest] * 75))[0, 76] == tokenizer.EOT  # the longest text that fits
+    monkeypatch.setattr(tokenizer, "join", lambda *_: pytest.fail("merged"))
+    word = "".join(random.Random(0).choices("abcdefghijklmnop", k=100_000))
+    with pytest.raises(ValueError, match="text of 100000 characters doesn't fit"):
+        tokenizer.tokenize(word)

@@ -55,7 +55,8 @@ def fetch_alone(url: str, sha256: str, path: Path, pause: float, by_hand: str) -
     try:
         receive_all(url, partial, pause)
     except (OSError, http.client.HTTPException) as e:
-        if of_the_disk(e):
+        names_a_file = getattr(e, "filename", None) and not isinstance(e, urllib.error.HTTPError)  # HTTP's names the URL
+        if names_a_file:
             raise
         mb = size(partial) / MB
         kept = f"; the first {mb:.0f} MB are kept, and the same command goes on" if mb else ""
@@ -65,11 +66,6 @@ def fetch_alone(url: str, sha256: str, path: Path, pause: float, by_hand: str) -
         partial.unlink()
         raise UserError(f"{url} gave a file with SHA-256 {found}; it isn't used. {by_hand}")
     partial.replace(path)
-
-
-def of_the_disk(error: Exception) -> bool:
-    """Errors of files name the file; so do HTTP's, but theirs is the URL."""
-    return bool(getattr(error, "filename", None)) and not isinstance(error, urllib.error.HTTPError)
 
 
 def receive_all(url: str, partial: Path, pause: float) -> None:

@@ -3,8 +3,9 @@
 Every size follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and the
 parameters carry OpenAI's names. Dimensions in the comments:
 
-    B images, C class prompts, T tokens, P shared prefix, L most own tokens of a class, N own tokens of all
-    classes together, or patches + 1, H heads, d = 64 per head, W width of a tower, E joint embedding
+    B images, G patches of an image, C class prompts, T tokens, P tokens of the prefix that the classes share,
+    L most own tokens of a class, N own tokens of all classes together, H heads, d = 64 per head,
+    W width of a tower, E joint embedding
 """
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip import weights
+from mp.runtime.device import MEMORY
 
-SECOND_ORDER = 3   # a gradient of a gradient keeps about so many times what a gradient does
-KEPT_FLOATS = 16    # per token, layer and unit of width; a gradient of a gradient keeps about three times as much
-MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
+# What a pass keeps until its gradient is taken, both measured (`run.py bench`):
+KEPT_FLOATS = 16  # per token, layer and unit of width
+SECOND_ORDER = 3  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -40,13 +42,15 @@ class Packing(NamedTuple):
 def pack(lengths: Tensor) -> Packing:
     """Rows for texts of so many tokens [C]. Waits for the device, so it belongs before a loop, not into it."""
     L = int(lengths.max())
-    inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L]
-    own = inside.flatten().nonzero().squeeze(1)
-    return Packing(inside.flatten().cumsum(0).view(-1, L) - 1, own, own % L, lengths.cumsum(0) - 1)
+    inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L] a token, not padding
+    padded = inside.flatten().cumsum(0).view(-1, L) - 1                 # [C, L] tokens up to here, less this one
+    own = inside.flatten().nonzero().squeeze(1)                         # [N]
+    return Packing(padded, own, position=own % L, last=lengths.cumsum(0) - 1)
 
 
 @cache
 def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
+    """[T, S], true where one of the last T positions of S may look: at itself and before."""
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
 
 
@@ -66,6 +70,7 @@ class Attention(nn.Module):
     """Multi-head self-attention over x [..., T, W]; `past` holds keys and values [..., H, P, d] of positions before x.
 
     With `packing`, x [..., N, W] holds several texts: only here, where tokens meet, are they padded to [..., C, L, W].
+    Returns what it makes of x, and x's own keys and values.
     """
 
     def __init__(self, width: int):
@@ -77,18 +82,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
                 packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)        # [..., T, 3W]
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)            # [..., T, 3W]
         if packing is not None:
-            qkv = qkv.index_select(-2, packing.padded.flatten()).unflatten(-2, packing.padded.shape)
-        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2)   # [..., H, 3, T, d]
-        q, k, v = qkv.unbind(-3)                                         # each [..., H, T, d]
+            qkv = qkv.index_select(-2, packing.padded.flatten())             # [..., C * L, 3W]
+            qkv = qkv.unflatten(-2, packing.padded.shape)                    # [..., C, L, 3W]; L is T from here on
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2)       # [..., H, 3, T, d]
+        q, k, v = qkv.unbind(-3)                                             # each [..., H, T, d]
         own = k, v
         if past is not None:
-            k, v = (torch.cat([p.expand(*t.shape[:-2], -1, -1), t], -2) for p, t in zip(past, own))
-        y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)        # [..., T, W]
+            k, v = after(past[0], k), after(past[1], v)                      # each [..., H, P + T, d]
+        y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)            # [..., T, W]
         if packing is not None:
-            y = y.flatten(-3, -2).index_select(-2, packing.own)          # [..., N, W]
+            y = y.flatten(-3, -2).index_select(-2, packing.own)              # [..., N, W]
         return self.out_proj(y), own
+
+
+def after(past: Tensor, new: Tensor) -> Tensor:
+    """[..., H, P + T, d] of past [..., H, P, d] (or 1 for one of "...": the same for all) and new [..., H, T, d]."""
+    return torch.cat([past.expand(*new.shape[:-2], -1, -1), new], -2)
 
 
 class QuickGELU(nn.Module):
@@ -131,17 +142,18 @@ class ImageTower(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed))
 
     def forward(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
-        B, n = len(images), len(prompts[0]) if prompts else 0
-        x = self.conv1(images).flatten(2).transpose(1, 2)                      # [B, N-1, W]
+        B = len(images)
+        x = self.conv1(images).flatten(2).transpose(1, 2)                         # [B, G, W]
         x = torch.cat([self.class_embedding.expand(B, 1, -1), x], 1) + self.positional_embedding
         if prompts:
-            x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                # [B, N+n, W]
+            x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                   # [B, 1+G+n, W]
         x = self.ln_pre(x)
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i < len(prompts):
-                x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)
+                n = len(prompts[i])
+                x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)       # [B, 1+G+n, W]
             x, _ = block(x, causal=False)
-        return self.ln_post(x[:, 0]) @ self.proj                               # [B, E]
+        return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E]
 
 
 class CLIP(nn.Module):
@@ -158,7 +170,7 @@ class CLIP(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(text_width, embed))
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
-        self.memory = MEMORY  # bytes that one pass may keep for its gradient; `load` sets it
+        self.memory = MEMORY                       # bytes that one pass may keep for its gradient; `load` sets it
 
     def precision(self) -> AbstractContextManager:
         """The towers run in this context. Where a gradient is needed it changes nothing: that stays float32."""
@@ -168,8 +180,9 @@ class CLIP(nn.Module):
 
     @staticmethod
     def kept_bytes(tower: Transformer) -> int:
-        """About what one token of a pass keeps for its gradient, in float32; measured: see `run.py bench`."""
-        return 4 * KEPT_FLOATS * tower.resblocks[0].ln_1.weight.numel() * len(tower.resblocks)
+        """About what one token of a pass through a tower keeps for its gradient, in float32."""
+        width = len(tower.resblocks[0].ln_1.weight)
+        return 4 * KEPT_FLOATS * width * len(tower.resblocks)
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, E] of images [B, 3, size, size].
@@ -187,12 +200,13 @@ class CLIP(nn.Module):
         The tokens that all rows begin with are encoded once; nothing after a row's EOT is.
         """
         eot = tokens.argmax(-1)
-        same = (tokens == tokens[0]).all(0).long().cumprod(0).sum()
-        P = min(int(same), int(eot.min()))          # EOT is never part of the shared prefix
-        own = tokens[:, P : int(eot.max()) + 1]
+        same = (tokens == tokens[0]).all(0).long().cumprod(0).sum()  # positions up to the first that differs
+        P = min(int(same), int(eot.min()))                           # EOT is never part of the shared prefix
         packing = pack(eot + 1 - P)
-        suffix = self.token_embedding(own.flatten()[packing.own])
-        return self.encode_prompts(self.token_embedding(tokens[:1, :P]), suffix, packing)[0]
+        own = tokens[:, P : int(eot.max()) + 1].flatten()            # [C * L]
+        prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]
+        suffix = self.token_embedding(own[packing.own])              # [N, W]
+        return self.encode_prompts(prefix, suffix, packing)[0]
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
@@ -210,11 +224,12 @@ class CLIP(nn.Module):
             suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
-                    own = deep[i - 1].expand(B, -1, -1)
-                    prefix = torch.cat([prefix[:, :1], own, prefix[:, 1 + own.shape[1] :]], 1)
-                prefix, (keys, values) = block(prefix, causal=True)                         # [B, P, W], [B, H, P, d]
-                suffix, _ = block(suffix, True, (keys[:, None], values[:, None]), packing)  # [B, N, W]
-            at_eot = suffix.index_select(1, packing.last)                                   # [B, C, W]
+                    prompt = deep[i - 1].expand(B, -1, -1)                            # [B, n, W]
+                    prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], 1)
+                prefix, (keys, values) = block(prefix, causal=True)                   # [B, P, W], [B, H, P, d] both
+                past = keys[:, None], values[:, None]                                 # [B, 1, H, P, d] both
+                suffix, _ = block(suffix, causal=True, past=past, packing=packing)    # [B, N, W]
+            at_eot = suffix.index_select(1, packing.last)                             # [B, C, W]
             return (self.ln_final(at_eot) @ self.text_projection).to(self.logit_scale.dtype)
 
 
@@ -223,7 +238,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
     `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
-    for its gradient; larger ones are computed in parts. `kind`: CLIP, or one that computes otherwise. All sizes
+    for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise. All sizes
     follow from the tensors.
     Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
     what is missing or wrong.

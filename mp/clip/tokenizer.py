@@ -93,14 +93,26 @@ def word_ids(word: str) -> tuple[int, ...]:
     return tuple(ids[t] for t in merge("".join(symbols[b] for b in word.encode("utf-8"))))
 
 
-def encode(text: str) -> list[int]:
-    """Token ids of `text`, without SOS and EOT, of any length."""
+def clean(text: str) -> str:
     import ftfy
     import regex
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    text = regex.sub(r"\s+", " ", text).strip().lower()
-    return [i for word in word_pattern().findall(text) for i in word_ids(word)]
+    return regex.sub(r"\s+", " ", text).strip().lower()
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of `text`, without SOS and EOT, of any length."""
+    ids = []
+    for word in word_pattern().findall(clean(text)):
+        ids += word_ids(word)
+    return ids
+
+
+@cache
+def longest_token() -> int:
+    """In bytes, which are one symbol each."""
+    return max(len(token.removesuffix("</w>")) for token in tables()[0])
 
 
 @cache
@@ -124,6 +136,8 @@ def tokenize(texts: str | list[str]) -> torch.Tensor:
     texts = [texts] if isinstance(texts, str) else texts
     tokens = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.long)
     for row, text in zip(tokens, texts):
+        if len(clean(text).encode("utf-8")) > CONTEXT_LENGTH * (longest_token() + 1):  # with a space between any two
+            raise ValueError(f"text of {len(text)} characters doesn't fit: {text[:80]!r}")
         ids = [SOS, *encode(text), EOT]
         if len(ids) > CONTEXT_LENGTH:
             raise ValueError(f"text of {len(ids) - 2} tokens doesn't fit; {CONTEXT_LENGTH - 2} do: {text[:80]!r}")

@@ -32,8 +32,7 @@ def read_state(path: Path) -> State:
         raise UserError(unreadable(path, e, "not a readable weights file", "fetch it again")) from None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: holds no state dict (a dict of tensors); give another file")
-    state = {str(k): v for k, v in state.items()}
-    state = {k: v for k, v in state.items() if k.rpartition(".")[2] not in NOT_PARAMETERS}
+    state = {str(k): v for k, v in state.items() if str(k).rpartition(".")[2] not in NOT_PARAMETERS}
     for name, value in state.items():
         if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
             raise UserError(f"{path}: {name} is no plain tensor of floating-point numbers; give another file")
@@ -66,17 +65,13 @@ class ArchiveReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return strided
+            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
         return STORAGES.get(name, Inert)
 
     def persistent_load(self, about) -> Tensor:
         """The flat tensor of one storage, which `about` names: a word, its type, its file, its device, its length."""
         _, dtype, key, _, _ = about
         return torch.frombuffer(bytearray(self.archive.read(f"{self.folder}/data/{key}")), dtype=dtype)
-
-
-def strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_) -> Tensor:
-    return storage.as_strided(size, stride, offset)
 
 
 def read_archive(path: Path) -> State:

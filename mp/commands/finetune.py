@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.dataset import Dataset, Item, class_range, restrict
-from mp.commands import report
-from mp.commands.meta import zero_gradients
+from mp.clip.model import CLIP
+from mp.commands import report as accuracy_report
 from mp.commands.session import Session, open_session, settings_from
 from mp.evaluate import TestSet
-from mp.finetune import FinetuneState, finetune, gaussian_weights, start
+from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
@@ -53,7 +53,7 @@ def command(args: Namespace) -> None:
             column[name] = tune_one(session, test, runs[seed], inits[seed], args.force, report_epoch)
             done += settings.epochs
     roles = {test.dataset.name: test.dataset.role for test in tests}
-    print(report.table(roles, handcrafted, {title: columns}))
+    print(accuracy_report.table(roles, handcrafted, {title: columns}))
 
 
 def finetune_settings(session: Session, args: Namespace, method: str, seed: int) -> FinetuneSettings:
@@ -90,19 +90,37 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
         computed.append(path)
         if force:
             state_file(path).unlink(missing_ok=True)
-        learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
-        state, losses = train(session, learner, dataset, items, settings, identity, path, report_epoch)
-        learner.load_state_dict(state.prompt)
-        accuracies = test.learnt(learner)
-        promptfile.write(prompt_file(path), settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
-        return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-                "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
+        return tune(session, test, settings, init, items, identity, path, report_epoch)
 
     result = results.cell(path, KIND, identity, session.provenance, compute, force)
     files.discard(state_file(path))
     if not computed:
         report_epoch(settings.epochs, "done before", 0)
     return result["accuracies"]
+
+
+def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init, items: list[Item], identity: Identity,
+         path: Path, report_epoch: Report) -> dict[str, Any]:
+    """Fine-tune on the items, evaluate, and write the prompt beside the result's `path`; what the result holds."""
+    dataset = test.dataset
+    learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
+    labels = class_range(len(dataset.classes), settings.classes)
+    classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
+    batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
+
+    def report(state: FinetuneState) -> None:
+        session.say_zero_gradients(state.numbers)
+        report_epoch(state.epoch, f"loss {state.numbers['loss']:.4f}", 1)
+
+    try:
+        state, losses = train_and_save(learner, session.clip, classes, batches, settings, identity, path, report)
+    except RunError as e:
+        raise RunError(f"{dataset.name}, {e}") from None
+    learner.load_state_dict(state.prompt)
+    accuracies = test.learnt(learner)
+    promptfile.write(prompt_file(path), settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
+    return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
+            "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
 
 
 def prompt_file(result: Path) -> Path:
@@ -122,35 +140,20 @@ def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -
     return items
 
 
-def train(session: Session, learner: Learner, dataset: Dataset, items: list[Item], settings: FinetuneSettings,
-          identity: Identity, path: Path, report_epoch: Report) -> tuple[FinetuneState, list[float]]:
-    """Fine-tune, with a state kept after every epoch; the last one, and every epoch's mean loss."""
-    labels = class_range(len(dataset.classes), settings.classes)
-    classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
-    batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
-    state, losses = resume(path, identity, settings, learner)
+def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
+                   identity: Identity, path: Path, report: Callable[[FinetuneState], None]) -> tuple[FinetuneState, list[float]]:
+    """Fine-tune from where an interrupted run stopped, with a state kept beside the result's `path` after every epoch.
+
+    Returns the last state and every epoch's mean loss. Raises UserError for a state that was made otherwise or is
+    damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
+    """
+    file = state_file(path)
+    state, log = states.resume(file, PROMPT_KIND, identity, start(learner), settings.epochs, {"loss": 0.0})
     try:
-        for state in finetune(learner, session.clip, classes, batches, settings, state):
-            zero_gradients(session, state.numbers)
-            losses.append(state.numbers["loss"])
-            states.write(state_file(path), PROMPT_KIND, identity, {
-                "epoch": state.epoch, "params": state.params, "momentum": state.momentum, "average": state.average,
-                "losses": losses})
-            report_epoch(state.epoch, f"loss {losses[-1]:.4f}", 1)
+        for state in finetune(learner, clip, classes, batches, settings, state):
+            log.append({"loss": state.numbers["loss"]})
+            states.save(file, PROMPT_KIND, identity, state, log)
+            report(state)
     except RunError as e:
-        raise RunError(f"{dataset.name}, {e}; the state of the last good epoch is kept") from None
-    return state, losses
-
-
-def resume(path: Path, identity: Identity, settings: FinetuneSettings, learner: Learner) -> tuple[FinetuneState, list[float]]:
-    """Where an interrupted run stopped, and its epochs' losses; or a fresh start. Raises UserError as states.read does."""
-    fresh = start(learner)
-
-    def like(epoch: int) -> dict[str, Any]:
-        return {"params": fresh.params, "momentum": fresh.momentum, "average": fresh.average, "losses": [0.0] * epoch}
-
-    kept = states.read(state_file(path), PROMPT_KIND, identity, settings.epochs, like)
-    if kept is None:
-        return fresh, []
-    tensors = [states.on_device(kept[name], getattr(fresh, name)) for name in ("params", "momentum", "average")]
-    return FinetuneState(kept["epoch"], *tensors, {}), kept["losses"]
+        raise RunError(f"{e}; the state of the last good epoch is kept") from None
+    return state, [line["loss"] for line in log]

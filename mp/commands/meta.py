@@ -1,14 +1,13 @@
 """run.py meta: Algorithm 1 (mp/meta.py) made resumable, locked, logged and shown."""
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data.dataset import Item
-from mp import maml
+from mp.clip.model import CLIP
 from mp.commands.session import Session, open_session, settings_from
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
@@ -71,33 +70,50 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
 
 
 def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity, folder: Path) -> None:
-    """Run Algorithm 1, keep a state after every epoch, and the prompt at the end."""
+    """Meta-train on the images, which are by dataset; writes the settings first, and the prompt at the end."""
     say(f"meta-training {folder}: {in_words(settings)}")
     for name in session.suite.datasets:
         session.suite.load(name)  # a dataset that can't be evaluated on is better found before hours of training
     learner = session.learner(settings)
     tasks = make_tasks(session, learner, images)
-    state, log = agree(resume(folder, identity, settings, learner, tasks) if first_process() else None)
-    state = to_device(state, start(learner).params)
+    progress = Progress("epoch")
+
+    def report(numbers: dict[str, Any]) -> None:
+        session.say_zero_gradients(numbers)
+        shown = f"query loss {numbers['query_loss']:.4f}  ‖G‖ {numbers['grad_norm']:.4f}"
+        progress.update(numbers["epoch"], settings.epochs, shown, new=1)
+
     if first_process():
         about = {"identity": stored(KIND, identity), "provenance": session.provenance}
         files.write_json(folder / "settings.json", about)
-        write_log(folder, log)  # a kill between an epoch's state and its line
-    progress = Progress("epoch")
-    try:
-        for state in meta_train(learner, session.clip, tasks, settings, state, total):
-            zero_gradients(session, state.numbers)
-            log.append(state.numbers)
-            if first_process():
-                save(folder, identity, state, log)
-            shown = f"query loss {state.numbers['query_loss']:.4f}  ‖G‖ {state.numbers['grad_norm']:.4f}"
-            progress.update(state.epoch, settings.epochs, shown, new=1)
-    except RunError as e:
-        raise RunError(f"{e}; the state of the last good epoch is kept") from None
+    state = train_and_save(learner, session.clip, tasks, settings, identity, folder, report)
     if first_process():
         promptfile.write(folder / "prompt.pt", settings.method, state.params, stored(KIND, identity), session.provenance)
         files.discard(folder / "state.pt")
     agree(None)  # the others read the prompt once it is there
+
+
+def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, identity: Identity, folder: Path,
+                   report: Callable[[dict[str, Any]], None]) -> MetaState:
+    """Algorithm 1, from where an interrupted run in `folder` stopped; `report` gets every epoch's numbers.
+
+    Keeps state.pt and log.jsonl, a line per epoch. Raises UserError for a state that was made otherwise or is
+    damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
+    """
+    fresh = start(learner)
+    state, log = agree(resume(folder, identity, settings, fresh, tasks) if first_process() else None)
+    state = states.placed_like(states.as_dicts(state), fresh)  # what another process sent is where it was there
+    if log and first_process():
+        write_log(folder, log)  # a kill between an epoch's state and its line
+    try:
+        for state in meta_train(learner, clip, tasks, settings, state, total):
+            log.append({name: value for name, value in state.numbers.items() if name != "zero_gradients"})
+            if first_process():
+                save(folder, identity, state, log)
+            report(state.numbers)
+    except RunError as e:
+        raise RunError(f"{e}; the state of the last good epoch is kept") from None
+    return state
 
 
 def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]) -> list[Task]:
@@ -106,7 +122,7 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
     tasks = []
     for number, (name, items) in enumerate(images.items()):
         if number % world == rank:
-            labels = torch.tensor([item.label for item in items])
+            labels = [item.label for item in items]
             classes = session.suite.load(name).classes
             tasks.append(make_task(learner, session.clip, name, classes, session.feed.plain(items), labels))
         else:
@@ -114,16 +130,9 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
     return tasks
 
 
-def zero_gradients(session: Session, numbers: dict[str, Any]) -> None:
-    """Says once which tensors learn nothing, and takes their names out of an epoch's numbers."""
-    for name in numbers.pop("zero_gradients"):
-        session.say_once(f"epoch {numbers['epoch']}: the gradient of {name} is exactly zero, so it learns nothing")
-
-
-def save(folder: Path, identity: Identity, state: MetaState, log: list[dict]) -> None:
+def save(folder: Path, identity: Identity, state: MetaState, log: states.Log) -> None:
     """The state first: the log is written again from it, so a kill between the two loses nothing."""
-    states.write(folder / "state.pt", KIND, identity, {
-        "epoch": state.epoch, "params": state.params, "adam": list(state.adam), "log": log})
+    states.save(folder / "state.pt", KIND, identity, state, log)
     write_log(folder, log)
 
 
@@ -133,25 +142,9 @@ def write_log(folder: Path, log: list[dict]) -> None:
     files.write_whole(folder / "log.jsonl", lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def resume(folder: Path, identity: Identity, settings: MetaSettings, learner: Learner,
-           tasks: list[Task]) -> tuple[MetaState, list[dict]]:
-    """Where an interrupted run stopped, and its log; or a fresh start. Raises UserError as states.read does."""
-    fresh = start(learner)
-
-    def like(epoch: int) -> dict[str, Any]:
-        numbers = {"query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "seconds": 0.0}
-        numbers["tasks"] = {task.name: 0.0 for task in tasks}
-        log = [{"epoch": number, **numbers} for number in range(1, epoch + 1)]
-        return {"params": fresh.params, "adam": [0, fresh.params, fresh.params], "log": log}
-
-    kept = states.read(folder / "state.pt", KIND, identity, settings.epochs, like)
-    if kept is None:
-        return fresh, []
-    return MetaState(kept["epoch"], kept["params"], maml.AdamState(*kept["adam"]), {}), kept["log"]
-
-
-def to_device(state: MetaState, like: maml.Params) -> MetaState:
-    """The state where `like` is: files, and what other processes send, are on the CPU."""
-    step, mean, square = state.adam
-    adam = maml.AdamState(step, states.on_device(mean, like), states.on_device(square, like))
-    return state._replace(params=states.on_device(state.params, like), adam=adam)
+def resume(folder: Path, identity: Identity, settings: MetaSettings, fresh: MetaState,
+           tasks: list[Task]) -> tuple[MetaState, states.Log]:
+    """Where an interrupted run stopped, and its log; or the fresh start. Raises UserError as states.resume does."""
+    line = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "seconds": 0.0}
+    line["tasks"] = {task.name: 0.0 for task in tasks}
+    return states.resume(folder / "state.pt", KIND, identity, fresh, settings.epochs, line)

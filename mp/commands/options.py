@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from mp.learners import METHODS
+from mp.learners import DEFAULT_METHOD, METHODS
 from mp.runtime.errors import UserError
 from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
@@ -61,7 +61,7 @@ def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any
             add(flag(one.name), action="store_true", default=None, help=about)
         else:
             read = number if one.type is float else one.type
-            add(flag(one.name), type=read, choices=one.metadata["choices"] or None, help=about)
+            add(flag(one.name), type=read, help=about)
 
 
 def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
@@ -74,7 +74,7 @@ def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
 
 
 def add_method(parser: Parser, about: str) -> None:
-    parser.add_argument("--method", choices=list(METHODS), default=list(METHODS)[-1], help=f"{about} (default: %(default)s)")
+    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD, help=f"{about} (default: %(default)s)")
 
 
 def add_inputs(parser: Parser) -> None:

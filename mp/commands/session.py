@@ -145,6 +145,13 @@ class Session:
                 raise UserError(f"{path}: made with other weights; give those with --weights, or another --out")
         return path
 
+    # What is said
+
+    def say_zero_gradients(self, numbers: dict[str, Any]) -> None:
+        """Of an epoch's numbers: which tensors learn nothing, each once."""
+        for name in numbers["zero_gradients"]:
+            self.say_once(f"the gradient of {name} is exactly zero, so it learns nothing")
+
     def say_once(self, text: str) -> None:
         if text not in self.told:
             self.told.add(text)

@@ -25,13 +25,12 @@ def first_process() -> bool:
 def join(device: "torch.device") -> None:
     """Meet the other processes, if there are any; a second call does nothing."""
     import torch.distributed as dist
-
     if processes()[1] == 1 or dist.is_initialized():
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        # One process may wait for long while another works, such as for the first one's evaluation of all test images or
-        # behind a lock that another run holds. torch gives up after 10 or 30 minutes; a process that died is noticed anyway.
+        # One process may wait for long while another works, or is itself kept waiting by the lock of another run. torch
+        # would give up after 10 or 30 minutes. A process that died is noticed without this.
         dist.init_process_group(backend, timeout=timedelta(days=7))
     except (ValueError, RuntimeError) as e:
         raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
@@ -43,15 +42,13 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
     """The sums over all processes, the same bits in each. Raises RunError if another one is gone."""
     import torch
     import torch.distributed as dist
-
     if not dist.is_initialized():
         return tensors
     flat = torch.cat([t.reshape(-1) for t in tensors])  # one message for all
     try:
         dist.all_reduce(flat)
     except RuntimeError:
-        raise RunError("another process of this run is gone; "
-                       "the same command goes on from the last good epoch") from None
+        raise RunError("another process of this run is gone; give the same command again") from None
     sums = flat.split([t.numel() for t in tensors])
     return [one.view_as(t) for one, t in zip(sums, tensors)]
 
@@ -59,7 +56,6 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
 def agree(value):
     """The first process's `value`, in all of them: what it found on its disk decides. Raises RunError if one is gone."""
     import torch.distributed as dist
-
     if not dist.is_initialized():
         return value
     box = [value]

@@ -12,12 +12,9 @@ class Progress:
     """
 
     def __init__(self, label: str, patience: float = 0, first: int = 0):
-        self.label = label
-        self.patience = patience
-        self.first = first
+        self.label, self.patience, self.first = label, patience, first
         self.new = 0  # steps that this run did
-        self.started = time.monotonic()
-        self.shown = 0.0
+        self.started, self.shown = time.monotonic(), 0.0
 
     def update(self, done: int, total: int, text: str = "", new: int | None = None) -> None:
         """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, if not all.

@@ -79,9 +79,8 @@ def mismatch(value, like, name: str = "it") -> str:
             return f"{name} isn't a list of {len(like)}"
         entries = [(inner, inner_like, name) for inner, inner_like in zip(value, like)]
     else:
-        finite = not isinstance(value, float) or math.isfinite(value)
-        same_kind = type(value) is type(like)
-        return "" if same_kind and finite else f"{name} is {str(value)[:40]}"
+        fits = type(value) is type(like) and (not isinstance(value, float) or math.isfinite(value))
+        return "" if fits else f"{name} is {str(value)[:40]}"
     for entry in entries:
         if wrong := mismatch(*entry):
             return wrong

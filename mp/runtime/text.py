@@ -20,7 +20,8 @@ def line_up(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2, groups: 
     each with how many of the columns after the left ones it stands over. A group stands two spaces more apart from what is
     before it, and its first column makes room for a title that is wider than all of them.
 
-    >>> print(line_up([["", "base", "new", "base"], ["pets", "91.2", "97.8", "+0.4"]], gap=1, groups=[("coop", 2), ("gain", 1)]))
+    >>> rows = [["", "base", "new", "base"], ["pets", "91.2", "97.8", "+0.4"]]
+    >>> print(line_up(rows, gap=1, groups=[("coop", 2), ("gain", 1)]))
              coop      gain
            base  new   base
     pets   91.2 97.8   +0.4

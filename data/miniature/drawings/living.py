@@ -55,7 +55,8 @@ def blossom(petals, depth, colour, middle, radius=0.8, middle_radius=0.25):
 
 
 def rose(c):
-    c.circle(0, 0, 0.7, "red").ring(0, 0, 0.5, 0.05, "black").ring(0.05, 0, 0.3, 0.05, "black").circle(0.08, 0, 0.1, "black")
+    c.circle(0, 0, 0.7, "red").ring(0, 0, 0.5, 0.05, "black")
+    c.ring(0.05, 0, 0.3, 0.05, "black").circle(0.08, 0, 0.1, "black")
 
 
 def tulip(c):

@@ -38,8 +38,8 @@ SCENES = {name: (scene(*parts), dict(scale=(0.9, 1.15), rotation=0.04, shift=0.0
     "mountain": ("sky", "green", 0.3, lambda c: c.triangle((-1.1, 0.3), (0.4, 0.3), (-0.35, -0.8), "gray")
                  .triangle((-0.1, 0.3), (1.2, 0.3), (0.55, -0.5), "gray")
                  .triangle((-0.55, -0.5), (-0.15, -0.5), (-0.35, -0.8), "white")),
-    "desert": ("sky", "sand", 0.1, lambda c: c.ellipse(-0.6, 0.5, 0.9, 0.35, "orange").rect(0.4, -0.3, 0.5, 0.4, "green")
-               .rect(0.25, -0.1, 0.65, -0.02, "green")),
+    "desert": ("sky", "sand", 0.1, lambda c: c.ellipse(-0.6, 0.5, 0.9, 0.35, "orange")
+               .rect(0.4, -0.3, 0.5, 0.4, "green").rect(0.25, -0.1, 0.65, -0.02, "green")),
     "city": ("sky", "gray", 0.6, city),
     "field": ("sky", "yellow", 0.1, furrows),
     "river": ("sky", "green", 0.1, lambda c: c.triangle((0, 0.05), (-0.7, 1.3), (0.7, 1.3), "blue")),
@@ -48,8 +48,8 @@ SCENES = {name: (scene(*parts), dict(scale=(0.9, 1.15), rotation=0.04, shift=0.0
     "lake": ("sky", "blue", 0.1, lambda c: c.triangle((-1.2, 0.1), (-0.1, 0.1), (-0.6, -0.35), "green")
              .triangle((0, 0.1), (1.2, 0.1), (0.6, -0.35), "green")),
     "sunset": ("orange", "purple", 0.1, lambda c: c.dome(0, 0.1, 0.45, 0.1, "yellow")),
-    "bedroom": ("cream", "brown", 0.4, lambda c: c.rect(-0.8, 0.2, 0.5, 0.6, "blue").rect(-0.8, 0.05, -0.4, 0.25, "white")
-                .rect(0.3, -0.8, 0.8, -0.25, "sky")),
+    "bedroom": ("cream", "brown", 0.4, lambda c: c.rect(-0.8, 0.2, 0.5, 0.6, "blue")
+                .rect(-0.8, 0.05, -0.4, 0.25, "white").rect(0.3, -0.8, 0.8, -0.25, "sky")),
     "night sky": ("night", "black", 0.5, stars_and_moon),
 }.items()}
 
@@ -77,7 +77,7 @@ def cell(x):
     return x % 1 - 0.5
 
 
-TEXTURES = {name: (texture(pattern), dict(scale=(0.85, 1.15), rotation=rotation, shift=0.5)) for name, rotation, pattern in [
+PATTERNS = [  # name, rotation, and how much of the second colour there is at u, v of the canvas c: [n, 32, 32]
     ("striped", 0.5, lambda u, v, c: wave(u * 11)),
     ("dotted", 0.5, lambda u, v, c: 3 * (0.3 - np.hypot(cell(u * 2.2), cell(v * 2.2))) + 0.5),
     ("checkered", 0.15, lambda u, v, c: 0.5 + 4 * np.sin(u * 7) * np.sin(v * 7)),
@@ -90,7 +90,9 @@ TEXTURES = {name: (texture(pattern), dict(scale=(0.85, 1.15), rotation=rotation,
     ("bubbly", 0.5, lambda u, v, c: 1 - 10 * np.abs(np.hypot(cell(u * 1.8), cell(v * 1.8)) - 0.33)),
     ("wavy", 0.2, lambda u, v, c: wave(v * 10 + 2 * np.sin(u * 5))),
     ("blotchy", 0.5, lambda u, v, c: 4 * (clouds(c.rng, c.n, 6) - 0.5) + 0.5),
-]}
+]
+TEXTURES = {name: (texture(pattern), dict(scale=(0.85, 1.15), rotation=rotation, shift=0.5))
+            for name, rotation, pattern in PATTERNS}
 
 
 def from_above(ground, details=lambda c: None, relief=0.12):
@@ -113,7 +115,8 @@ SATELLITE = {name: (from_above(*parts), dict(scale=(0.9, 1.2), rotation=1.2, shi
     "river": ((0.35, 0.5, 0.25), lambda c: c.paint(np.abs(c.v + 0.3 * np.sin(c.u * 3)) - 0.2, "blue")),
     "highway": ((0.4, 0.5, 0.3), lambda c: c.rect(-5, -0.16, 5, 0.16, "gray").rect(-5, -0.03, 5, 0.03, "white")),
     "lake": ((0.3, 0.5, 0.25), lambda c: c.star(0, 0, 0.7, 3, 0.12, (0.1, 0.2, 0.5))),
-    "field": ((0.7, 0.62, 0.3), lambda c: c.rect(-0.1, -5, 5, 0.1, (0.5, 0.6, 0.25)).rect(-5, 0.15, -0.15, 5, (0.55, 0.42, 0.2))),
+    "field": ((0.7, 0.62, 0.3), lambda c: c.rect(-0.1, -5, 5, 0.1, (0.5, 0.6, 0.25))
+              .rect(-5, 0.15, -0.15, 5, (0.55, 0.42, 0.2))),
     "residential area": ((0.45, 0.55, 0.4), houses),
     "industrial area": ((0.5, 0.5, 0.5), lambda c: c.rect(-0.9, -0.8, -0.1, 0.1, "white")
                         .rect(0.15, -0.5, 0.9, 0.8, (0.75, 0.75, 0.8)).rect(-0.8, 0.4, -0.2, 0.8, "dark")),

@@ -24,8 +24,8 @@ GENERAL = {name: (draw, options) for name, draw, options in [
     ("tree", lambda c: c.rect(-0.12, 0.2, 0.12, 0.95, "brown").circle(0, -0.25, 0.6, "green"), {}),
     ("house", lambda c: c.rect(-0.65, -0.1, 0.65, 0.85, "cream").triangle((-0.85, -0.1), (0.85, -0.1), (0, -0.9), "red")
         .rect(-0.15, 0.3, 0.15, 0.85, "brown"), {}),
-    ("fish", lambda c: c.ellipse(-0.15, 0, 0.65, 0.4, "orange").triangle((0.35, 0), (0.95, -0.45), (0.95, 0.45), "orange")
-        .circle(-0.5, -0.08, 0.09, "black"), {}),
+    ("fish", lambda c: c.ellipse(-0.15, 0, 0.65, 0.4, "orange")
+        .triangle((0.35, 0), (0.95, -0.45), (0.95, 0.45), "orange").circle(-0.5, -0.08, 0.09, "black"), {}),
     ("ladder", ladder, {}),
     ("heart", lambda c: c.circle(-0.38, -0.25, 0.42, "red").circle(0.38, -0.25, 0.42, "red")
         .triangle((-0.76, -0.08), (0.76, -0.08), (0, 0.9), "red"), {}),
@@ -43,7 +43,8 @@ GENERAL = {name: (draw, options) for name, draw, options in [
     ("snowman", lambda c: c.circle(0, 0.45, 0.5, "white").circle(0, -0.3, 0.35, "white")
         .rect(-0.3, -0.75, 0.3, -0.58, "black").rect(-0.2, -1, 0.2, -0.7, "black"), {}),
     ("candle", lambda c: c.rect(-0.22, -0.2, 0.22, 0.9, "cream").ellipse(0, -0.55, 0.14, 0.28, "orange"), {}),
-    ("arrow", lambda c: c.rect(-0.9, -0.15, 0.2, 0.15, "green").triangle((0.2, -0.5), (0.2, 0.5), (0.9, 0), "green"), {}),
+    ("arrow", lambda c: c.rect(-0.9, -0.15, 0.2, 0.15, "green")
+        .triangle((0.2, -0.5), (0.2, 0.5), (0.9, 0), "green"), {}),
     ("bell", lambda c: c.dome(0, 0, 0.6, 0, "yellow").triangle((0, -1.2), (-0.85, 0.55), (0.85, 0.55), "yellow")
         .circle(0, 0.65, 0.17, "brown"), {}),
     ("cross", lambda c: c.rect(-0.22, -0.85, 0.22, 0.85, "red").rect(-0.85, -0.22, 0.85, 0.22, "red"), {}),
@@ -59,7 +60,8 @@ OBJECTS = {name: (draw, options) for name, draw, options in [
         .rect(0.35, 0.05, 0.5, 0.9, "brown"), {}),
     ("umbrella", lambda c: c.line(0, -0.5, 0, 0.8, 0.05, "dark").dome(0, 0, 0.85, 0.02, "purple"), {}),
     ("anchor", lambda c: c.ring(0, -0.7, 0.18, 0.07, "dark").line(0, -0.5, 0, 0.8, 0.08, "dark")
-        .paint((abs(c.disc(0, 0.1, 0.65)) - 0.09).clip(0.2 - c.v), "dark").line(-0.35, -0.3, 0.35, -0.3, 0.07, "dark"), {}),
+        .paint((abs(c.disc(0, 0.1, 0.65)) - 0.09).clip(0.2 - c.v), "dark")
+        .line(-0.35, -0.3, 0.35, -0.3, 0.07, "dark"), {}),
     ("pyramid", lambda c: c.triangle((-0.95, 0.7), (0.95, 0.7), (0, -0.8), "sand")
         .triangle((0.2, 0.7), (0.95, 0.7), (0, -0.8), "brown"), {}),
     ("stop sign", lambda c: c.rect(-0.07, 0.3, 0.07, 1, "gray").star(0, -0.25, 0.62, 8, 0.05, "red")
@@ -105,7 +107,8 @@ def french_fries(c):
 FOOD = {name: (draw, {}) for name, draw in {
     "pizza": pizza,
     "donut": lambda c: c.ring(0, 0, 0.55, 0.3, "brown").ring(0, 0, 0.55, 0.2, "pink"),
-    "hamburger": lambda c: c.paint(c.oval(0, 0, 0.8, 0.65).clip(c.v + 0.12), "orange").rect(-0.85, -0.1, 0.85, 0.05, "green")
+    "hamburger": lambda c: c.paint(c.oval(0, 0, 0.8, 0.65).clip(c.v + 0.12), "orange")
+        .rect(-0.85, -0.1, 0.85, 0.05, "green")
         .rect(-0.8, 0.07, 0.8, 0.27, "brown").rect(-0.75, 0.3, 0.75, 0.55, "orange"),
     "sushi": lambda c: c.circle(0, 0, 0.75, "black").circle(0, 0, 0.58, "white").circle(0, 0, 0.25, "orange"),
     "ice cream": lambda c: c.triangle((-0.45, 0), (0.45, 0), (0, 0.95), "orange").circle(0, -0.3, 0.5, "pink"),
@@ -115,7 +118,8 @@ FOOD = {name: (draw, {}) for name, draw in {
     "hot dog": lambda c: c.line(-0.6, 0, 0.6, 0, 0.36, "orange").line(-0.75, 0, 0.75, 0, 0.16, "red")
         .line(-0.5, 0, 0.5, 0, 0.04, "yellow"),
     "salad": salad,
-    "cake": lambda c: c.rect(-0.7, 0, 0.7, 0.7, "brown").rect(-0.7, -0.3, 0.7, 0.05, "white").line(0, -0.7, 0, -0.3, 0.06, "red"),
+    "cake": lambda c: c.rect(-0.7, 0, 0.7, 0.7, "brown").rect(-0.7, -0.3, 0.7, 0.05, "white")
+        .line(0, -0.7, 0, -0.3, 0.06, "red"),
     "soup": soup,
     "french fries": french_fries,
 }.items()}

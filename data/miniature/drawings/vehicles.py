@@ -5,7 +5,8 @@ def car(body, colour):
     def draw(c):
         paint = c.shade(colour)
         if body == "sedan":
-            c.rect(-0.95, -0.05, 0.95, 0.4, paint).rect(-0.5, -0.45, 0.45, 0, paint).rect(-0.4, -0.35, 0.35, -0.05, "sky")
+            c.rect(-0.95, -0.05, 0.95, 0.4, paint).rect(-0.5, -0.45, 0.45, 0, paint)
+            c.rect(-0.4, -0.35, 0.35, -0.05, "sky")
         elif body == "truck":
             c.rect(-0.95, -0.6, 0.3, 0.4, paint).rect(0.35, -0.25, 0.95, 0.4, paint).rect(0.55, -0.15, 0.9, 0.1, "sky")
         elif body == "van":
