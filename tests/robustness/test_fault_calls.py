@@ -67,7 +67,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("zeroshot --datasets data/birds other/birds", "another folder of that name is given, too"),
     ("zeroshot --datasets data/birds 'other/b irds'", "another folder of that name is given, too"),
     ("zeroshot --datasets data/dtd/images/banded", "no sub-folders"),
-    ("finetune --classes old", "invalid choice: 'old'"),
+    ("finetune --classes old", "--classes old: out of range; give one of base, new, all"),
     ("finetune --lr nan", "--lr nan: out of range; give a positive number"),
     ("finetune --lr 1e999", "--lr inf: out of range; give a positive number"),
     ("finetune --batch 0", "--batch 0: out of range; give 1 or more"),
