@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mp.runtime.progress import Progress
 from tests.robustness import faults, tiny
 from tests.robustness.counts import COUNTS
 from tests.robustness.faults import META, TUNE, ZEROSHOT, copy, limits, run
@@ -111,6 +112,10 @@ OPTIONS = [  # "=": the result is that of the second command
     (f"{TUNE} --out o --lr 1e30", "is kept"),
     (f"{META.format('coop')} --out o --inner-lr 1e30", "is kept"),
     (f"{META.format('coop')} --out o --meta-lr 1e38", "is kept"),
+    ("bench --blocks nothing", "--blocks nothing: no such block; there are"),
+    ("bench --weights nowhere", "nowhere: no such weights file"),
+    ("bench --device tpu", "--device tpu: unknown"),
+    ("bench --memory 0", "argument --memory: '0' is not a positive number"),
     ("table --format pdf", "invalid choice: 'pdf'"),
     ("table --paper", "--paper: the paper has no numbers for the miniature"),
     ("table --to .", ".: can't be written"),
@@ -153,6 +158,15 @@ ENVIRONMENT = [  # of `zeroshot --datasets dtd`
     (dict(LOCAL_RANK="x"), "="), (dict(LANG="C", LC_ALL="C"), "="),
 ]
 
+LATE = [  # what could be found out only at the end is found out before any training
+    ("meta --method promptsrc --length 72 --shots 3 --support 2 --data data --weights w.pt --datasets imagenet",
+     "the prompt and the longest class name take 78 of CLIP's 77 positions"),
+    ("finetune --method promptsrc --length 72 --data data --weights w.pt --datasets imagenet",
+     "the prompt and the longest class name take 78 of CLIP's 77 positions"),
+    ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets other/long", "too long for CLIP"),
+    ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets food101", "Food101: no folder"),
+]
+
 
 def line(ended):
     message, = ended.messages()
@@ -167,6 +181,7 @@ def place(world, tmp_path):
         (place / folder).mkdir(parents=True)
     (place / "loop").symlink_to("loop")
     tiny.pictures(place / "other/one", ["only/1.png", "only/2.png"], 0)
+    tiny.pictures(place / "other/long", [f"{name}/{i}.png" for name in ("a", "7" * 80) for i in (1, 2)], 0)
     (place / "a b").mkdir()
     os.link(place / "p.pt", place / "a b/ü\n.pt")
     os.link(place / "w.pt", place / "w\n w.pt")
@@ -180,6 +195,19 @@ def test_options(command, says, place):
     COUNTS["fault cases"] += 1
     assert ended.code == (1 if says in ("memory", "is kept") else 2), ended.err
     assert says in line(ended) and ";" in line(ended)
+
+
+@pytest.mark.parametrize("command, says", LATE)
+def test_nothing_is_trained_in_vain(command, says, place):
+    def never():
+        limits()
+        Progress.update = lambda self, *_, **__: sys.exit(f"{self.label}: work was done") if self.label == "epoch" else None
+
+    before = faults.contents(place)
+    ended = run(command, place, never)
+    COUNTS["fault cases"] += 1
+    assert ended.code == 2 and says in line(ended) and ";" in line(ended), ended.err
+    assert before.items() <= faults.contents(place).items()
 
 
 @pytest.mark.parametrize("command, plain", EXACT)
