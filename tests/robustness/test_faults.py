@@ -236,9 +236,14 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("a log of text", state(["log"], ["x"]), "damaged (log holds str"),
         ("NaN in the log", state(["log", 0, "query_loss"], nan), "damaged (query_loss is nan)"),
         ("an earlier layout", lambda path: tensors(path, earlier), "from another version of this project"),
-        ("more epochs than there are", state(["state", "epoch"], 3), "damaged (its number of epochs)"),
-        ("no epoch", state(["state", "epoch"], 0), "damaged (its number of epochs)"),
+        ("more epochs than lines", state(["state", "epoch"], 2), "damaged (its number of epochs)"),
+        ("more epochs than there are", lambda path: tensors(path, lambda f: f | {
+            "log": f["log"] * 3, "state": f["state"] | {"epoch": 3}}), "damaged (its number of epochs)"),
+        ("no epoch", lambda path: tensors(path, lambda f: f | {"log": [], "state": f["state"] | {"epoch": 0}}),
+         "damaged (its number of epochs)"),
         ("an epoch that is true", state(["state", "epoch"], True), "damaged (epoch is True)"),
+        ("more than a state", state(["hair"], "long"), "damaged (the state holds identity, state, log, hair, not identity"),
+        ("a list for a log", state(["log"], {"a": 1}), "damaged (log isn't a list of 0)"),
         ("a fine-tuning state", lambda path: shutil.copy(path.parents[4] / f"{TUNED}2.state.pt", path), "settings.method coop (now cocoop)"),
         ("a prompt", lambda path: shutil.copy(path.parents[4] / "p.pt", path), "settings.method coop (now cocoop)"),
     ],
@@ -250,7 +255,8 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("wrong shape", state(["state", "momentum", "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
         ("NaN in the losses", state(["log", 0, "loss"], nan), "damaged (loss is nan)"),
         ("too many losses", state(["log"], [{"loss": 1.0}] * 9), "damaged (its number of epochs)"),
-        ("no momentum", state(["state", "momentum"], None), "damaged (momentum holds NoneType, not ctx)"),
+        ("no momentum", lambda path: tensors(path, lambda f: f | {"state": without("momentum")(f["state"])}),
+         "damaged (state holds epoch, params, average, numbers, not epoch, params, momentum"),
         ("an average", state(["state", "average"], {"ctx": torch.zeros(4, 64)}), "damaged (average holds ctx, not nothing)"),
         ("an earlier layout", lambda path: tensors(path, earlier), "from another version of this project"),
         ("a meta state", lambda path: shutil.copy(path.parents[4] / STATE, path), "settings.method cocoop (now coop)"),
@@ -280,7 +286,7 @@ def held_to(outcome, name, command, place, undamaged):
         assert (ended.code, ended.out) == (0, whole.out) and prompts(place).keys() == made.keys()
     elif outcome == "-":
         cells = [line.split()[2] for line in ended.out.splitlines() if line.startswith("DTD")]
-        assert ended.code == 0 and "run.py zeroshot --data" in ended.err and cells == ["-"]
+        assert ended.code == 0 and "run.py zeroshot --data data --datasets dtd\n" in ended.err and cells == ["-"]
     else:
         assert ended.code == 2, ended.err
         message, = ended.messages()
