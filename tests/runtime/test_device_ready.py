@@ -6,7 +6,7 @@ from mp import maml
 from mp.runtime.device import MEMORY
 from mp.finetune import sgd
 from mp.settings import FinetuneSettings
-from tests.test_learners import CASES, golden_learner
+from tests.learners.test_learners import CASES, golden_learner
 
 
 def to_meta(value):
