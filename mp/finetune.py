@@ -80,7 +80,8 @@ def learning_rate(epoch: int, epochs: int, lr: float) -> float:
 
 
 @torch.no_grad()
-def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: FinetuneSettings) -> tuple[Params, Params]:
+def sgd(params: Params, grads: Params, momentum: Params, lr: float,
+        settings: FinetuneSettings) -> tuple[Params, Params]:
     """One step, with torch.optim.SGD's operations: new parameters and new momentum.
 
     That class would import torch's compiler, a second of every start.

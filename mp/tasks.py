@@ -83,7 +83,8 @@ def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) ->
     """
     rng = np.random.default_rng([settings.seed, epoch, number])
     support, query = divide(task.labels.numpy(), settings.support, rng)
-    inner = [in_parts(indices, task.at_once) for indices in mini_batches(support, settings.batch, settings.inner_steps, rng)]
+    steps = mini_batches(support, settings.batch, settings.inner_steps, rng)
+    inner = [in_parts(indices, task.at_once) for indices in steps]
     if settings.query_batch == 0:
         return inner, in_parts(query, min(settings.batch, task.at_once))
     size = settings.batch if settings.query_batch < 0 else settings.query_batch

@@ -78,7 +78,7 @@ def build_clip(plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
         return load(weights, compute.device, compute.half, memory, kind)
     with torch.device("meta"):
         clip = kind(**VIT_B16)
-    clip.to_empty(device=compute.device).eval().requires_grad_(False)  # filled in place, so that no copy counts as a peak
+    clip.to_empty(device=compute.device).eval().requires_grad_(False)  # filled in place: no copy counts as a peak
     generator = torch.Generator(compute.device).manual_seed(0)
     for name, p in clip.named_parameters():
         if ".ln_" in name or name.startswith("ln_") or name.endswith("bias"):
@@ -148,7 +148,8 @@ def evaluation(clip: CLIP, learner: Learner, names: list[str], inputs: Tensor) -
     return run
 
 
-def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], batches: list[maml.Batch], plainly: bool) -> Run:
+def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], batches: list[maml.Batch],
+             plainly: bool) -> Run:
     """Of the last batch's loss, after an inner step on each of the others, for all parameters."""
     classes = learner.prepare(clip, names)
     params = {k: p.detach() for k, p in learner.named_parameters()}

@@ -19,14 +19,14 @@ from mp.runtime.text import line_up
 from mp.store.provenance import provenance
 
 GIB = 2**30
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # malloc returns freed tensors at once: the peak is of what was alive
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # malloc returns freed tensors at once: the peak is of living ones
 HEAD = ["", "ours: s", "GiB", "plain: s", "GiB", "faster", "less memory", "difference"]
 NOTES = """
-Time of one run, warm; of the only run where a plain way takes over 10 s. The rows from the first with 1 step on are about
-memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above the weights, in brackets with
-all else in the process. Difference: the largest of the results, by their largest. At most {memory:g} GiB are kept for a
-gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up. Class names have 1 to
-5 tokens."""
+Time of one run, warm; of the only run where a plain way takes over 10 s. The rows from the first with 1 step on are
+about memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above the weights, in
+brackets with all else in the process. Difference: the largest of the results, by their largest. At most {memory:g} GiB
+are kept for a gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up.
+Class names have 1 to 5 tokens."""
 
 
 def command(args: Namespace) -> None:
@@ -60,7 +60,8 @@ def heading(compute: Compute, weights: Path | str, shape: dict[str, int]) -> str
         device = torch.cuda.get_device_name(compute.device)
     about = provenance(str(compute.device))
     towers = "{image_layers} and {text_layers} layers, {image_width} and {text_width} wide".format(**shape)
-    return f"{device}, {compute.precision}, torch {about['torch']}, {weights} ({towers}), commit {about['commit'][:12]}\n"
+    return (f"{device}, {compute.precision}, torch {about['torch']}, {weights} ({towers}), "
+            f"commit {about['commit'][:12]}\n")
 
 
 def alone(function: Callable, *args, variables: dict[str, str] = {}):

@@ -1,4 +1,4 @@
-"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt, then its accuracies."""
+"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt; its accuracies."""
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +81,8 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     Raises UserError if the file was made otherwise.
     """
     dataset = test.dataset
-    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name, settings.seed)
+    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name,
+                                 settings.seed)
     items = draw_items(session, dataset, settings)
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     computed = []
@@ -119,7 +120,8 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init
         raise RunError(f"{dataset.name}, {e}") from None
     learner.load_state_dict(state.prompt)
     accuracies = test.learnt(learner)
-    promptfile.write(prompt_file(path), settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
+    made_from = stored(PROMPT_KIND, identity)
+    promptfile.write(prompt_file(path), settings.method, state.prompt, made_from, session.provenance)
     return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
             "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
 
@@ -142,7 +144,8 @@ def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -
 
 
 def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
-                   identity: Identity, path: Path, report: Callable[[FinetuneState], None]) -> tuple[FinetuneState, list[float]]:
+                   identity: Identity, path: Path,
+                   report: Callable[[FinetuneState], None]) -> tuple[FinetuneState, list[float]]:
     """Fine-tune from where an interrupted run stopped, with a state kept beside the result's `path` after every epoch.
 
     Returns the last state and every epoch's mean loss. Raises UserError for a state that was made otherwise or is

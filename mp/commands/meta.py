@@ -69,7 +69,8 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     return prompt
 
 
-def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity, folder: Path) -> None:
+def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity,
+          folder: Path) -> None:
     """Meta-train on the images, which are by dataset; writes the settings first, and the prompt at the end."""
     say(f"meta-training {folder}: {in_words(settings)}")
     learner = session.learner(settings)
@@ -88,13 +89,14 @@ def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]
         files.write_json(folder / "settings.json", about)
     state = train_and_save(learner, session.clip, tasks, settings, identity, folder, report)
     if first_process():
-        promptfile.write(folder / "prompt.pt", settings.method, state.params, stored(KIND, identity), session.provenance)
+        made_from = stored(KIND, identity)
+        promptfile.write(folder / "prompt.pt", settings.method, state.params, made_from, session.provenance)
         files.discard(folder / "state.pt")
     agree(None)  # the others read the prompt once it is there
 
 
-def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, identity: Identity, folder: Path,
-                   report: Callable[[dict[str, Any]], None]) -> MetaState:
+def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, identity: Identity,
+                   folder: Path, report: Callable[[dict[str, Any]], None]) -> MetaState:
     """Algorithm 1, from where an interrupted run in `folder` stopped; `report` gets every epoch's numbers.
 
     Keeps state.pt and log.jsonl, a line per epoch. Raises UserError for a state that was made otherwise or is

@@ -74,7 +74,8 @@ def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
 
 
 def add_method(parser: Parser, about: str) -> None:
-    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD, help=f"{about} (default: %(default)s)")
+    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD,
+                        help=f"{about} (default: %(default)s)")
 
 
 def add_inputs(parser: Parser) -> None:
@@ -141,7 +142,8 @@ def add_table(parser: Parser) -> None:
 
 
 def add_bench(parser: Parser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: random, of ViT-B/16's shape)")
+    parser.add_argument("--weights", type=Path, metavar="FILE",
+                        help="CLIP's weights (default: random, of ViT-B/16's shape)")
     parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
                         help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
     add_machine(parser)
@@ -149,23 +151,25 @@ def add_bench(parser: Parser) -> None:
 
 COMMANDS = {  # name -> its own options, whether it computes results, one line, more
     "data": (add_data, False, "what is ready, and what is missing",
-             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and where to get "
-             "it. Ends with code 0 if all is ready."),
+             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and where to "
+             "get it. Ends with code 0 if all is ready."),
     "meta": (add_meta, True, "learn a meta-prompt (Algorithm 1)",
              "Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one."),
     "zeroshot": (add_zeroshot, True, "accuracy of a prompt as it is",
                  "Accuracy of prompts as they are, beside the handcrafted ones."),
-    "finetune": (add_finetune, True, "fine-tune on each dataset", "Fine-tune on few-shot images of each dataset, then evaluate."),
+    "finetune": (add_finetune, True, "fine-tune on each dataset",
+                 "Fine-tune on few-shot images of each dataset, then evaluate."),
     "table": (add_table, True, "the paper's Table 2 from the results",
-              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a dash, and "
-              "the commands that fill it are named."),
+              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a dash, "
+              "and the commands that fill it are named."),
     "bench": (add_bench, False, "speed and memory on this machine",
               "Time and peak memory of each building block beside the plain way."),
 }
 
 
 def build(about: str) -> Parser:
-    parser = Parser("run.py", description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("run.py", description=about, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
     for name, (add_own, computes, summary, more) in COMMANDS.items():
         command = commands.add_parser(name, allow_abbrev=False, help=summary, description=more)

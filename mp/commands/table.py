@@ -59,8 +59,9 @@ def draw(table: Table, args: Namespace) -> str:
 def shared_options(args: Namespace) -> list[str]:
     """The options that a command for a missing cell must share with this one."""
     out = args.out if str(args.out) != "runs" else None
+    values = {"--data": args.data, "--datasets": args.datasets, "--weights": args.weights, "--out": out}
     words = []
-    for name, value in (("--data", args.data), ("--datasets", args.datasets), ("--weights", args.weights), ("--out", out)):
+    for name, value in values.items():
         if value:
             words += [name, *map(str, value if isinstance(value, list) else [value])]
     return words
@@ -69,8 +70,8 @@ def shared_options(args: Namespace) -> list[str]:
 def compute_missing(session: Session, args: Namespace) -> None:
     """Learn every missing meta-prompt, then compute every missing cell; with --force all of them.
 
-    With torchrun all processes meta-train together, then each takes its share of the cells. Raises UserError, before any
-    work, for a file that was made otherwise. What another device made is left as it is.
+    With torchrun all processes meta-train together, then each takes its share of the cells. Raises UserError, before
+    any work, for a file that was made otherwise. What another device made is left as it is.
     """
     prompts, cells = agree(find_work(session, args) if first_process() else None)
     for settings in prompts:
@@ -151,5 +152,5 @@ def other_images(session: Session, args: Namespace, entry: Entry) -> str:
 def refuse(wrong: list[str]) -> None:
     if wrong:
         more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
-        raise UserError(f"{wrong[0]}{more}; give --force to compute everything anew, or another --out, or the commands for "
-                        "these alone that `run.py table` prints")
+        raise UserError(f"{wrong[0]}{more}; give --force to compute everything anew, or another --out, or the commands "
+                        "for these alone that `run.py table` prints")

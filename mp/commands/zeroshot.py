@@ -52,7 +52,8 @@ def meta_prompt(session: Session, args: Namespace, seed: int) -> Prompt:
 
 def prompt_in_file(session: Session, args: Namespace, given: str) -> Prompt:
     if " " in given and not os.path.exists(given):
-        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in 'a photo of a {{}}.'")
+        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in "
+                        "'a photo of a {}.'")
     settings = session.clamp_depth(settings_from(PromptSettings, args, args.method))
     return learnt_prompt(session, session.find_prompt(given, args.method, settings.seed), settings)
 

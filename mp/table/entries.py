@@ -39,7 +39,8 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     weights = weights or most_frequent([entry.result["identity"].get("weights") for entry in there])
     images = {}
     for dataset in suite.datasets:
-        images[dataset] = most_frequent([one.result["identity"].get("tested_on") for one in there if one.dataset == dataset])
+        of_dataset = [one.result["identity"] for one in there if one.dataset == dataset]
+        images[dataset] = most_frequent([identity.get("tested_on") for identity in of_dataset])
     prompts = fingerprints(out, seeds)
 
     def judged(entry: Entry) -> Entry:
@@ -62,7 +63,7 @@ def most_frequent(values: list) -> Any:
 
 
 def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
-    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. What isn't in `wanted` doesn't count."""
+    """What of `wanted`, which is all that counts, is otherwise in what a file keeps, in words; "" if nothing is."""
     if isinstance(kept, dict):
         kept = {name: kept.get(name) for name in wanted}
     different = differences(kept, wanted)
@@ -102,7 +103,7 @@ def tell_left_out(entries: list[Entry]) -> None:
 
 
 def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
-    """What computes the results that aren't there, and anew those that don't belong. `options`: what all commands get."""
+    """What computes the results that aren't there, and anew those that don't belong. `options`: of all commands."""
     lines = []
     for column in COLUMNS:
         absent = [entry for entry in entries if entry.column == column and entry.result is None]
@@ -110,7 +111,8 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
         if absent:
             lines.append(command_line(absent, out, classes, options))
         if left_out:
-            only = [] if "--datasets" in options else ["--datasets", *dict.fromkeys(entry.dataset for entry in left_out)]
+            datasets = dict.fromkeys(entry.dataset for entry in left_out)
+            only = [] if "--datasets" in options else ["--datasets", *datasets]
             lines.append(command_line(left_out, out, classes, [*options, *only, "--force"]))
     return lines
 

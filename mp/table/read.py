@@ -79,11 +79,12 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
 def about(result: dict[str, Any]) -> str:
     """What made a result, and with which weights."""
     made_by, identity = result["provenance"], result["identity"]
-    return printable(f"commit {str(made_by.get('commit'))[:12]}, torch {made_by.get('torch')}, {identity.get('device')} "
-                     f"{identity.get('precision')}, weights {str(identity.get('weights'))[:12]}")
+    return printable(f"commit {str(made_by.get('commit'))[:12]}, torch {made_by.get('torch')}, "
+                     f"{identity.get('device')} {identity.get('precision')}, weights {str(identity.get('weights'))[:12]}")
 
 
-def make_rows(ours: dict[str, dict[int | None, Accuracies]], paper: dict[str, Accuracies], roles: dict[str, str]) -> list[Row]:
+def make_rows(ours: dict[str, dict[int | None, Accuracies]], paper: dict[str, Accuracies],
+              roles: dict[str, str]) -> list[Row]:
     """The averages first. `ours`: by the column's key and seed; `paper`: by the column's key."""
     ours = {key: {seed: with_averages(one, roles) for seed, one in seeds.items()} for key, seeds in ours.items()}
     paper = {key: with_averages(one, roles) for key, one in paper.items()}
