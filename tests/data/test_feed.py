@@ -1,5 +1,6 @@
-"""Views from worker processes: the same whatever their number, and errors that say which image."""
+"""Views from threads: the same whatever their number, and errors that say which image."""
 import random
+import threading
 from collections import Counter
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from data import feed
 from data.dataset import Item
 from data.errors import DataError
 from data.feed import VIEWS_AT_ONCE, Feed
-from data.images import augment, normalise
+from data.images import augment, normalise, open_image
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,19 @@ def test_an_unreadable_image_is_named(items, workers, tmp_path):
         Feed(16, workers=workers).augmented(broken, 4, 1, "x")
     found = list(Feed(16, workers=workers).unreadable(broken))
     assert [len(part) for part in found] == [0, 2] and "cut.jpg" in found[1][0] and "gone.jpg" in found[1][1]
+
+
+def test_threads_work_ahead_but_not_far_and_end_with_their_consumer(items, monkeypatch):
+    opened, before = [], threading.active_count()
+    monkeypatch.setattr(feed, "AHEAD", 10)
+    monkeypatch.setattr(feed, "open_image", lambda source: opened.append(source) or open_image(source))
+    views = Feed(16, workers=2).plain(items)
+    next(views)
+    assert threading.active_count() == before + 2
+    assert VIEWS_AT_ONCE <= len(opened) <= VIEWS_AT_ONCE + 10
+    views.close()
+    done = len(opened)
+    assert threading.active_count() == before and done <= VIEWS_AT_ONCE + 10
+    with pytest.raises(DataError):
+        list(Feed(16, workers=2).plain([Item("gone.jpg", 0), *items]))
+    assert threading.active_count() == before and len(opened) <= done + 10
