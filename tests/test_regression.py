@@ -107,7 +107,7 @@ def test_a_gradient_that_is_not_finite_stops_the_fine_tuning(clip, recipe, tmp_p
     learner.forward = poisoned
     with pytest.raises(RunError, match="epoch 4: ctx or its gradient isn't finite.*try a smaller lr"):
         tune_run(learner, clip, recipe, tmp_path)
-    assert len(torch.load(tmp_path / "x.state.pt", weights_only=True)["losses"]) == 3
+    assert len(torch.load(tmp_path / "x.state.pt", weights_only=True)["log"]) == 3
 
 
 def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp_path, monkeypatch):
@@ -123,7 +123,7 @@ def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp
     with pytest.raises(RunError, match="epoch 3: ctx or its gradient isn't finite.*try a smaller meta_lr"):
         meta_run(golden_learner("coop", clip, recipe), clip, recipe, tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert len(state["log"]) == 2 and state["params"]["ctx"].isfinite().all()
+    assert len(state["log"]) == 2 and state["state"]["params"]["ctx"].isfinite().all()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
