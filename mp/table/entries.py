@@ -117,7 +117,8 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
 
 def command_line(entries: list[Entry], out: Path, classes: str, options: list[str]) -> str:
     """What computes entries of one column."""
-    column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
+    column = entries[0].column
+    seeds = list(dict.fromkeys(entry.seed for entry in entries)) if column.method else [1]
     has_prompts = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
-    of_seeds = ["--seeds", *map(str, seeds)] if column.method else []
-    return shlex.join(["python", "run.py", *column.command(classes, has_prompts), *of_seeds, *options])
+    command = column.command(classes, has_prompts)
+    return shlex.join(["python", "run.py", *command, "--seeds", *map(str, seeds), *options])
