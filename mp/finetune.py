@@ -92,7 +92,9 @@ def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: Fi
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     """Weights of the prompts at the end of epochs 1..E in PromptSRC's average (GPA); they sum to 1."""
-    density = [math.exp(-(((epoch - mean) / std) ** 2) / 2) for epoch in range(1, epochs + 1)]
+    distances = [(epoch - mean) / std for epoch in range(1, epochs + 1)]
+    density = [math.exp(-d * d / 2) for d in distances]  # d ** 2 would be an error where d * d is infinite
     if sum(density) == 0:
-        raise UserError(f"GPA's weights vanish: {epochs} epochs lie too far from their mean, {mean:g}")
+        raise UserError(f"GPA's weights vanish: {epochs} epochs lie too far from their mean, {mean:g}; "
+                        "give another --gpa-mean, or a larger --gpa-std")
     return [d / sum(density) for d in density]

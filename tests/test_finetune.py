@@ -10,7 +10,7 @@ from mp.learners import METHODS
 from mp.runtime.progress import Progress
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import identity
-from tests.test_learners import golden_learner
+from tests.learners.test_learners import golden_learner
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.robustness.counts import COUNTS
 from tests.golden.regression import FILE
 from tests.test_finetune import golden_batches, settings_of
-from tests.test_learners import golden_learner
+from tests.learners.test_learners import golden_learner
 
 # Rounding differs between machines and numbers of threads by 1e-6, and Adam's first steps turn what is near zero into
 # steps of full length; one of a dataset's test images may fall on the other side of a border between classes.

@@ -104,6 +104,7 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init
     """Fine-tune on the items, evaluate, and write the prompt beside the result's `path`; what the result holds."""
     dataset = test.dataset
     learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
+    session.check_names(dataset, settings)
     labels = class_range(len(dataset.classes), settings.classes)
     classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
     batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)

@@ -72,9 +72,9 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
 def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity, folder: Path) -> None:
     """Meta-train on the images, which are by dataset; writes the settings first, and the prompt at the end."""
     say(f"meta-training {folder}: {in_words(settings)}")
-    for name in session.suite.datasets:
-        session.suite.load(name)  # a dataset that can't be evaluated on is better found before hours of training
     learner = session.learner(settings)
+    for name in session.suite.training + session.suite.datasets:
+        session.check_names(session.suite.load(name), settings)
     tasks = make_tasks(session, learner, images)
     progress = Progress("epoch")
 

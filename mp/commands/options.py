@@ -11,6 +11,8 @@ from mp.learners import DEFAULT_METHOD, METHODS
 from mp.runtime.errors import UserError
 from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
+LARGEST = 3.4e38  # of float32
+
 
 class Parser(argparse.ArgumentParser):
     """Errors in one line, as of everything else."""
@@ -23,9 +25,12 @@ def number(text: str) -> float:
     """Also a fraction, as the paper prints its α: 0.025/6."""
     top, _, bottom = text.partition("/")
     try:
-        return float(top) / float(bottom or 1)
+        value = float(top) / float(bottom or 1)
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if LARGEST < abs(value) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a tensor's numbers can be")
+    return value
 
 
 def up_to(limit: int, what: str) -> Callable[[str], int]:

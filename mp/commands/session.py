@@ -15,6 +15,7 @@ from mp.clip.download import openai_weights
 from mp.clip.model import CLIP, load
 from mp.evaluate import TestSet
 from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners.prompts import START_TOKENS, check_length, class_prompts
 from mp.runtime import files
 from mp.runtime.device import choose
 from mp.runtime.errors import UserError
@@ -110,6 +111,11 @@ class Session:
         if learner_class(settings.method).has_depth:
             self.say_once(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} layers")
         return replace(settings, depth=layers)
+
+    def check_names(self, dataset: Dataset, settings: PromptSettings) -> None:
+        """Raises UserError for class names that don't fit beside the prompt: better before hours of training than after."""
+        length = settings.length if learner_class(settings.method).has_depth else START_TOKENS
+        check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + length)
 
     def learner(self, settings: PromptSettings) -> Learner:
         """The method's learner from its handcrafted start; what is random in it follows the seed."""

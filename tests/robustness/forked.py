@@ -44,6 +44,8 @@ class Call:
     def __init__(self, args: list, cwd: Path, before: Callable[[], None] = lambda: None, number: int = 0,
                  **env: str | None):
         self.files = [cwd.parent / f".{cwd.name}{number}.{name}" for name in ("out", "err")]
+        for path in self.files:  # what an earlier call said isn't taken for this one's, even if it is killed at once
+            path.write_bytes(b"")
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()

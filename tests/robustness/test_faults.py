@@ -227,38 +227,44 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("no memory behind it", lambda path: tensors(path, lambda t: t.to("meta")), "="),
     ],
     "meta state": [
-        ("NaN", state(["params", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
-        ("NaN in Adam", state(["adam", 1, "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
-        ("wrong shape", state(["adam", 2, "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
-        ("step as text", state(["adam", 0], "1"), "damaged (adam is 1)"),
-        ("no Adam", state(["adam"], []), "damaged (adam isn't a list of 3)"),
-        ("a longer log", lambda path: tensors(path, lambda f: f | {"log": f["log"] * 9}), "damaged (log isn't a list of 1)"),
+        ("NaN", state(["state", "params", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
+        ("NaN in Adam", state(["state", "adam", "mean", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
+        ("wrong shape", state(["state", "adam", "square", "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
+        ("step as text", state(["state", "adam", "step"], "1"), "damaged (step is 1)"),
+        ("no Adam", state(["state", "adam"], []), "damaged (adam holds list, not step, mean, square)"),
+        ("a longer log", lambda path: tensors(path, lambda f: f | {"log": f["log"] * 9}), "damaged (its number of epochs)"),
         ("a log of text", state(["log"], ["x"]), "damaged (log holds str"),
         ("NaN in the log", state(["log", 0, "query_loss"], nan), "damaged (query_loss is nan)"),
         ("an earlier layout", lambda path: tensors(path, earlier), "from another version of this project"),
-        ("more epochs than there are", state(["epoch"], 3), "damaged (its number of epochs)"),
-        ("no epoch", state(["epoch"], 0), "damaged (its number of epochs)"),
-        ("an epoch that is true", state(["epoch"], True), "damaged (its number of epochs)"),
+        ("more epochs than lines", state(["state", "epoch"], 2), "damaged (its number of epochs)"),
+        ("more epochs than there are", lambda path: tensors(path, lambda f: f | {
+            "log": f["log"] * 3, "state": f["state"] | {"epoch": 3}}), "damaged (its number of epochs)"),
+        ("no epoch", lambda path: tensors(path, lambda f: f | {"log": [], "state": f["state"] | {"epoch": 0}}),
+         "damaged (its number of epochs)"),
+        ("an epoch that is true", state(["state", "epoch"], True), "damaged (epoch is True)"),
+        ("more than a state", state(["hair"], "long"), "damaged (the state holds identity, state, log, hair, not identity"),
+        ("a list for a log", state(["log"], {"a": 1}), "damaged (log isn't a list of 0)"),
         ("a fine-tuning state", lambda path: shutil.copy(path.parents[4] / f"{TUNED}2.state.pt", path), "settings.method coop (now cocoop)"),
         ("a prompt", lambda path: shutil.copy(path.parents[4] / "p.pt", path), "settings.method coop (now cocoop)"),
     ],
     "meta settings": [("a list", lambda path: path.write_text("[]"), "="), ("other weights", result(identity={"weights": "0"}), "="),
                       ("an earlier layout", lambda path: text(path, earlier), "from another version of this project")],
     "tuning state": [
-        ("NaN", state(["params", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
-        ("NaN in the momentum", state(["momentum", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
-        ("wrong shape", state(["momentum", "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
-        ("NaN in the losses", state(["losses", 0], nan), "damaged (losses is nan)"),
-        ("too many losses", state(["losses"], [1.0] * 9), "damaged (losses isn't a list of 1)"),
-        ("no momentum", lambda path: tensors(path, lambda f: {k: v for k, v in f.items() if k != "momentum"}), "damaged (the state"),
-        ("an average", state(["average"], {"ctx": torch.zeros(4, 64)}), "damaged (average holds ctx, not nothing)"),
+        ("NaN", state(["state", "params", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
+        ("NaN in the momentum", state(["state", "momentum", "ctx"], torch.full((4, 64), nan)), "damaged (ctx holds NaN"),
+        ("wrong shape", state(["state", "momentum", "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
+        ("NaN in the losses", state(["log", 0, "loss"], nan), "damaged (loss is nan)"),
+        ("too many losses", state(["log"], [{"loss": 1.0}] * 9), "damaged (its number of epochs)"),
+        ("no momentum", lambda path: tensors(path, lambda f: f | {"state": without("momentum")(f["state"])}),
+         "damaged (state holds epoch, params, average, numbers, not epoch, params, momentum"),
+        ("an average", state(["state", "average"], {"ctx": torch.zeros(4, 64)}), "damaged (average holds ctx, not nothing)"),
         ("an earlier layout", lambda path: tensors(path, earlier), "from another version of this project"),
         ("a meta state", lambda path: shutil.copy(path.parents[4] / STATE, path), "settings.method cocoop (now coop)"),
     ],
     "averaging state": [
-        ("wrong shape", state(["average", "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
-        ("NaN in the average", state(["average", "text.1"], torch.full((4, 64), nan)), "damaged (text.1 holds NaN"),
-        ("no average", state(["average"], {}), "damaged (average holds nothing, not ctx"),
+        ("wrong shape", state(["state", "average", "ctx"], torch.zeros(3)), "damaged (ctx is [3], this model needs [4, 64])"),
+        ("NaN in the average", state(["state", "average", "text.1"], torch.full((4, 64), nan)), "damaged (text.1 holds NaN"),
+        ("no average", state(["state", "average"], {}), "damaged (average holds nothing, not ctx"),
     ],
 }
 
@@ -280,7 +286,7 @@ def held_to(outcome, name, command, place, undamaged):
         assert (ended.code, ended.out) == (0, whole.out) and prompts(place).keys() == made.keys()
     elif outcome == "-":
         cells = [line.split()[2] for line in ended.out.splitlines() if line.startswith("DTD")]
-        assert ended.code == 0 and "run.py zeroshot --seeds 1" in ended.err and cells == ["-"]
+        assert ended.code == 0 and "run.py zeroshot --data data --datasets dtd\n" in ended.err and cells == ["-"]
     else:
         assert ended.code == 2, ended.err
         message, = ended.messages()

@@ -17,7 +17,7 @@ from mp.learners.prompts import class_prompts, encode_classes
 from mp.runtime.device import choose
 from mp.runtime.errors import RunError
 from tests.conftest import ROOT
-from tests.test_clip import NAMES, plain_text_features
+from tests.clip.test_clip import NAMES, plain_text_features
 
 
 def test_the_plain_way_is_all_77_positions_of_every_prompt(clip):
