@@ -22,6 +22,10 @@ class Entry(NamedTuple):
     result: dict[str, Any] | None   # None: absent or damaged
     mismatch: str = ""              # why it doesn't belong into the table; "": it does
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.result["identity"]
+
 
 def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> list[Entry]:
     """All of them below `out`, dataset by dataset, column by column, seed by seed.
@@ -36,21 +40,21 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
                 path = column.file(out, dataset, seed, classes)
                 entries.append(Entry(column, dataset, seed, path, results.read(path)))
     there = [entry for entry in entries if entry.result]
-    weights = weights or most_frequent([entry.result["identity"].get("weights") for entry in there])
+    weights = weights or most_frequent([entry.identity.get("weights") for entry in there])
     images = {}
     for dataset in suite.datasets:
-        images[dataset] = most_frequent([one.result["identity"].get("tested_on") for one in there if one.dataset == dataset])
+        tested_on = [entry.identity.get("tested_on") for entry in there if entry.dataset == dataset]
+        images[dataset] = most_frequent(tested_on)
     prompts = fingerprints(out, seeds)
 
     def judged(entry: Entry) -> Entry:
         if entry.result is None:
             return entry
-        identity = entry.result["identity"]
-        reason = mismatch(identity, {"weights": weights, "tested_on": images[entry.dataset]})
+        reason = mismatch(entry.identity, {"weights": weights, "tested_on": images[entry.dataset]})
         if entry.column.tuned and not reason:
-            reason = mismatch(identity.get("settings"), paper_settings(entry, suite, classes))
+            reason = mismatch(entry.identity.get("settings"), paper_settings(entry, suite, classes))
         prompt = prompts.get((entry.column.method, entry.seed)) if entry.column.init == "meta" else None
-        if prompt not in (None, identity.get("prompt")) and not reason:
+        if prompt not in (None, entry.identity.get("prompt")) and not reason:
             reason = "made from another meta-prompt than the one that is there now"
         return entry._replace(mismatch=reason)
 
@@ -62,7 +66,7 @@ def most_frequent(values: list) -> Any:
 
 
 def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
-    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. What isn't in `wanted` doesn't count."""
+    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. Nothing else counts."""
     if isinstance(kept, dict):
         kept = {name: kept.get(name) for name in wanted}
     different = differences(kept, wanted)
@@ -102,7 +106,7 @@ def tell_left_out(entries: list[Entry]) -> None:
 
 
 def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
-    """What computes the results that aren't there, and anew those that don't belong. `options`: what all commands get."""
+    """What computes the results that aren't there, and anew those that don't belong. `options`: for all of them."""
     lines = []
     for column in COLUMNS:
         absent = [entry for entry in entries if entry.column == column and entry.result is None]
@@ -110,15 +114,15 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
         if absent:
             lines.append(command_line(absent, out, classes, options))
         if left_out:
-            only = [] if "--datasets" in options else ["--datasets", *dict.fromkeys(entry.dataset for entry in left_out)]
+            datasets = dict.fromkeys(entry.dataset for entry in left_out)
+            only = [] if "--datasets" in options else ["--datasets", *datasets]
             lines.append(command_line(left_out, out, classes, [*options, *only, "--force"]))
     return lines
 
 
 def command_line(entries: list[Entry], out: Path, classes: str, options: list[str]) -> str:
     """What computes entries of one column."""
-    column = entries[0].column
-    seeds = list(dict.fromkeys(entry.seed for entry in entries)) if column.method else [1]
+    column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
     has_prompts = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
-    command = column.command(classes, has_prompts)
-    return shlex.join(["python", "run.py", *command, "--seeds", *map(str, seeds), *options])
+    of_seeds = ["--seeds", *map(str, seeds)] if column.method else []
+    return shlex.join(["python", "run.py", *column.command(classes, has_prompts), *of_seeds, *options])
