@@ -58,12 +58,10 @@ def draw(table: Table, args: Namespace) -> str:
 
 def shared_options(args: Namespace) -> list[str]:
     """The options that a command for a missing cell must share with this one."""
-    out = args.out if str(args.out) != "runs" else None
-    values = {"--data": args.data, "--datasets": args.datasets, "--weights": args.weights, "--out": out}
-    words = []
-    for name, value in values.items():
-        if value:
-            words += [name, *map(str, value if isinstance(value, list) else [value])]
+    words = ["--data", str(args.data)] if args.data else []
+    words += ["--datasets", *args.datasets] if args.datasets else []
+    words += ["--weights", str(args.weights)] if args.weights else []
+    words += ["--out", str(args.out)] if str(args.out) != "runs" else []
     return words
 
 
@@ -146,10 +144,11 @@ def other_images(session: Session, args: Namespace, entry: Entry) -> str:
         settings = finetune_settings(session, args, entry.column.method, entry.seed)
         items = draw_items(session, dataset, settings)
         wanted["trained_on"] = session.identity(trained_on={dataset.name: items}).trained_on
-    return mismatch(entry.result["identity"], wanted)
+    return mismatch(entry.identity, wanted)
 
 
 def refuse(wrong: list[str]) -> None:
+    """Raises UserError that names the first of them, if there is one."""
     if wrong:
         more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
         raise UserError(f"{wrong[0]}{more}; give --force to compute everything anew, or another --out, or the commands "

@@ -22,6 +22,10 @@ class Entry(NamedTuple):
     result: dict[str, Any] | None   # None: absent or damaged
     mismatch: str = ""              # why it doesn't belong into the table; "": it does
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.result["identity"]
+
 
 def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> list[Entry]:
     """All of them below `out`, dataset by dataset, column by column, seed by seed.
@@ -36,22 +40,21 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
                 path = column.file(out, dataset, seed, classes)
                 entries.append(Entry(column, dataset, seed, path, results.read(path)))
     there = [entry for entry in entries if entry.result]
-    weights = weights or most_frequent([entry.result["identity"].get("weights") for entry in there])
+    weights = weights or most_frequent([entry.identity.get("weights") for entry in there])
     images = {}
     for dataset in suite.datasets:
-        of_dataset = [one.result["identity"] for one in there if one.dataset == dataset]
-        images[dataset] = most_frequent([identity.get("tested_on") for identity in of_dataset])
+        tested_on = [entry.identity.get("tested_on") for entry in there if entry.dataset == dataset]
+        images[dataset] = most_frequent(tested_on)
     prompts = fingerprints(out, seeds)
 
     def judged(entry: Entry) -> Entry:
         if entry.result is None:
             return entry
-        identity = entry.result["identity"]
-        reason = mismatch(identity, {"weights": weights, "tested_on": images[entry.dataset]})
+        reason = mismatch(entry.identity, {"weights": weights, "tested_on": images[entry.dataset]})
         if entry.column.tuned and not reason:
-            reason = mismatch(identity.get("settings"), paper_settings(entry, suite, classes))
+            reason = mismatch(entry.identity.get("settings"), paper_settings(entry, suite, classes))
         prompt = prompts.get((entry.column.method, entry.seed)) if entry.column.init == "meta" else None
-        if prompt not in (None, identity.get("prompt")) and not reason:
+        if prompt not in (None, entry.identity.get("prompt")) and not reason:
             reason = "made from another meta-prompt than the one that is there now"
         return entry._replace(mismatch=reason)
 
@@ -63,7 +66,7 @@ def most_frequent(values: list) -> Any:
 
 
 def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
-    """What of `wanted`, which is all that counts, is otherwise in what a file keeps, in words; "" if nothing is."""
+    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. Nothing else counts."""
     if isinstance(kept, dict):
         kept = {name: kept.get(name) for name in wanted}
     different = differences(kept, wanted)
@@ -103,7 +106,7 @@ def tell_left_out(entries: list[Entry]) -> None:
 
 
 def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
-    """What computes the results that aren't there, and anew those that don't belong. `options`: of all commands."""
+    """What computes the results that aren't there, and anew those that don't belong. `options`: for all of them."""
     lines = []
     for column in COLUMNS:
         absent = [entry for entry in entries if entry.column == column and entry.result is None]

@@ -37,8 +37,8 @@ def html(table: Table, grid: Grid) -> str:
     body += listed("Missing", [f"<code>{escape(command)}</code>" for command in table.missing])
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-            f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>\n"
-            + "\n".join(body) + "\n</body></html>\n")
+            f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>\n"
+            "<body>\n" + "\n".join(body) + "\n</body></html>\n")
 
 
 def figure(content: str, height: int, about: str, caption: str) -> str:
@@ -120,9 +120,9 @@ def read_log(path: Path) -> Log:
 
 def plots_of(title: str, logs: list[Log]) -> str:
     """Query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
-    return (plot(title, "query loss", logs, {"query_loss": "a"})
-            + plot(title, "‖G‖ before clipping (orange) and after (blue)", logs,
-                   {"grad_norm": "b", "clipped_norm": "a"}))
+    loss = plot(title, "query loss", logs, {"query_loss": "a"})
+    norms = {"grad_norm": "b", "clipped_norm": "a"}
+    return loss + plot(title, "‖G‖ before clipping (orange) and after (blue)", logs, norms)
 
 
 def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
@@ -134,9 +134,9 @@ def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
     drawn = ['<path class="axis" d="M34 8V112H302"/>']
     for log in logs:
         for key, style in styles.items():
-            places = [f"{LEFT + step * i:.1f},{BOTTOM - scale * (line[key] - bottom):.1f}"
-                      for i, line in enumerate(log)]
-            drawn.append(f'<polyline class="{style}" points="{" ".join(places)}"/>')
+            heights = [BOTTOM - scale * (line[key] - bottom) for line in log]
+            corners = [f"{LEFT + step * i:.1f},{height:.1f}" for i, height in enumerate(heights)]
+            drawn.append(f'<polyline class="{style}" points="{" ".join(corners)}"/>')
     for x, y, label in ((30, 14, f"{top:.3g}"), (30, 112, f"{bottom:.3g}"), (300, 124, f"epoch {last}")):
         drawn.append(f'<text class="soft" x="{x}" y="{y}" text-anchor="end">{label}</text>')
     return figure("".join(drawn), 128, what, f"{title}: {what}")
@@ -156,6 +156,8 @@ def settings_lines(table: Table) -> list[str]:
 
 
 def in_words(settings: dict[str, Any]) -> str:
-    words = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-             for name, value in settings.items()]
+    words = []
+    for name, value in settings.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        words.append(f"{name} {shown}")
     return ", ".join(words)

@@ -1,14 +1,16 @@
 """Table 2, read from results: for every row and column our numbers, and the paper's beside them."""
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from data.suite import Suite
 from mp.runtime.errors import printable
 from mp.settings import PARTS
 from mp.table.averages import Accuracies, averaged, with_averages
 from mp.table.columns import COLUMNS, paper_accuracies
-from mp.table.entries import collect, missing_commands, tell_left_out
+from mp.table.entries import Entry, collect, missing_commands, tell_left_out
+
+BySeed = dict[int | None, Accuracies]  # None where there is none
 
 
 class Number(NamedTuple):
@@ -63,29 +65,29 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
     entries = collect(suite, out, seeds, classes, weights)
     tell_left_out(entries)
     shown = [entry for entry in entries if entry.result and not entry.mismatch]
-    ours: dict[str, dict[int | None, Accuracies]] = {column.key: {} for column in COLUMNS}
+    ours: dict[str, BySeed] = {column.key: {} for column in COLUMNS}
     tuning: dict[str, dict] = {}
     for entry in shown:
         ours[entry.column.key].setdefault(entry.seed, {})[entry.dataset] = entry.result["accuracies"]
         if entry.column.tuned:
-            tuning.setdefault(entry.column.method, entry.result["identity"]["settings"])
-    made_by = list(dict.fromkeys(about(entry.result) for entry in shown))
+            tuning.setdefault(entry.column.method, entry.identity["settings"])
+    made_by = list(dict.fromkeys(map(about, shown)))
     roles = {name: "train" if name in suite.training else "test" for name in suite.datasets}
     rows = make_rows(ours, paper_accuracies() if suite.name == "paper" else {}, roles)
     missing = missing_commands(entries, out, classes, options)
     return Table(suite.name, out, seeds, classes, roles, rows, made_by, tuning, missing)
 
 
-def about(result: dict[str, Any]) -> str:
+def about(entry: Entry) -> str:
     """What made a result, and with which weights."""
-    made_by, identity = result["provenance"], result["identity"]
-    return printable(f"commit {str(made_by.get('commit'))[:12]}, torch {made_by.get('torch')}, "
-                     f"{identity.get('device')} {identity.get('precision')}, weights {str(identity.get('weights'))[:12]}")
+    made_by, identity = entry.result["provenance"], entry.identity
+    commit, weights = str(made_by.get("commit"))[:12], str(identity.get("weights"))[:12]
+    machine = f"{identity.get('device')} {identity.get('precision')}"
+    return printable(f"commit {commit}, torch {made_by.get('torch')}, {machine}, weights {weights}")
 
 
-def make_rows(ours: dict[str, dict[int | None, Accuracies]], paper: dict[str, Accuracies],
-              roles: dict[str, str]) -> list[Row]:
-    """The averages first. `ours`: by the column's key and seed; `paper`: by the column's key."""
+def make_rows(ours: dict[str, BySeed], paper: dict[str, Accuracies], roles: dict[str, str]) -> list[Row]:
+    """The averages first. `ours` and `paper`: by the column's key."""
     ours = {key: {seed: with_averages(one, roles) for seed, one in seeds.items()} for key, seeds in ours.items()}
     paper = {key: with_averages(one, roles) for key, one in paper.items()}
 
