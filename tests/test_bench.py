@@ -119,6 +119,16 @@ def test_a_measuring_process_that_is_killed_ends_the_bench():
         bench.alone(os._exit, 9)
 
 
+def out_of_memory(text):
+    raise MemoryError(text) if text else MemoryError
+
+
+@pytest.mark.parametrize("text, says", [("", "not enough memory"), ("can't\nallocate", "can't")])
+def test_a_measuring_process_that_lacks_memory_ends_the_bench(text, says):
+    with pytest.raises(RunError, match=f"bench: {says}; try a smaller --memory"):
+        bench.alone(out_of_memory, text)
+
+
 def test_a_measuring_process_has_environment_variables_of_its_own():
     assert bench.alone(os.getenv, "MALLOC_MMAP_THRESHOLD_", **bench.GIVE_BACK) == "65536"
     assert "MALLOC_MMAP_THRESHOLD_" not in os.environ

@@ -80,7 +80,7 @@ def alone(function: Callable, *args, **variables: str):
         raise RunError("bench: the measuring process was killed, perhaps for lack of memory; choose --blocks without "
                        "the last one named above") from None
     except (RuntimeError, MemoryError) as e:
-        why = str(e).splitlines()[0][:200]
+        why = (str(e) or "not enough memory").splitlines()[0][:200]  # a MemoryError may say nothing
         raise RunError(f"bench: {why}; try a smaller --memory, or --blocks without it") from None
     finally:
         for name in variables:
