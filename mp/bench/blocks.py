@@ -34,7 +34,7 @@ def make_blocks() -> list[Block]:
     return [
         Block("text gradient", None, 100),
         *(Block("step", method, 100, row.finetune["batch"]) for method, row in METHODS.items()),
-        # CoOp encodes the classes once for all images, so that many of both are within the plain way's reach.
+        # CoOp encodes the classes once for all images, so the paper's batch of 32 takes hardly more than one image.
         Block("meta-gradient", "coop", 100, 32, STEPS, plain=False),
         Block("meta-gradient", "coop", 50, 32, STEPS),
         *(Block("meta-gradient", method, 20, 2, STEPS) for method in METHODS if method != "coop"),

@@ -78,7 +78,8 @@ def build_clip(plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
         return load(weights, compute.device, compute.half, memory, kind)
     with torch.device("meta"):
         clip = kind(**VIT_B16)
-    clip.to_empty(device=compute.device).eval().requires_grad_(False)  # filled in place: no copy counts as a peak
+    # Filled in place, so that no copy counts as a peak.
+    clip.to_empty(device=compute.device).eval().requires_grad_(False)
     generator = torch.Generator(compute.device).manual_seed(0)
     for name, p in clip.named_parameters():
         if ".ln_" in name or name.startswith("ln_") or name.endswith("bias"):
@@ -91,12 +92,13 @@ def build_clip(plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
 
 
 def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
-    """The function to measure, with all done that comes before a training loop. Raises KeyError for a method that
-    isn't in METHODS."""
+    """The function to measure; what comes before a training loop is done here.
+
+    Raises KeyError for a method that isn't in METHODS.
+    """
     generator = torch.Generator().manual_seed(1)
-    names = class_names(block.classes)
     if block.what == "text gradient":
-        return text_gradient(clip, names, generator)
+        return text_gradient(block, clip, generator)
     settings = PromptSettings(block.method)
     layers = min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
     learner = make_learner(block.method, clip, min(settings.depth, layers), settings.length, generator)
@@ -105,8 +107,8 @@ def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
         (inputs, *_), _ = batches[0][0]
         if plainly:
             inputs = inputs[: block.plain_images]
-        return evaluation(clip, learner, names, inputs)
-    return gradient(block, clip, learner, names, batches, plainly)
+        return evaluation(block, clip, learner, inputs)
+    return gradient(block, clip, learner, batches, plainly)
 
 
 def class_names(count: int) -> list[str]:
@@ -127,10 +129,11 @@ def draw_batch(block: Block, clip: CLIP, learner: Learner, generator: torch.Gene
     return [((*inputs, labels), 1.0)]
 
 
-def text_gradient(clip: CLIP, names: list[str], generator: torch.Generator) -> Run:
+def text_gradient(block: Block, clip: CLIP, generator: torch.Generator) -> Run:
     """Of the text features in a random direction, for context vectors [4, W] that all classes share."""
-    prompts, context = class_prompts(clip, names), handcrafted_context(clip).requires_grad_()
-    direction = torch.randn(len(names), clip.text_projection.shape[1], generator=generator).to(context.device)
+    prompts = class_prompts(clip, class_names(block.classes))
+    context = handcrafted_context(clip).requires_grad_()
+    direction = torch.randn(block.classes, clip.text_projection.shape[1], generator=generator).to(context.device)
 
     def run() -> list[Tensor]:
         prefix = torch.cat([prompts.sos, context])[None]                     # [1, 5, W]
@@ -139,8 +142,8 @@ def text_gradient(clip: CLIP, names: list[str], generator: torch.Generator) -> R
     return run
 
 
-def evaluation(clip: CLIP, learner: Learner, names: list[str], inputs: Tensor) -> Run:
-    prompts = class_prompts(clip, names)
+def evaluation(block: Block, clip: CLIP, learner: Learner, inputs: Tensor) -> Run:
+    prompts = class_prompts(clip, class_names(block.classes))
 
     @torch.no_grad()
     def run() -> list[Tensor]:
@@ -148,10 +151,9 @@ def evaluation(clip: CLIP, learner: Learner, names: list[str], inputs: Tensor) -
     return run
 
 
-def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], batches: list[maml.Batch],
-             plainly: bool) -> Run:
+def gradient(block: Block, clip: CLIP, learner: Learner, batches: list[maml.Batch], plainly: bool) -> Run:
     """Of the last batch's loss, after an inner step on each of the others, for all parameters."""
-    classes = learner.prepare(clip, names)
+    classes = learner.prepare(clip, class_names(block.classes))
     params = {k: p.detach() for k, p in learner.named_parameters()}
     inner_lr = METHODS[block.method].meta["inner_lr"]
 

@@ -19,10 +19,10 @@ from mp.runtime.text import line_up
 from mp.store.provenance import provenance
 
 GIB = 2**30
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # malloc returns freed tensors at once: the peak is of living ones
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # malloc frees tensors at once: the peak is of those alive
 HEAD = ["", "ours: s", "GiB", "plain: s", "GiB", "faster", "less memory", "difference"]
 NOTES = """
-Time of one run, warm; of the only run where a plain way takes over 10 s. The rows from the first with 1 step on are
+Time of one run, warm; of the only run where a plain way takes over 10 s. The rows with 1 or 16 steps, or 6 tasks, are
 about memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above the weights, in
 brackets with all else in the process. Difference: the largest of the results, by their largest. At most {memory:g} GiB
 are kept for a gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up.
@@ -37,16 +37,19 @@ def command(args: Namespace) -> None:
         titles = "; ".join(block.title for block in BLOCKS)
         raise UserError(f"--blocks {' '.join(args.blocks)}: no such block; there are {titles}")
     shape = sizes(read_state(args.weights), args.weights) if args.weights else VIT_B16
-    total = len(chosen) + sum(block.plain for block in chosen)
-    progress = Progress("measuring")
-    measured = {}
+    runs = []
     for block in chosen:
+        runs.append((block, False))
+        if block.plain:
+            runs.append((block, True))
+    measured = {}
+    progress = Progress("measuring")
+    for number, (block, plainly) in enumerate(runs, 1):
+        way = ", the plain way" if plainly else ""
+        say(block.title + way)
         variables = GIVE_BACK if block.memory_only else {}
-        ways = {"": False, ", the plain way": True} if block.plain else {"": False}
-        for way, plainly in ways.items():
-            say(block.title + way)
-            measured[block, plainly] = alone(measure, block, plainly, args.weights, compute, variables=variables)
-            progress.update(len(measured), total)
+        measured[block, plainly] = alone(measure, block, plainly, args.weights, compute, **variables)
+        progress.update(number, len(runs))
     rows = [row(block, measured[block, False], measured.get((block, True))) for block in chosen]
     print(heading(compute, args.weights or "random weights", shape))
     print(line_up([HEAD, *rows]))
@@ -60,13 +63,15 @@ def heading(compute: Compute, weights: Path | str, shape: dict[str, int]) -> str
         device = torch.cuda.get_device_name(compute.device)
     about = provenance(str(compute.device))
     towers = "{image_layers} and {text_layers} layers, {image_width} and {text_width} wide".format(**shape)
-    return (f"{device}, {compute.precision}, torch {about['torch']}, {weights} ({towers}), "
-            f"commit {about['commit'][:12]}\n")
+    commit = about["commit"][:12]
+    return f"{device}, {compute.precision}, torch {about['torch']}, {weights} ({towers}), commit {commit}\n"
 
 
-def alone(function: Callable, *args, variables: dict[str, str] = {}):
-    """The function's result, computed in a process of its own with these environment variables. Raises RunError if that
-    process is killed or lacks memory."""
+def alone(function: Callable, *args, **variables: str):
+    """The function's result, computed in a process of its own with these environment variables.
+
+    Raises RunError if that process is killed or lacks memory.
+    """
     os.environ.update(variables)
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -75,7 +80,7 @@ def alone(function: Callable, *args, variables: dict[str, str] = {}):
         raise RunError("bench: the measuring process was killed, perhaps for lack of memory; choose --blocks without "
                        "the last one named above") from None
     except (RuntimeError, MemoryError) as e:
-        why = str(e).splitlines()[0][:200]
+        why = (str(e) or "not enough memory").splitlines()[0][:200]  # a MemoryError may say nothing
         raise RunError(f"bench: {why}; try a smaller --memory, or --blocks without it") from None
     finally:
         for name in variables:

@@ -79,7 +79,8 @@ def test_a_new_method_has_its_rows_by_its_line_among_the_methods(learner, monkey
         "Another meta-gradient, 20 classes, 2 images, 1 step", "Another meta-gradient, 20 classes, 2 images, 16 steps"]
     for block in added[:2]:
         for plainly in (False, True):
-            assert all(g.abs().max() > 0 for g in results(block._replace(classes=3, steps=min(block.steps, 1)), plainly))
+            small = block._replace(classes=3, steps=min(block.steps, 1))
+            assert all(g.abs().max() > 0 for g in results(small, plainly))
 
 
 def test_an_unknown_method_is_no_other():
@@ -118,14 +119,25 @@ def test_a_measuring_process_that_is_killed_ends_the_bench():
         bench.alone(os._exit, 9)
 
 
+def out_of_memory(text):
+    raise MemoryError(text) if text else MemoryError
+
+
+@pytest.mark.parametrize("text, says", [("", "not enough memory"), ("can't\nallocate", "can't")])
+def test_a_measuring_process_that_lacks_memory_ends_the_bench(text, says):
+    with pytest.raises(RunError, match=f"bench: {says}; try a smaller --memory"):
+        bench.alone(out_of_memory, text)
+
+
 def test_a_measuring_process_has_environment_variables_of_its_own():
-    assert bench.alone(os.getenv, "MALLOC_MMAP_THRESHOLD_", variables=bench.GIVE_BACK) == "65536"
+    assert bench.alone(os.getenv, "MALLOC_MMAP_THRESHOLD_", **bench.GIVE_BACK) == "65536"
     assert "MALLOC_MMAP_THRESHOLD_" not in os.environ
 
 
 def test_unknown_blocks_and_weights(capsys, tmp_path):
     for args, says in ((["--blocks", "lunch"], "no such block; there are text gradient, 100 classes"),
-                       (["--weights", str(tmp_path / "no.pt")], "no.pt: no such weights file"), (["--device", "tpu"], "--device tpu")):
+                       (["--weights", str(tmp_path / "no.pt")], "no.pt: no such weights file"),
+                       (["--device", "tpu"], "--device tpu")):
         assert program.main(["bench", *args]) == 2
         err = capsys.readouterr().err
         assert says in err and err.count("run.py: ") == 1
