@@ -106,3 +106,9 @@ def test_no_function_is_longer_than_40_lines():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert node.end_lineno - node.lineno < 40, f"{path}: {node.name}"
+
+
+def test_no_line_is_longer_than_120_characters():
+    for path in FILES:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) <= 120, f"{path}, line {number}"

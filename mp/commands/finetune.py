@@ -1,4 +1,4 @@
-"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt; its accuracies."""
+"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt; accuracies."""
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path

@@ -86,8 +86,8 @@ def add_inputs(parser: Parser) -> None:
         help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
-    add("--workers", type=up_to(1024, "a number of processes"), metavar="N",
-        help="processes that read images (default: one a core, at most 8)")
+    add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
+        help="threads that read images (default: one a core, at most 8)")
 
 
 def add_machine(parser: Parser) -> None:
@@ -151,8 +151,8 @@ def add_bench(parser: Parser) -> None:
 
 COMMANDS = {  # name -> its own options, whether it computes results, one line, more
     "data": (add_data, False, "what is ready, and what is missing",
-             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and where to "
-             "get it. Ends with code 0 if all is ready."),
+             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and "
+             "where to get it. Ends with code 0 if all is ready."),
     "meta": (add_meta, True, "learn a meta-prompt (Algorithm 1)",
              "Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one."),
     "zeroshot": (add_zeroshot, True, "accuracy of a prompt as it is",
@@ -160,8 +160,8 @@ COMMANDS = {  # name -> its own options, whether it computes results, one line, 
     "finetune": (add_finetune, True, "fine-tune on each dataset",
                  "Fine-tune on few-shot images of each dataset, then evaluate."),
     "table": (add_table, True, "the paper's Table 2 from the results",
-              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a dash, "
-              "and the commands that fill it are named."),
+              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a "
+              "dash, and the commands that fill it are named."),
     "bench": (add_bench, False, "speed and memory on this machine",
               "Time and peak memory of each building block beside the plain way."),
 }
