@@ -54,9 +54,6 @@ def system_trouble(error: OSError) -> str:
 def memory_trouble(error: MemoryError | RuntimeError) -> str:
     """What to do about an error that means too little memory; "" for another."""
     text = str(error)
-    if "DataLoader worker" in text:  # raised at any point of the main process when a worker dies
-        return ("a process that reads images died, perhaps for lack of memory; the same command goes on, with --workers 0 in "
-                "this process alone")
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
         asked = f" ({text.splitlines()[0][:120]})" if text else ""
         return f"not enough memory{asked}; the same command goes on where there is more, or try smaller numbers"

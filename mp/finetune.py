@@ -80,7 +80,8 @@ def learning_rate(epoch: int, epochs: int, lr: float) -> float:
 
 
 @torch.no_grad()
-def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: FinetuneSettings) -> tuple[Params, Params]:
+def sgd(params: Params, grads: Params, momentum: Params, lr: float,
+        settings: FinetuneSettings) -> tuple[Params, Params]:
     """One step, with torch.optim.SGD's operations: new parameters and new momentum.
 
     That class would import torch's compiler, a second of every start.
@@ -92,7 +93,9 @@ def sgd(params: Params, grads: Params, momentum: Params, lr: float, settings: Fi
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     """Weights of the prompts at the end of epochs 1..E in PromptSRC's average (GPA); they sum to 1."""
-    density = [math.exp(-(((epoch - mean) / std) ** 2) / 2) for epoch in range(1, epochs + 1)]
+    distances = [(epoch - mean) / std for epoch in range(1, epochs + 1)]
+    density = [math.exp(-d * d / 2) for d in distances]  # d ** 2 would be an error where d * d is infinite
     if sum(density) == 0:
-        raise UserError(f"GPA's weights vanish: {epochs} epochs lie too far from their mean, {mean:g}")
+        raise UserError(f"GPA's weights vanish: {epochs} epochs lie too far from their mean, {mean:g}; "
+                        "give another --gpa-mean, or a larger --gpa-std")
     return [d / sum(density) for d in density]

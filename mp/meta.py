@@ -88,8 +88,8 @@ def summary(epoch: int, tasks: list[Task], losses: Tensor, norm: Tensor, setting
         for step, value in enumerate(steps):
             if not math.isfinite(value):
                 where = f"inner step {step + 1}" if step < settings.inner_steps else "the query loss"
-                raise RunError(f"epoch {epoch}, task {task.name}, {where}: the loss is {value}; try a smaller inner_lr or "
-                               "meta_lr")
+                raise RunError(f"epoch {epoch}, task {task.name}, {where}: the loss is {value}; try a smaller inner_lr "
+                               "or meta_lr")
         query[task.name] = steps[-1]
     if not math.isfinite(norm):
         raise RunError(f"epoch {epoch}: the meta-gradient isn't finite; try a smaller inner_lr")

@@ -1,25 +1,38 @@
 """The settings of meta-training and fine-tuning: section 4.2 of the paper.
 
-A field is the one place for a setting's default, bounds and help: the command line's options are made from it. What
-differs between the methods has no default here; it stands in the method's row (mp/learners/__init__.py).
+A field is the one place for a setting's default, bounds and help; the command line's options are made from it. What
+differs between the methods has no default here: it stands in the method's row (mp/learners/__init__.py).
 """
 import math
+from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from mp.runtime.errors import UserError
 
 PARTS = ("base", "new", "all")  # of a dataset's classes: the first half, the rest, all of them
 
 
-def setting(about: str, default: Any = MISSING, *, at_least: float | None = None, above: float | None = None,
-            below: float = math.inf, choices: tuple[str, ...] = ()) -> Any:
-    """A field with its help text and what it may be: at least, above and below a number, or one of `choices`.
+class Bound(NamedTuple):
+    """What a setting may be."""
+    words: str
+    holds: Callable[[Any], bool]
 
-    Only `below=None` allows infinity.
-    """
-    return field(default=default, kw_only=True, metadata={
-        "about": about, "at_least": at_least, "above": above, "below": below, "choices": choices})
+
+def at_least(least: int) -> Bound:
+    return Bound(f"{least} or more", lambda value: least <= value < math.inf)
+
+
+POSITIVE = Bound("a positive number", lambda value: 0 < value < math.inf)
+POSITIVE_OR_INFINITE = Bound("a positive number", lambda value: value > 0)
+SHARE = Bound("a number from 0 to below 1", lambda value: 0 <= value < 1)
+ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
+ON_OFF = Bound("True or False", lambda value: True)
+
+
+def setting(about: str, bound: Bound, default: Any = MISSING) -> Any:
+    """A field with its help text and what it may be."""
+    return field(default=default, kw_only=True, metadata={"about": about, "bound": bound})
 
 
 @dataclass(frozen=True)
@@ -27,8 +40,8 @@ class PromptSettings:
     """What it takes to make a learner."""
     method: str
     seed: int = field(default=1, kw_only=True)
-    depth: int = setting("layers with prompts, of methods that have deep ones", 9, at_least=1)
-    length: int = setting("vectors in each of them", 4, at_least=1)
+    depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9)
+    length: int = setting("vectors in each of them", at_least(1), 4)
 
     def __post_init__(self):
         """Raises UserError for a value of another type or out of its bounds."""
@@ -39,17 +52,17 @@ class PromptSettings:
 @dataclass(frozen=True)
 class MetaSettings(PromptSettings):
     """Of Algorithm 1, in the paper's terms."""
-    epochs: int = setting("outer updates; the miniature suite brings a number of its own", 200, at_least=1)
-    inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", 4, at_least=0)
-    inner_lr: float = setting("α (line 7)", above=0)
-    meta_lr: float = setting("β (line 10)", 0.001, above=0)
-    clip_norm: float = setting("γ (line 10); inf: no clipping", 5.0, above=0, below=None)
-    shots: int = setting("N images a class", 16, at_least=2)
-    support: int = setting("K of them for the support set (line 4)", 5, at_least=1)
-    batch: int = setting("images of an inner update", at_least=1)
-    query_batch: int = setting("images of the query loss; 0: the whole query set; -1: as --batch", -1, at_least=-1)
-    first_order: bool = setting("first-order MAML: second derivatives are left out", False)
-    sum_tasks: bool = setting("G is the sum over tasks, as Algorithm 1 prints, instead of the mean", False)
+    epochs: int = setting("outer updates; the miniature suite brings a number of its own", at_least(1), 200)
+    inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
+    inner_lr: float = setting("α (line 7)", POSITIVE)
+    meta_lr: float = setting("β (line 10)", POSITIVE, 0.001)
+    clip_norm: float = setting("γ (line 10); inf: no clipping", POSITIVE_OR_INFINITE, 5.0)
+    shots: int = setting("N images a class", at_least(2), 16)
+    support: int = setting("K of them for the support set (line 4)", at_least(1), 5)
+    batch: int = setting("images of an inner update", at_least(1))
+    query_batch: int = setting("images of the query loss; 0: the whole query set; -1: as --batch", at_least(-1), -1)
+    first_order: bool = setting("first-order MAML: second derivatives are left out", ON_OFF, False)
+    sum_tasks: bool = setting("G is the sum over tasks, as Algorithm 1 prints, not the mean", ON_OFF, False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -61,33 +74,19 @@ class MetaSettings(PromptSettings):
 @dataclass(frozen=True)
 class FinetuneSettings(PromptSettings):
     """Of the recipe that the original methods share."""
-    classes: str = setting("train on these classes", "base", choices=PARTS)
-    epochs: int = setting("passes over the images", at_least=1)
-    lr: float = setting("learning rate after the first epoch", above=0)
-    batch: int = setting("images of a step", at_least=1)
-    shots: int = setting("images a class", 16, at_least=1)
-    momentum: float = setting("of SGD", 0.9, at_least=0, below=1)
-    weight_decay: float = setting("of SGD, on all that is learnt", 5e-4, at_least=0)
-    gpa_mean: float = setting("epoch, counted from 1, that weighs most where the epochs' prompts are averaged", 15.0, above=0)
-    gpa_std: float = setting("in epochs, of these weights", 1.0, above=0)
+    classes: str = setting("train on these classes", ONE_PART, "base")
+    epochs: int = setting("passes over the images", at_least(1))
+    lr: float = setting("learning rate after the first epoch", POSITIVE)
+    batch: int = setting("images of a step", at_least(1))
+    shots: int = setting("images a class", at_least(1), 16)
+    momentum: float = setting("of SGD", SHARE, 0.9)
+    weight_decay: float = setting("of SGD, on all that is learnt", at_least(0), 5e-4)
+    gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged", POSITIVE, 15.0)
+    gpa_std: float = setting("in epochs, of these weights", POSITIVE, 1.0)
 
 
 def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def allowed(one: Field) -> str:
-    """What a setting may be, in words; "" for anything of its type."""
-    bounds = one.metadata
-    if bounds["choices"]:
-        return f"one of {', '.join(bounds['choices'])}"
-    if bounds["at_least"] is not None and bounds["below"] != math.inf:
-        return f"a number from {bounds['at_least']} to below {bounds['below']}"
-    if bounds["at_least"] is not None:
-        return f"{bounds['at_least']} or more"
-    if bounds["above"] is not None:
-        return "a positive number"
-    return ""
 
 
 def check(one: Field, value: Any) -> None:
@@ -95,27 +94,18 @@ def check(one: Field, value: Any) -> None:
     good = isinstance(value, (int, float) if one.type is float else one.type)
     if isinstance(value, bool) and one.type is not bool:
         good = False
-    if not one.metadata:  # the method, the seed
-        bounded = True
-    elif one.metadata["choices"]:
-        bounded = value in one.metadata["choices"]
-    else:
-        bounded = good and in_bounds(value, **one.metadata)
-    if not (good and bounded):
-        raise UserError(f"{flag(one.name)} {value}: out of range; give {allowed(one) or one.type.__name__}")
-
-
-def in_bounds(value: float, at_least: float | None, above: float | None, below: float | None, **_) -> bool:
-    if math.isnan(value) or (at_least is not None and value < at_least) or (above is not None and value <= above):
-        return False
-    return below is None or value < below
+    bound = one.metadata.get("bound")  # the method and the seed have none
+    if not good or (bound and not bound.holds(value)):
+        words = bound.words if bound else one.type.__name__
+        raise UserError(f"{flag(one.name)} {value}: out of range; give {words}")
 
 
 def as_dict(settings: PromptSettings) -> dict[str, Any]:
     """Of plain values that JSON knows: infinity is the string "inf"."""
-    return {k: str(v) if v == math.inf else v for k, v in asdict(settings).items()}
+    return {name: str(value) if value == math.inf else value for name, value in asdict(settings).items()}
 
 
 def in_words(settings: PromptSettings) -> str:
     """All of them on one line."""
-    return ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in asdict(settings).items())
+    return ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+                     for name, value in asdict(settings).items())

@@ -1,6 +1,6 @@
 """Few-shot tasks: one dataset each, divided anew into support and query images in every epoch."""
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +30,8 @@ class Task(NamedTuple):
 
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
-              labels: Tensor) -> Task:
-    """A task from images seen plainly: `views` [B, 3, size, size], some at a time, and their labels [n], which index
+              labels: Sequence[int]) -> Task:
+    """A task from images seen plainly: `views` [B, 3, size, size], some at a time, and the label of each, an index into
     `class_names`. What doesn't depend on the prompt is computed here, once."""
     inputs = []
     for images in views:
@@ -39,7 +39,7 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
     classes = learner.prepare(clip, class_names)
     bytes_per_image = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
     at_once = max(1, clip.memory // bytes_per_image)
-    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), labels, at_once)
+    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once)
 
 
 def remote_task(name: str) -> Task:
@@ -83,7 +83,8 @@ def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) ->
     """
     rng = np.random.default_rng([settings.seed, epoch, number])
     support, query = divide(task.labels.numpy(), settings.support, rng)
-    inner = [in_parts(indices, task.at_once) for indices in mini_batches(support, settings.batch, settings.inner_steps, rng)]
+    steps = mini_batches(support, settings.batch, settings.inner_steps, rng)
+    inner = [in_parts(indices, task.at_once) for indices in steps]
     if settings.query_batch == 0:
         return inner, in_parts(query, min(settings.batch, task.at_once))
     size = settings.batch if settings.query_batch < 0 else settings.query_batch

@@ -51,7 +51,7 @@ def clip(recipe, tmp_path_factory):
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """Inputs and results for faults to happen in; read only, tests copy it."""
-    from tests import faults
+    from tests.robustness import faults
     place = tmp_path_factory.mktemp("world") / "world"
     place.mkdir()
     faults.build(place)
@@ -61,7 +61,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def undamaged(world, tmp_path_factory):
     """What a command prints, and the prompts it leaves, where nothing is damaged."""
-    from tests import faults
+    from tests.robustness import faults
     known = {}
 
     def of(command):
@@ -74,6 +74,6 @@ def undamaged(world, tmp_path_factory):
 
 def pytest_terminal_summary(terminalreporter):
     """What the tests of faults, fuzzing and kills counted."""
-    from tests.counts import lines
+    from tests.robustness.counts import lines
     for line in lines():
         terminalreporter.write_line(line)

@@ -10,7 +10,7 @@ from mp.learners import METHODS
 from mp.runtime.progress import Progress
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import identity
-from tests.test_learners import golden_learner
+from tests.learners.test_learners import golden_learner
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
@@ -93,7 +93,8 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
     with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
         saved("coop", clip, recipe, tmp_path, batches)
     state = torch.load(tmp_path / "r.state.pt", weights_only=True)
-    assert state["epoch"] == len(state["losses"]) == 1 and all(p.isfinite().all() for p in state["params"].values())
+    assert state["state"]["epoch"] == len(state["log"]) == 1
+    assert all(p.isfinite().all() for p in state["state"]["params"].values())
 
 
 def test_steps_equal_those_of_torchs_sgd():

@@ -92,9 +92,9 @@ def test_the_loops_know_no_file_and_print_nothing():
 
 
 def test_methods_are_named_in_their_table_alone():
-    """In code; prose may speak of them."""
+    """In code; prose may speak of them. Some of bench's rows are about one method alone."""
     for path in FILES:
-        if module_of(path) == "mp.learners":
+        if module_of(path) in ("mp.learners", "mp.bench.blocks"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = isinstance(node, ast.Constant) and node.value in METHODS

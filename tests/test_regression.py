@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from mp import maml
+from mp.commands import finetune, meta
+from mp.commands.session import Session
 from mp.runtime.errors import RunError
 from mp.evaluate import accuracies
-from mp.finetune import finetune
-from mp.meta import meta_train
-from mp.settings import MetaSettings
+from mp.settings import MetaSettings, as_dict
+from mp.store.identity import FORMAT, Identity
 from mp.tasks import Task
 from tests.conftest import ROOT
-from tests.counts import COUNTS
+from tests.robustness.counts import COUNTS
 from tests.golden.regression import FILE
 from tests.test_finetune import golden_batches, settings_of
-from tests.test_learners import golden_learner
+from tests.learners.test_learners import golden_learner
 
 # Rounding differs between machines and numbers of threads by 1e-6, and Adam's first steps turn what is near zero into
 # steps of full length; one of a dataset's test images may fall on the other side of a border between classes.
@@ -57,15 +58,24 @@ def test_a_short_run_of_everything(threads, tmp_path):
 
 
 def meta_run(learner, clip, recipe, folder, epochs=3):
+    """What run.py meta does; the lines that it says."""
     images = torch.from_numpy(recipe.images("A", "one", 16))
-    task = Task("one", learner.prepare(clip, ["cat", "t-rex"]), learner.look(clip, images), torch.arange(2).repeat_interleave(8))
-    settings = MetaSettings("coop", epochs=epochs, shots=8, support=4, batch=6)
-    return meta_train(learner, clip, [task], settings, folder, lambda *_: None)
+    labels = torch.arange(2).repeat_interleave(8)
+    task = Task("one", learner.prepare(clip, ["cat", "t-rex"]), learner.inputs(clip, images), labels)
+    settings = MetaSettings("coop", epochs=epochs, inner_lr=0.025 / 6, shots=8, support=4, batch=6)
+    session = Session(*[None] * 7)
+    meta.train_and_save(learner, clip, [task], settings, made_from(settings), folder, session.say_zero_gradients)
 
 
 def tune_run(learner, clip, recipe, folder):
-    classes = learner.prepare(clip, recipe.CLASSES["A"])
-    return finetune(learner, clip, classes, golden_batches(recipe), settings_of("coop"), {}, folder / "state.pt", lambda *_: None)
+    """What run.py finetune does with one dataset."""
+    classes, settings, session = learner.prepare(clip, recipe.CLASSES["A"]), settings_of("coop"), Session(*[None] * 7)
+    finetune.train_and_save(learner, clip, classes, golden_batches(recipe), settings, made_from(settings), folder / "x.json",
+                            lambda state: session.say_zero_gradients(state.numbers))
+
+
+def made_from(settings):
+    return Identity(FORMAT, "weights", "cpu", "fp32", as_dict(settings))
 
 
 @pytest.mark.parametrize("run", [meta_run, tune_run])
@@ -77,7 +87,7 @@ def test_a_gradient_of_exactly_zero_is_reported_once(run, clip, recipe, tmp_path
     run(learner, clip, recipe, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "exactly zero" in line]
     names = ["meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.linear2.weight"]
-    assert said == [f"epoch 1: the gradient of {name} is exactly zero, so it learns nothing" for name in names]
+    assert said == [f"the gradient of {name} is exactly zero, so it learns nothing" for name in names]
     run(golden_learner("cocoop", clip, recipe), clip, recipe, tmp_path / "other")
     assert "exactly zero" not in capsys.readouterr().err
 
@@ -85,15 +95,19 @@ def test_a_gradient_of_exactly_zero_is_reported_once(run, clip, recipe, tmp_path
 def test_a_gradient_that_is_not_finite_stops_the_fine_tuning(clip, recipe, tmp_path):
     """In the last step of the last epoch, where no later loss would tell."""
     learner, steps = golden_learner("coop", clip, recipe), []
+    forward = learner.forward
 
-    def poison(gradient):
+    def poisoned(*args):
+        loss = forward(*args)
         steps.append(1)
-        return gradient * float("inf") if len(steps) == 12 else gradient
+        if len(steps) == 12:
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
 
-    learner.ctx.register_hook(poison)
-    with pytest.raises(RunError, match="epoch 4: ctx or its gradient isn't finite.*Try a smaller --lr"):
+    learner.forward = poisoned
+    with pytest.raises(RunError, match="epoch 4: ctx or its gradient isn't finite.*try a smaller lr"):
         tune_run(learner, clip, recipe, tmp_path)
-    assert len(torch.load(tmp_path / "state.pt", weights_only=True)["means"]) == 3
+    assert len(torch.load(tmp_path / "x.state.pt", weights_only=True)["log"]) == 3
 
 
 def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp_path, monkeypatch):
@@ -106,10 +120,10 @@ def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp
         return {k: p * float("nan") if len(epochs) == 3 else p for k, p in params.items()}, *rest
 
     monkeypatch.setattr(maml, "meta_update", poison)
-    with pytest.raises(RunError, match="epoch 3: ctx or its gradient isn't finite.*Try a smaller --meta-lr"):
+    with pytest.raises(RunError, match="epoch 3: ctx or its gradient isn't finite.*try a smaller meta_lr"):
         meta_run(golden_learner("coop", clip, recipe), clip, recipe, tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert len(state["log"]) == 2 and state["params"]["ctx"].isfinite().all()
+    assert len(state["log"]) == 2 and state["state"]["params"]["ctx"].isfinite().all()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -3,6 +3,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from mp.runtime import files
@@ -35,11 +36,21 @@ def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
     if is_right(path, sha256):
         return
     by_hand = f"To do it by hand, fetch {url} (SHA-256 {sha256}) and put it at {path}, or give it as --weights FILE"
-    lock = path.with_name(path.name + ".lock")
+    partial = path.with_name(path.name + ".part")
     try:
-        with files.locked(lock, f"set XDG_CACHE_HOME. {by_hand}"):
-            if not is_right(path, sha256):  # two runs that start together fetch it once
-                fetch_alone(url, sha256, path, pause, by_hand)
+        with files.locked(path.with_name(path.name + ".lock"), f"set XDG_CACHE_HOME. {by_hand}"):
+            if is_right(path, sha256):  # thanks to another run that started at the same time
+                return
+            receive(url, partial, pause)
+            found = files.sha256(partial)
+            if found != sha256:
+                partial.unlink()
+                raise UserError(f"{url} gave a file with SHA-256 {found}; it isn't used. {by_hand}")
+            partial.replace(path)
+    except (ConnectionError, urllib.error.HTTPError) as e:
+        mb = size(partial) // MB
+        kept = f"; the first {mb} MB are kept, and the same command goes on" if mb else ""
+        raise UserError(f"{url} can't be fetched ({reason(e)}){kept}. {by_hand}") from None
     except OSError as e:
         raise UserError(f"{path}: can't be written ({reason(e)}); free some space, or set XDG_CACHE_HOME to "
                         f"another folder. {by_hand}") from None
@@ -49,69 +60,51 @@ def is_right(path: Path, sha256: str) -> bool:
     return path.is_file() and files.sha256(path) == sha256
 
 
-def fetch_alone(url: str, sha256: str, path: Path, pause: float, by_hand: str) -> None:
-    """Raises UserError if the connection or what it brought is no good, OSError if the disk isn't."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        receive_all(url, partial, pause)
-    except (OSError, http.client.HTTPException) as e:
-        names_a_file = getattr(e, "filename", None) and not isinstance(e, urllib.error.HTTPError)  # HTTP's names the URL
-        if names_a_file:
-            raise
-        mb = size(partial) / MB
-        kept = f"; the first {mb:.0f} MB are kept, and the same command goes on" if mb else ""
-        raise UserError(f"{url} can't be fetched ({reason(e)}){kept}. {by_hand}") from None
-    found = files.sha256(partial)
-    if found != sha256:
-        partial.unlink()
-        raise UserError(f"{url} gave a file with SHA-256 {found}; it isn't used. {by_hand}")
-    partial.replace(path)
-
-
-def receive_all(url: str, partial: Path, pause: float) -> None:
-    """Receive until `partial` is whole. Raises what the last of several fruitless tries raised."""
+def receive(url: str, partial: Path, pause: float) -> None:
+    """Append to `partial` what it lacks, in as many tries as bring something. Raises as `blocks` does."""
     progress = Progress(f"fetching {url.rpartition('/')[2]}, MB", first=size(partial) // MB)
     fruitless = 0
     while True:
         before = size(partial)
         try:
-            if receive(url, partial, progress):
-                return
-            error: Exception = ConnectionError("the connection broke off")
-        except urllib.error.HTTPError as e:
-            if e.code == 416 and before:  # nothing lies beyond what is here: it is whole, or the hash will tell
-                return
-            if e.code < 500:
+            for start, block, total in blocks(url, before):
+                with open(partial, "ab" if start else "wb") as f:
+                    f.write(block)
+                have = start + len(block)
+                progress.update(have // MB, total // MB + (have < total))  # less than a MB may be missing: not done yet
+            return
+        except ConnectionError:
+            fruitless = 0 if size(partial) > before else fruitless + 1
+            if fruitless == TRIES:
                 raise
-            error = e
-        except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as e:
-            error = e
-        fruitless = 0 if size(partial) > before else fruitless + 1
-        if fruitless == TRIES:
-            raise error
         time.sleep(pause)
 
 
-def receive(url: str, partial: Path, progress: Progress) -> bool:
-    """Append to `partial` what it lacks, as far as the connection holds; whether it is whole now."""
-    have = size(partial)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        if response.status != 206:  # the server starts from the beginning
-            have = 0
-        total = have + int(response.headers.get("Content-Length") or 0)
-        with open(partial, "ab" if have else "wb") as f:
+def blocks(url: str, start: int) -> Iterator[tuple[int, bytes, int]]:
+    """What `url` holds from byte `start` on, or from 0 if the server knows no ranges.
+
+    Of each block where it begins, its bytes, and the length of all. Raises ConnectionError if another try may bring
+    more, HTTPError if it won't.
+    """
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            if response.status != 206:
+                start = 0
+            total = start + int(response.headers.get("Content-Length") or 0)
             while block := response.read(MB):
-                try:
-                    f.write(block)
-                    f.flush()
-                except OSError as e:
-                    e.filename = str(partial)  # tells a full disk from a broken connection
-                    raise
-                have += len(block)
-                unfinished = have < total  # less than a MB may be missing: it mustn't look done
-                progress.update(have // MB, max(total, have) // MB + unfinished)
-    return have >= total
+                yield start, block, max(total, start + len(block))
+                start += len(block)
+    except urllib.error.HTTPError as e:
+        if e.code == 416 and start:  # nothing lies beyond what is here: it is whole, or the hash will tell
+            return
+        if e.code < 500:
+            raise
+        raise ConnectionError(reason(e)) from None
+    except (OSError, http.client.HTTPException) as e:
+        raise ConnectionError(reason(e)) from None
+    if start < total or not start:
+        raise ConnectionError("the connection broke off")
 
 
 def size(path: Path) -> int:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip import weights
+from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
 # What a pass keeps until its gradient is taken, both measured (`run.py bench`):
@@ -67,7 +68,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over x [..., T, W]; `past` holds keys and values [..., H, P, d] of positions before x.
+    """Multi-head self-attention over x [..., T, W]; `past` holds keys and values [..., H, P, d] of positions before x;
+    one of its "..." may be 1, the same for all of x's.
 
     With `packing`, x [..., N, W] holds several texts: only here, where tokens meet, are they padded to [..., C, L, W].
     Returns what it makes of x, and x's own keys and values.
@@ -90,16 +92,12 @@ class Attention(nn.Module):
         q, k, v = qkv.unbind(-3)                                             # each [..., H, T, d]
         own = k, v
         if past is not None:
-            k, v = after(past[0], k), after(past[1], v)                      # each [..., H, P + T, d]
+            keys, values = (t.expand(*k.shape[:-2], -1, -1) for t in past)   # each [..., H, P, d]
+            k, v = torch.cat([keys, k], -2), torch.cat([values, v], -2)      # each [..., H, P + T, d]
         y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)            # [..., T, W]
         if packing is not None:
             y = y.flatten(-3, -2).index_select(-2, packing.own)              # [..., N, W]
         return self.out_proj(y), own
-
-
-def after(past: Tensor, new: Tensor) -> Tensor:
-    """[..., H, P + T, d] of past [..., H, P, d] (or 1 for one of "...": the same for all) and new [..., H, T, d]."""
-    return torch.cat([past.expand(*new.shape[:-2], -1, -1), new], -2)
 
 
 class QuickGELU(nn.Module):
@@ -160,11 +158,11 @@ class CLIP(nn.Module):
     """Both towers. Features are not normalised, as OpenAI's are not."""
 
     def __init__(self, image_size: int, patch: int, image_width: int, image_layers: int, text_width: int,
-                 text_layers: int, embed: int, vocabulary: int = 49408, context: int = 77):
+                 text_layers: int, embed: int):
         super().__init__()
         self.visual = ImageTower(image_size, patch, image_width, image_layers, embed)
-        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(vocabulary, text_width), freeze=False)
-        self.positional_embedding = nn.Parameter(torch.empty(context, text_width))
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(VOCABULARY, text_width), freeze=False)
+        self.positional_embedding = nn.Parameter(torch.empty(CONTEXT_LENGTH, text_width))
         self.transformer = Transformer(text_width, text_layers)
         self.ln_final = nn.LayerNorm(text_width)
         self.text_projection = nn.Parameter(torch.empty(text_width, embed))
@@ -238,16 +236,14 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
     """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
 
     `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
-    for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise. All sizes
-    follow from the tensors.
-    Raises UserError for a file that is absent, damaged, or holds something other than a ViT CLIP, saying
-    what is missing or wrong.
+    for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise.
+    Raises UserError that says what is missing or wrong if the file isn't a ViT CLIP's.
     """
     path = Path(path)
     state = weights.read_state(path)
     with torch.device("meta"):  # no memory for parameters that are about to be replaced
         clip = kind(**weights.sizes(state, path))
     weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
-    clip.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    clip.load_state_dict(state, assign=True)
     clip.half_type, clip.memory = half, memory
     return clip.to(device).eval().requires_grad_(False)

@@ -13,11 +13,20 @@ import html
 from functools import cache, lru_cache
 from pathlib import Path
 
+import ftfy
+import regex
 import torch
 
 MERGES = Path(__file__).with_name("bpe_simple_vocab_16e6.txt.gz")  # OpenAI's, MIT licence
 CONTEXT_LENGTH = 77
-SOS, EOT = 49406, 49407  # <|startoftext|> and <|endoftext|>: the two largest ids
+VOCABULARY = 49408
+SPECIAL = ["<|startoftext|>", "<|endoftext|>"]
+SOS, EOT = VOCABULARY - 2, VOCABULARY - 1  # their ids, the two largest
+LONGEST = 32  # bytes of the longest token, eight times the face with tears of joy
+# What a word is: a run of letters, one digit, a run of other signs, or an ending such as 's. `regex` knows Unicode's
+# letter (L) and number (N) classes; `re` does not.
+WORD = regex.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+                     regex.IGNORECASE)
 
 
 @cache
@@ -32,29 +41,17 @@ def byte_symbols() -> dict[int, str]:
 def tables() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
     """Token -> id, and pair -> merge rank. Read at first use, so that importing stays quick."""
     with gzip.open(MERGES, "rt", encoding="utf-8") as f:
-        lines = f.read().split("\n")[1 : 49152 - 256 - 2 + 1]  # the file holds more merges than CLIP uses
-    pairs = [tuple(line.split()) for line in lines]
+        lines = f.read().split("\n")[1:]
+    pairs = [tuple(line.split()) for line in lines[: VOCABULARY - 2 * 256 - len(SPECIAL)]]  # the file holds more
     symbols = list(byte_symbols().values())
-    tokens = symbols + [s + "</w>" for s in symbols] + ["".join(p) for p in pairs]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokens = symbols + [s + "</w>" for s in symbols] + ["".join(p) for p in pairs] + SPECIAL
     return {t: i for i, t in enumerate(tokens)}, {p: i for i, p in enumerate(pairs)}
-
-
-@cache
-def word_pattern():
-    """What a word is: a run of letters, one digit, a run of other signs, or an ending such as 's."""
-    import regex  # knows Unicode's letter (L) and number (N) classes; `re` does not
-
-    return regex.compile(
-        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-        regex.IGNORECASE,
-    )
 
 
 def merge(word: str) -> list[str]:
     """Split one word, written in byte symbols, into tokens.
 
-    Takes one pass over the word for each different pair that is joined: few, and ever shorter, if the word repeats itself.
+    One pass over the word for each different pair that is joined: few, and ever shorter, if the word repeats itself.
 
     >>> merge("lower")
     ['lower</w>']
@@ -85,18 +82,16 @@ def join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def word_ids(word: str) -> tuple[int, ...]:
-    """Token ids of a word as `word_pattern` cuts it out of a text."""
+    """Token ids of a word as `WORD` cuts it out of a text."""
     ids, _ = tables()
-    if word in ("<|startoftext|>", "<|endoftext|>"):
+    if word in SPECIAL:
         return (ids[word],)
     symbols = byte_symbols()
-    return tuple(ids[t] for t in merge("".join(symbols[b] for b in word.encode("utf-8"))))
+    in_symbols = "".join(symbols[b] for b in word.encode("utf-8"))
+    return tuple(ids[token] for token in merge(in_symbols))
 
 
 def clean(text: str) -> str:
-    import ftfy
-    import regex
-
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return regex.sub(r"\s+", " ", text).strip().lower()
 
@@ -104,27 +99,16 @@ def clean(text: str) -> str:
 def encode(text: str) -> list[int]:
     """Token ids of `text`, without SOS and EOT, of any length."""
     ids = []
-    for word in word_pattern().findall(clean(text)):
+    for word in WORD.findall(clean(text)):
         ids += word_ids(word)
     return ids
 
 
-@cache
-def longest_token() -> int:
-    """In bytes, which are one symbol each."""
-    return max(len(token.removesuffix("</w>")) for token in tables()[0])
-
-
-@cache
-def names_and_bytes() -> tuple[list[str], dict[str, int]]:
-    """The tokens in the order of their ids, and symbol -> byte."""
-    return list(tables()[0]), {s: b for b, s in byte_symbols().items()}
-
-
 def decode(ids: list[int]) -> str:
     """Text of token ids; every word is followed by a space. Broken UTF-8 becomes U+FFFD."""
-    names, byte_of = names_and_bytes()
-    raw = bytearray(byte_of[c] for i in ids for c in names[i])
+    tokens = list(tables()[0])
+    byte_of = {symbol: byte for byte, symbol in byte_symbols().items()}
+    raw = bytes(byte_of[symbol] for symbol in "".join(tokens[i] for i in ids))
     return raw.decode("utf-8", errors="replace").replace("</w>", " ")
 
 
@@ -136,7 +120,7 @@ def tokenize(texts: str | list[str]) -> torch.Tensor:
     texts = [texts] if isinstance(texts, str) else texts
     tokens = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.long)
     for row, text in zip(tokens, texts):
-        if len(clean(text).encode("utf-8")) > CONTEXT_LENGTH * (longest_token() + 1):  # with a space between any two
+        if len(clean(text).encode("utf-8")) > CONTEXT_LENGTH * (LONGEST + 1):  # with a space between any two
             raise ValueError(f"text of {len(text)} characters doesn't fit: {text[:80]!r}")
         ids = [SOS, *encode(text), EOT]
         if len(ids) > CONTEXT_LENGTH:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mp.clip.tokenizer import CONTEXT_LENGTH, EOT
+from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime import tensors
 from mp.runtime.errors import UserError, unreadable
 
@@ -31,12 +31,16 @@ def read_state(path: Path) -> State:
     except Exception as e:  # there is nothing that damaged bytes don't raise
         raise UserError(unreadable(path, e, "not a readable weights file", "fetch it again")) from None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path}: holds no state dict (a dict of tensors); give another file")
+        raise not_clip(path, "holds no state dict (a dict of tensors)")
     state = {str(k): v for k, v in state.items() if str(k).rpartition(".")[2] not in NOT_PARAMETERS}
     for name, value in state.items():
         if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
-            raise UserError(f"{path}: {name} is no plain tensor of floating-point numbers; give another file")
+            raise not_clip(path, f"{name} is no plain tensor of floating-point numbers")
     return {k: v.float() for k, v in state.items()}
+
+
+def not_clip(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; give another file")
 
 
 def is_torchscript(path: Path) -> bool:
@@ -123,19 +127,17 @@ def sizes(state: State, path: Path) -> dict[str, int]:
         context = len(state["positional_embedding"])
         embed = state["text_projection"].shape[1]
     except KeyError as e:
-        raise UserError(f"{path}: not CLIP's weights, {e.args[0]} is missing; give another file") from None
+        raise not_clip(path, f"not CLIP's weights, {e.args[0]} is missing") from None
     except (ValueError, IndexError, TypeError):
-        raise UserError(f"{path}: not CLIP's weights, a tensor has an unexpected number of dimensions; give another "
-                        "file") from None
+        raise not_clip(path, "not CLIP's weights, a tensor has an unexpected number of dimensions") from None
     if width % 64 or text_width % 64 or 0 in (width, text_width, patch, grid):
-        raise UserError(f"{path}: widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
-                        "CLIP's weights, whose heads are 64 wide; give another file")
-    if (vocabulary, context) != (EOT + 1, CONTEXT_LENGTH):
-        raise UserError(f"{path}: {vocabulary} tokens and {context} positions; CLIP has "
-                        f"{EOT + 1} and {CONTEXT_LENGTH}; give another file")
-    return dict(image_size=grid * patch, patch=patch, image_width=width, image_layers=layers(state, "visual.transformer"),
-                text_width=text_width, text_layers=layers(state, "transformer"), embed=embed, vocabulary=vocabulary,
-                context=context)
+        raise not_clip(path, f"widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
+                             "CLIP's weights, whose heads are 64 wide")
+    if (vocabulary, context) != (VOCABULARY, CONTEXT_LENGTH):
+        raise not_clip(path, f"{vocabulary} tokens and {context} positions; CLIP has {VOCABULARY} and {CONTEXT_LENGTH}")
+    return dict(image_size=grid * patch, patch=patch,
+                image_width=width, image_layers=layers(state, "visual.transformer"),
+                text_width=text_width, text_layers=layers(state, "transformer"), embed=embed)
 
 
 def layers(state: State, tower: str) -> int:
@@ -145,18 +147,13 @@ def layers(state: State, tower: str) -> int:
 
 
 def check(state: State, expected: dict[str, torch.Size], path: Path) -> None:
-    """Names, shapes and finite values, before anything is copied. Raises UserError that names the first that is wrong."""
-    if missing := expected.keys() - state.keys():
-        raise UserError(f"{path}: not CLIP's weights, {some(missing)} missing; give another file")
-    if unknown := state.keys() - expected.keys():
-        raise UserError(f"{path}: not CLIP's weights, {some(unknown)} not known; give another file")
+    """Names, shapes and finite values, before anything is copied. Raises UserError that names what is wrong."""
+    for names, trouble in ((expected.keys() - state.keys(), "missing"), (state.keys() - expected.keys(), "not known")):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise not_clip(path, f"not CLIP's weights, {', '.join(sorted(names)[:3])}{more} {trouble}")
     for name, shape in expected.items():
         if state[name].shape != shape:
-            raise UserError(f"{path}: {name} has shape {list(state[name].shape)}, expected {list(shape)}; give another file")
+            raise not_clip(path, f"{name} has shape {list(state[name].shape)}, expected {list(shape)}")
         if not state[name].isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinite values; fetch the file again")
-
-
-def some(names: set[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(sorted(names)[:3]) + more

@@ -41,7 +41,8 @@ def command(args: Namespace) -> None:
         feed = Feed(0, workers=args.workers)
         wrong += [name for name, dataset in datasets.items() if not check(dataset, feed)]
     if wrong:
-        raise UserError(f"not ready: {', '.join(dict.fromkeys(wrong))}; see above for what is missing and where to get it")
+        names = ", ".join(dict.fromkeys(wrong))
+        raise UserError(f"not ready: {names}; see above for what is missing and where to get it")
 
 
 def show(states: dict[str, State]) -> None:
@@ -68,14 +69,16 @@ def weights_state(path: Path | None) -> State:
     whose = "OpenAI's" if found == download.SHA256 else f"SHA-256 {found[:12]}…"
     patch = clip.visual.conv1.weight.shape[-1]
     layers = len(clip.visual.transformer.resblocks)
-    return State(True, f"{path}, {layers} layers, {patch}-pixel patches of {clip.visual.image_size}-pixel images, {whose}")
+    size = clip.visual.image_size
+    return State(True, f"{path}, {layers} layers, {patch}-pixel patches of {size}-pixel images, {whose}")
 
 
 def openai_state(path: Path) -> State:
     if not path.is_file():
         return State(False, f"no {path}; the first run fetches it, 351 MB, or put it there yourself: {download.URL}")
     if files.sha256(path) != download.SHA256:
-        return State(False, f"{path}: not OpenAI's file, its SHA-256 should be {download.SHA256}; the next run fetches it")
+        return State(False, f"{path}: not OpenAI's file, its SHA-256 should be {download.SHA256}; the next run fetches "
+                            "it")
     return State(True, f"OpenAI's ViT-B/16, {path}")
 
 
@@ -86,7 +89,8 @@ def dataset_state(dataset: Dataset, suite: Suite) -> State:
     row = paper.TABLE.get(dataset.name) if suite.name == "paper" else None
     if gone := list(absent(dataset.train + dataset.test)):
         where = f"; get it from {row.source}" if row else ""
-        return State(False, f"{len(gone):,} of {train + test:,} listed images are missing, the first is {gone[0]}{where}")
+        return State(False, f"{len(gone):,} of {train + test:,} listed images are missing, the first is "
+                            f"{gone[0]}{where}")
     if row and classes != row.counts[0]:
         return State(False, f"{text}; the benchmark has {row.counts[0]} classes: {paper.GUIDE}")
     if row and found != row.counts:

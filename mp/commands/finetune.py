@@ -1,4 +1,4 @@
-"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt, then its accuracies."""
+"""run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt; accuracies."""
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +81,8 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     Raises UserError if the file was made otherwise.
     """
     dataset = test.dataset
-    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name, settings.seed)
+    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name,
+                                 settings.seed)
     items = draw_items(session, dataset, settings)
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     computed = []
@@ -104,6 +105,7 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init
     """Fine-tune on the items, evaluate, and write the prompt beside the result's `path`; what the result holds."""
     dataset = test.dataset
     learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
+    session.check_names(dataset, settings)
     labels = class_range(len(dataset.classes), settings.classes)
     classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
     batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
@@ -118,7 +120,8 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init
         raise RunError(f"{dataset.name}, {e}") from None
     learner.load_state_dict(state.prompt)
     accuracies = test.learnt(learner)
-    promptfile.write(prompt_file(path), settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
+    made_from = stored(PROMPT_KIND, identity)
+    promptfile.write(prompt_file(path), settings.method, state.prompt, made_from, session.provenance)
     return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
             "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
 
@@ -141,34 +144,20 @@ def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -
 
 
 def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
-                   identity: Identity, path: Path, report: Callable[[FinetuneState], None]) -> tuple[FinetuneState, list[float]]:
+                   identity: Identity, path: Path,
+                   report: Callable[[FinetuneState], None]) -> tuple[FinetuneState, list[float]]:
     """Fine-tune from where an interrupted run stopped, with a state kept beside the result's `path` after every epoch.
 
     Returns the last state and every epoch's mean loss. Raises UserError for a state that was made otherwise or is
     damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
     """
-    state, losses = resume(path, identity, settings, learner)
+    file = state_file(path)
+    state, log = states.resume(file, PROMPT_KIND, identity, start(learner), settings.epochs, {"loss": 0.0})
     try:
         for state in finetune(learner, clip, classes, batches, settings, state):
-            losses.append(state.numbers["loss"])
-            states.write(state_file(path), PROMPT_KIND, identity, {
-                "epoch": state.epoch, "params": state.params, "momentum": state.momentum, "average": state.average,
-                "losses": losses})
+            log.append({"loss": state.numbers["loss"]})
+            states.save(file, PROMPT_KIND, identity, state, log)
             report(state)
     except RunError as e:
         raise RunError(f"{e}; the state of the last good epoch is kept") from None
-    return state, losses
-
-
-def resume(path: Path, identity: Identity, settings: FinetuneSettings, learner: Learner) -> tuple[FinetuneState, list[float]]:
-    """Where an interrupted run stopped, and its epochs' losses; or a fresh start. Raises UserError as states.read does."""
-    fresh = start(learner)
-
-    def like(epoch: int) -> dict[str, Any]:
-        return {"params": fresh.params, "momentum": fresh.momentum, "average": fresh.average, "losses": [0.0] * epoch}
-
-    kept = states.read(state_file(path), PROMPT_KIND, identity, settings.epochs, like)
-    if kept is None:
-        return fresh, []
-    tensors = [states.on_device(kept[name], getattr(fresh, name)) for name in ("params", "momentum", "average")]
-    return FinetuneState(kept["epoch"], *tensors, {}), kept["losses"]
+    return state, [line["loss"] for line in log]

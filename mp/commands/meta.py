@@ -6,10 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data.dataset import Item
-from mp import maml
 from mp.clip.model import CLIP
 from mp.commands.session import Session, open_session, settings_from
 from mp.commands.zeroshot import compare, learnt_prompt
@@ -72,12 +69,13 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     return prompt
 
 
-def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity, folder: Path) -> None:
+def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity,
+          folder: Path) -> None:
     """Meta-train on the images, which are by dataset; writes the settings first, and the prompt at the end."""
     say(f"meta-training {folder}: {in_words(settings)}")
-    for name in session.suite.datasets:
-        session.suite.load(name)  # a dataset that can't be evaluated on is better found before hours of training
     learner = session.learner(settings)
+    for name in session.suite.training + session.suite.datasets:
+        session.check_names(session.suite.load(name), settings)
     tasks = make_tasks(session, learner, images)
     progress = Progress("epoch")
 
@@ -91,20 +89,22 @@ def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]
         files.write_json(folder / "settings.json", about)
     state = train_and_save(learner, session.clip, tasks, settings, identity, folder, report)
     if first_process():
-        promptfile.write(folder / "prompt.pt", settings.method, state.params, stored(KIND, identity), session.provenance)
+        made_from = stored(KIND, identity)
+        promptfile.write(folder / "prompt.pt", settings.method, state.params, made_from, session.provenance)
         files.discard(folder / "state.pt")
     agree(None)  # the others read the prompt once it is there
 
 
-def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, identity: Identity, folder: Path,
-                   report: Callable[[dict[str, Any]], None]) -> MetaState:
+def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, identity: Identity,
+                   folder: Path, report: Callable[[dict[str, Any]], None]) -> MetaState:
     """Algorithm 1, from where an interrupted run in `folder` stopped; `report` gets every epoch's numbers.
 
     Keeps state.pt and log.jsonl, a line per epoch. Raises UserError for a state that was made otherwise or is
     damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
     """
-    state, log = agree(resume(folder, identity, settings, learner, tasks) if first_process() else None)
-    state = to_device(state, start(learner).params)
+    fresh = start(learner)
+    state, log = agree(resume(folder, identity, settings, fresh, tasks) if first_process() else None)
+    state = states.placed_like(states.as_dicts(state), fresh)  # what another process sent is where it was there
     if log and first_process():
         write_log(folder, log)  # a kill between an epoch's state and its line
     try:
@@ -124,7 +124,7 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
     tasks = []
     for number, (name, items) in enumerate(images.items()):
         if number % world == rank:
-            labels = torch.tensor([item.label for item in items])
+            labels = [item.label for item in items]
             classes = session.suite.load(name).classes
             tasks.append(make_task(learner, session.clip, name, classes, session.feed.plain(items), labels))
         else:
@@ -132,10 +132,9 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
     return tasks
 
 
-def save(folder: Path, identity: Identity, state: MetaState, log: list[dict]) -> None:
+def save(folder: Path, identity: Identity, state: MetaState, log: states.Log) -> None:
     """The state first: the log is written again from it, so a kill between the two loses nothing."""
-    states.write(folder / "state.pt", KIND, identity, {
-        "epoch": state.epoch, "params": state.params, "adam": list(state.adam), "log": log})
+    states.save(folder / "state.pt", KIND, identity, state, log)
     write_log(folder, log)
 
 
@@ -145,25 +144,9 @@ def write_log(folder: Path, log: list[dict]) -> None:
     files.write_whole(folder / "log.jsonl", lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def resume(folder: Path, identity: Identity, settings: MetaSettings, learner: Learner,
-           tasks: list[Task]) -> tuple[MetaState, list[dict]]:
-    """Where an interrupted run stopped, and its log; or a fresh start. Raises UserError as states.read does."""
-    fresh = start(learner)
-
-    def like(epoch: int) -> dict[str, Any]:
-        numbers = {"query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "seconds": 0.0}
-        numbers["tasks"] = {task.name: 0.0 for task in tasks}
-        log = [{"epoch": number, **numbers} for number in range(1, epoch + 1)]
-        return {"params": fresh.params, "adam": [0, fresh.params, fresh.params], "log": log}
-
-    kept = states.read(folder / "state.pt", KIND, identity, settings.epochs, like)
-    if kept is None:
-        return fresh, []
-    return MetaState(kept["epoch"], kept["params"], maml.AdamState(*kept["adam"]), {}), kept["log"]
-
-
-def to_device(state: MetaState, like: maml.Params) -> MetaState:
-    """The state where `like` is: files, and what other processes send, are on the CPU."""
-    step, mean, square = state.adam
-    adam = maml.AdamState(step, states.on_device(mean, like), states.on_device(square, like))
-    return state._replace(params=states.on_device(state.params, like), adam=adam)
+def resume(folder: Path, identity: Identity, settings: MetaSettings, fresh: MetaState,
+           tasks: list[Task]) -> tuple[MetaState, states.Log]:
+    """Where an interrupted run stopped, and its log; or the fresh start. Raises UserError as states.resume does."""
+    line = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "seconds": 0.0}
+    line["tasks"] = {task.name: 0.0 for task in tasks}
+    return states.resume(folder / "state.pt", KIND, identity, fresh, settings.epochs, line)

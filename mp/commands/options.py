@@ -7,9 +7,11 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from mp.learners import METHODS
+from mp.learners import DEFAULT_METHOD, METHODS
 from mp.runtime.errors import UserError
 from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
+
+LARGEST = 3.4e38  # of float32
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,9 +25,12 @@ def number(text: str) -> float:
     """Also a fraction, as the paper prints its α: 0.025/6."""
     top, _, bottom = text.partition("/")
     try:
-        return float(top) / float(bottom or 1)
+        value = float(top) / float(bottom or 1)
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if LARGEST < abs(value) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a tensor's numbers can be")
+    return value
 
 
 def up_to(limit: int, what: str) -> Callable[[str], int]:
@@ -56,7 +61,7 @@ def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any
             add(flag(one.name), action="store_true", default=None, help=about)
         else:
             read = number if one.type is float else one.type
-            add(flag(one.name), type=read, choices=one.metadata["choices"] or None, help=about)
+            add(flag(one.name), type=read, help=about)
 
 
 def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
@@ -69,7 +74,8 @@ def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
 
 
 def add_method(parser: Parser, about: str) -> None:
-    parser.add_argument("--method", choices=list(METHODS), default=list(METHODS)[-1], help=f"{about} (default: %(default)s)")
+    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD,
+                        help=f"{about} (default: %(default)s)")
 
 
 def add_inputs(parser: Parser) -> None:
@@ -80,8 +86,8 @@ def add_inputs(parser: Parser) -> None:
         help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
-    add("--workers", type=up_to(1024, "a number of processes"), metavar="N",
-        help="processes that read images (default: one a core, at most 8)")
+    add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
+        help="threads that read images (default: one a core, at most 8)")
 
 
 def add_machine(parser: Parser) -> None:
@@ -136,7 +142,8 @@ def add_table(parser: Parser) -> None:
 
 
 def add_bench(parser: Parser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="CLIP's weights (default: random, of ViT-B/16's shape)")
+    parser.add_argument("--weights", type=Path, metavar="FILE",
+                        help="CLIP's weights (default: random, of ViT-B/16's shape)")
     parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
                         help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
     add_machine(parser)
@@ -144,23 +151,25 @@ def add_bench(parser: Parser) -> None:
 
 COMMANDS = {  # name -> its own options, whether it computes results, one line, more
     "data": (add_data, False, "what is ready, and what is missing",
-             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and where to get "
-             "it. Ends with code 0 if all is ready."),
+             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and "
+             "where to get it. Ends with code 0 if all is ready."),
     "meta": (add_meta, True, "learn a meta-prompt (Algorithm 1)",
              "Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one."),
     "zeroshot": (add_zeroshot, True, "accuracy of a prompt as it is",
                  "Accuracy of prompts as they are, beside the handcrafted ones."),
-    "finetune": (add_finetune, True, "fine-tune on each dataset", "Fine-tune on few-shot images of each dataset, then evaluate."),
+    "finetune": (add_finetune, True, "fine-tune on each dataset",
+                 "Fine-tune on few-shot images of each dataset, then evaluate."),
     "table": (add_table, True, "the paper's Table 2 from the results",
-              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a dash, and "
-              "the commands that fill it are named."),
+              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a "
+              "dash, and the commands that fill it are named."),
     "bench": (add_bench, False, "speed and memory on this machine",
               "Time and peak memory of each building block beside the plain way."),
 }
 
 
 def build(about: str) -> Parser:
-    parser = Parser("run.py", description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("run.py", description=about, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
     for name, (add_own, computes, summary, more) in COMMANDS.items():
         command = commands.add_parser(name, allow_abbrev=False, help=summary, description=more)

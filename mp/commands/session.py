@@ -15,6 +15,7 @@ from mp.clip.download import openai_weights
 from mp.clip.model import CLIP, load
 from mp.evaluate import TestSet
 from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners.prompts import START_TOKENS, check_length, class_prompts
 from mp.runtime import files
 from mp.runtime.device import choose
 from mp.runtime.errors import UserError
@@ -60,7 +61,7 @@ class Session:
     # Datasets
 
     def draw_shots(self, name: str, settings: MetaSettings | FinetuneSettings) -> list[Item]:
-        """`shots` training images of every class of a dataset; says which classes have fewer, and uses what they have."""
+        """`shots` training images of every class of a dataset; says which classes have fewer, and uses these."""
         dataset = self.suite.load(name)
         items = few_shot(dataset.train, settings.shots, settings.seed)
         counts = [0] * len(dataset.classes)
@@ -69,8 +70,8 @@ class Session:
         few = [f"{word} ({count})" for word, count in zip(dataset.classes, counts) if count < settings.shots]
         if few:
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-            self.say_once(f"{name}: fewer than {settings.shots} training images of {', '.join(few[:5])}{more}; using what "
-                          "there is")
+            self.say_once(f"{name}: fewer than {settings.shots} training images of {', '.join(few[:5])}{more}; using "
+                          "what there is")
         return items
 
     def test_set(self, name: str) -> TestSet:
@@ -108,8 +109,14 @@ class Session:
         if self.suite.name != "mini" or settings.depth <= layers:
             return settings
         if learner_class(settings.method).has_depth:
-            self.say_once(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} layers")
+            self.say_once(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} "
+                          "layers")
         return replace(settings, depth=layers)
+
+    def check_names(self, dataset: Dataset, settings: PromptSettings) -> None:
+        """Raises UserError for class names that don't fit beside the prompt: before hours of training, not after."""
+        length = settings.length if learner_class(settings.method).has_depth else START_TOKENS
+        check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + length)
 
     def learner(self, settings: PromptSettings) -> Learner:
         """The method's learner from its handcrafted start; what is random in it follows the seed."""

@@ -30,13 +30,15 @@ HANDCRAFTED = Prompt("handcrafted")
 
 
 def command(args: Namespace) -> None:
+    settings_from(PromptSettings, args, args.method)  # bad ones are refused, also where no prompt asks for them
     session = open_session(args)
     asked = {}  # title -> prompts, one per seed
     for given in dict.fromkeys(args.prompt):
         if given == "meta":
             asked[f"meta {args.method}"] = [meta_prompt(session, args, seed) for seed in args.seeds]
         elif "{}" in given:
-            asked[given] = [Prompt(f"words-{hashlib.sha256(given.encode()).hexdigest()[:8]}", given)]
+            digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
+            asked[given] = [Prompt(f"words-{digest[:8]}", given)]
         elif given != "handcrafted":
             asked[given] = [prompt_in_file(session, args, given)]
     compare(session, asked, args.force)
@@ -50,7 +52,8 @@ def meta_prompt(session: Session, args: Namespace, seed: int) -> Prompt:
 
 def prompt_in_file(session: Session, args: Namespace, given: str) -> Prompt:
     if " " in given and not os.path.exists(given):
-        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in 'a photo of a {{}}.'")
+        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in "
+                        "'a photo of a {}.'")
     settings = session.clamp_depth(settings_from(PromptSettings, args, args.method))
     return learnt_prompt(session, session.find_prompt(given, args.method, settings.seed), settings)
 

@@ -32,6 +32,7 @@ METHODS = {  # in the order of Table 2's columns
     "promptsrc": Method("PromptSRC", "promptsrc.PromptSRC", dict(inner_lr=0.02 / 6, batch=32),
                         dict(epochs=20, lr=0.0025, batch=4)),
 }
+DEFAULT_METHOD = "promptsrc"  # of the command line
 
 
 class Learner(Protocol):

@@ -1,5 +1,6 @@
 """The one place that decides where tensors are computed and in which precision."""
 import os
+import sys
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if memory is not None:
-        kept = int(memory * 2**30)
+        kept = min(max(1, int(memory * 2**30)), sys.maxsize)
     elif on_gpu:
         kept = torch.cuda.get_device_properties(chosen).total_memory // 2
     else:

@@ -23,8 +23,6 @@ def printable(text: str) -> str:
 def reason(error: Exception) -> str:
     """What an error says of a file, in a few words. Those of torch's and Python's readers are about themselves."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if short_of_memory(error):
-        return "too large for the memory"
     if "TorchScript" in text:
         return "a TorchScript archive"
     if isinstance(error, pickle.UnpicklingError):
@@ -38,18 +36,14 @@ def reason(error: Exception) -> str:
 
 def unreadable(path: Path, error: Exception, what: str, advice: str) -> str:
     """A message: what a file is that can't be read, and what to do. If the trouble isn't its own, it may be good."""
-    if barred(error):
+    barred = isinstance(error, OSError) and error.filename and not isinstance(error, FileNotFoundError)
+    if barred:  # by the system, so that nothing is known of the file
         return f"{path}: can't be read ({reason(error)}); mend that, then give the same command again"
     if short_of_memory(error):
-        return (f"{path}: too large for the memory; give the same command where there is more, or if the file is larger "
-                f"than it should be: {advice}")
+        return (f"{path}: too large for the memory; give the same command where there is more, or if the file is "
+                f"larger than it should be: {advice}")
     return f"{path}: {what} ({reason(error)}); {advice}"
 
 
 def short_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "alloc_cpu" in str(error)
-
-
-def barred(error: Exception) -> bool:
-    """Whether the system doesn't let us at the file (permissions, a broken disk), so that nothing is known of it."""
-    return isinstance(error, OSError) and bool(error.filename) and not isinstance(error, FileNotFoundError)

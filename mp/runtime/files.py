@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mp.runtime.errors import DAMAGE, UserError, reason, unreadable
+from mp.runtime.errors import UserError, reason
 from mp.runtime.progress import say
 
 
@@ -62,35 +62,6 @@ def discard(path: Path) -> None:
 def write_json(path: Path, value) -> None:
     text = json.dumps(value, indent=1) + "\n"
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def read_json(path: Path):
-    """Raises UserError if the file is absent or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except DAMAGE as e:
-        raise UserError(unreadable(path, e, "damaged", "delete its folder and give the command again")) from None
-
-
-def dig(value, *keys: str):
-    """value[key][key]..., or None where there is no such thing."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def require_same(path: Path, kept, wanted: dict) -> None:
-    """Raises UserError naming what differs between what `path` was made from and what is wanted now."""
-    def flat(value, prefix: str = "") -> dict:
-        if not isinstance(value, dict):
-            return {prefix: value}
-        below = [flat(inner, f"{prefix}.{key}" if prefix else key) for key, inner in value.items()]
-        return {k: v for part in below for k, v in part.items()}
-
-    kept, wanted = flat(kept), flat(wanted)
-    if differing := [k for k in kept | wanted if kept.get(k) != wanted.get(k)]:
-        shown = ", ".join(f"{k} {str(kept.get(k))[:20]} (now {str(wanted.get(k))[:20]})" for k in differing[:3])
-        raise UserError(f"{path}: made with other settings: {shown}; --force replaces it, --out keeps both")
 
 
 def sha256(path: Path) -> str:

@@ -10,15 +10,12 @@ def end_when_interrupted() -> None:
 
     Files are whole at every moment. An exception that comes just anywhere isn't: libraries swallow it, or crash of it.
     """
-    own = os.getpid()
-
     def end(*_) -> None:
         try:
-            if os.getpid() == own:  # not one that reads images
-                for child in multiprocessing.active_children():
-                    child.kill()
-                end_line = b"\n" if sys.stderr.isatty() else b""  # of a progress line
-                os.write(2, end_line + b"run.py: interrupted; give the same command again to go on\n")
+            for child in multiprocessing.active_children():
+                child.kill()
+            end_line = b"\n" if sys.stderr.isatty() else b""  # of a progress line
+            os.write(2, end_line + b"run.py: interrupted; give the same command again to go on\n")
         finally:
             os._exit(130)
 

@@ -13,8 +13,8 @@ def processes() -> tuple[int, int]:
     """This process's number and how many there are, as torchrun says; 0 and 1 without it."""
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
-        raise UserError(f"RANK {rank!r} and WORLD_SIZE {world!r} in the environment aren't torchrun's; unset both, or start "
-                        "this with torchrun")
+        raise UserError(f"RANK {rank!r} and WORLD_SIZE {world!r} in the environment aren't torchrun's; unset both, or "
+                        "start this with torchrun")
     return int(rank), int(world)
 
 
@@ -54,7 +54,7 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
 
 
 def agree(value):
-    """The first process's `value`, in all of them: what it found on its disk decides. Raises RunError if one is gone."""
+    """The first process's `value`, in all: what it found on its disk decides. Raises RunError if one is gone."""
     import torch.distributed as dist
     if not dist.is_initialized():
         return value

@@ -17,7 +17,7 @@ class Progress:
         self.started, self.shown = time.monotonic(), 0.0
 
     def update(self, done: int, total: int, text: str = "", new: int | None = None) -> None:
-        """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, if not all.
+        """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, or all.
 
         Of several processes the first one speaks.
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mp.runtime.errors import UserError, barred, reason, short_of_memory, unreadable
+from mp.runtime.errors import UserError, reason, short_of_memory, unreadable
 from mp.runtime.files import write_whole
 
 
@@ -36,16 +36,16 @@ def read(path: Path) -> dict:
 def load(path: Path):
     """What torch.save wrote, on the CPU, without running code from the file.
 
-    Raises OSError if the way to it is barred, MemoryError, and ValueError with the reason otherwise.
+    Raises OSError, MemoryError, and ValueError with the reason for all else.
     """
     try:
         source = checked_copy(path) if zipfile.is_zipfile(path) else path  # torch's formats: zip, and an old one
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that others use
             return torch.load(source, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as e:  # there is nothing that damaged bytes don't raise
-        if barred(e):
-            raise
         if short_of_memory(e):
             raise MemoryError from None
         raise ValueError(reason(e)) from None
@@ -70,9 +70,9 @@ def mismatch(value, like, name: str = "it") -> str:
         return tensor_mismatch(value, like, name)
     if isinstance(like, dict):
         if not isinstance(value, dict):
-            return f"{name} holds {type(value).__name__}, not {', '.join(like)}"
+            return f"{name} holds {type(value).__name__}, not {listed(like)}"
         if value.keys() != like.keys():
-            return f"{name} holds {', '.join(map(str, value))}, not {', '.join(like)}"
+            return f"{name} holds {listed(value)}, not {listed(like)}"
         entries = [(value[key], like[key], key) for key in like]
     elif isinstance(like, list):
         if not isinstance(value, list) or len(value) != len(like):
@@ -85,6 +85,10 @@ def mismatch(value, like, name: str = "it") -> str:
         if wrong := mismatch(*entry):
             return wrong
     return ""
+
+
+def listed(names: dict) -> str:
+    return ", ".join(map(str, names)) or "nothing"
 
 
 def tensor_mismatch(value, like: Tensor, name: str) -> str:

@@ -16,9 +16,9 @@ def spread(values: list[float], sign: bool = False) -> str:
 def line_up(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2, groups: Sequence[tuple[str, int]] = ()) -> str:
     """Rows of cells as lines of text, without a newline at the end; an empty row is an empty line.
 
-    The first `left` columns are flush left, the others flush right, `gap` spaces apart. `groups`: titles in a line above,
-    each with how many of the columns after the left ones it stands over. A group stands two spaces more apart from what is
-    before it, and its first column makes room for a title that is wider than all of them.
+    The first `left` columns are flush left, the others flush right, `gap` spaces apart. `groups`: titles in a line
+    above, each with how many of the columns after the left ones it stands over. Two more spaces set a group apart, and
+    its first column makes room for a title that is wider than all of them.
 
     >>> rows = [["", "base", "new", "base"], ["pets", "91.2", "97.8", "+0.4"]]
     >>> print(line_up(rows, gap=1, groups=[("coop", 2), ("gain", 1)]))

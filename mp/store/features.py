@@ -21,7 +21,8 @@ from mp.store.results import file_name
 VIEWS = 1  # changes with data/images.py: other views of the same images have other features
 
 
-def recall(identity: Identity, dataset: str, images: Sequence[str], width: int, compute: Callable[[], Tensor]) -> Tensor:
+def recall(identity: Identity, dataset: str, images: Sequence[str], width: int,
+           compute: Callable[[], Tensor]) -> Tensor:
     """Features [number of image files, width]: from the cache if they are there, whole and finite; else by `compute`.
 
     Raises OSError if an image isn't there.

@@ -1,7 +1,7 @@
 """When a file may be used again: only if everything that its content depends on is the same.
 
-`Identity` holds all of that, and `Session.identity` (mp/commands/session.py) is the one place that gathers it. DEPENDS_ON
-says of each kind of file which fields count; they are stored in the file and compared before it is used.
+`Identity` holds all of that, and `Session.identity` (mp/commands/session.py) is the one place that gathers it.
+DEPENDS_ON says of each kind of file which fields count; they are stored in the file and compared before it is used.
 """
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ DEPENDS_ON = {
 # alone: one learnt on a GPU is welcome on a CPU. What else made it is told in its provenance.
 #
 # What can't matter, or only by rounding, isn't part of an identity: --memory (parts of a batch add up to the same sum),
-# --workers, the number of processes, --out, and the versions of torch and Python; the provenance in each file tells them.
+# --workers, the number of processes, --out, and the versions of torch and Python; each file's provenance tells them.
 
 
 def stored(kind: str, identity: Identity) -> dict[str, Any]:
@@ -66,7 +66,8 @@ def require_same(path: Path, kept: Any, kind: str, identity: Identity) -> None:
     """Raises UserError naming what differs between what `path` was made from, as it says, and `identity`."""
     refuse_earlier(path, kept)
     if different := differences(kept, stored(kind, identity)):
-        raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; --force replaces it, another --out keeps both")
+        raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; --force replaces it, another --out keeps "
+                        "both")
 
 
 def refuse_earlier(path: Path, kept: Any) -> None:

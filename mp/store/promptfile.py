@@ -35,10 +35,12 @@ def read(path: Path, method: str, expected: Params) -> Params:
     """
     file = read_file(path)
     if file["method"] != method:
-        raise UserError(f"{path}: made for --method {file['method'][:40]}, not {method}; give that method, or another file")
+        raise UserError(f"{path}: made for --method {file['method'][:40]}, not {method}; give that method, or another "
+                        "file")
     params = file["params"]
     if params.keys() != expected.keys():
-        raise UserError(f"{path}: holds the tensors {', '.join(params)}; this model and --depth need {', '.join(expected)}")
+        raise UserError(f"{path}: holds the tensors {', '.join(params)}; this model and --depth need "
+                        f"{', '.join(expected)}")
     if wrong := tensors.mismatch(params, expected):
         raise UserError(f"{path}: {wrong}; it is damaged, or was made for another model or --length: give another, or "
                         "make it again with `run.py meta --force`")
@@ -54,5 +56,6 @@ def fingerprint(path: Path) -> str:
         try:
             digest.update(tensor.detach().to(torch.float64).numpy().tobytes())
         except (RuntimeError, TypeError):
-            raise UserError(f"{path}: not a prompt file, {name} isn't a plain tensor; `run.py meta` writes one") from None
+            raise UserError(f"{path}: not a prompt file, {name} isn't a plain tensor; `run.py meta` writes "
+                            "one") from None
     return digest.hexdigest()

@@ -55,7 +55,8 @@ def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], 
             found = None if force else read(path, set_aside=True)
             if found is None:
                 found = measured(compute)
-                found |= {"identity": stored(kind, identity), "provenance": provenance | {"seconds": found.pop("seconds")}}
+                about = provenance | {"seconds": found.pop("seconds")}
+                found |= {"identity": stored(kind, identity), "provenance": about}
                 files.write_json(path, found)
     require_same(path, found["identity"], kind, identity)
     return found

@@ -1,7 +1,6 @@
-"""States of runs that were interrupted: what a loop yielded after its last epoch, and what it depends on."""
-from collections.abc import Callable
+"""States of runs that were interrupted: what a loop (mp/meta.py, mp/finetune.py) yielded after an epoch."""
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -9,31 +8,47 @@ from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from mp.store.identity import Identity, require_same, stored
 
-
-def write(path: Path, kind: str, identity: Identity, state: dict[str, Any]) -> None:
-    """`state`: epoch, the number of epochs done, and whatever else a run needs to go on."""
-    tensors.write(path, {"identity": stored(kind, identity), **state})
+Log = list[dict[str, Any]]  # a line per epoch
 
 
-def read(path: Path, kind: str, identity: Identity, epochs: int, like: Callable[[int], dict[str, Any]]) -> dict | None:
-    """The state in `path`; None if there is none. `like`: epochs done -> values of the types and shapes that must be there.
+def save(path: Path, kind: str, identity: Identity, state: NamedTuple, log: Log) -> None:
+    """`state` has `epoch`, the number of epochs done, tensors by name, and `numbers`, which belong to the log."""
+    content = as_dicts(state._replace(numbers={}))
+    tensors.write(path, {"identity": stored(kind, identity), "state": content, "log": log})
 
-    Raises UserError if it was made from something else, or is damaged.
+
+def resume(path: Path, kind: str, identity: Identity, fresh: NamedTuple, epochs: int,
+           line: dict[str, Any]) -> tuple[NamedTuple, Log]:
+    """The state in `path`, of `fresh`'s type and where its tensors are, and the log; `fresh` and no log without a file.
+
+    `line`: a line of the log, for its form. Raises UserError if the state was made otherwise, or is damaged.
     """
     if not path.exists():
-        return None
-    state = tensors.read(path)
-    require_same(path, state.get("identity"), kind, identity)
-    epoch = state.get("epoch")
-    if type(epoch) is not int or not 0 < epoch <= epochs:
+        return fresh, []
+    file = tensors.read(path)
+    require_same(path, file.get("identity"), kind, identity)
+    log = file.get("log")
+    done = len(log) if isinstance(log, list) else 0
+    like = {"identity": stored(kind, identity), "state": as_dicts(fresh), "log": [line] * done}
+    wrong = tensors.mismatch(file, like, "the state")
+    if not wrong and not (0 < done == file["state"]["epoch"] <= epochs):
         wrong = "its number of epochs"
-    else:
-        wrong = tensors.mismatch(state, {"identity": stored(kind, identity), "epoch": epoch, **like(epoch)}, "the state")
     if wrong:
         raise UserError(f"{path}: damaged ({wrong}); delete it, and the same command starts from the beginning")
-    return state
+    return placed_like(file["state"], fresh), log
 
 
-def on_device(values: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors where those of `like` are, and in their order."""
-    return {name: values[name].to(tensor.device) for name, tensor in like.items()}
+def as_dicts(value: Any) -> Any:
+    """NamedTuples, also inner ones, as dicts: what files hold."""
+    if hasattr(value, "_asdict"):
+        return {name: as_dicts(inner) for name, inner in value._asdict().items()}
+    return value
+
+
+def placed_like(value: Any, like: Any) -> Any:
+    """What `as_dicts` made, as NamedTuples again, and tensors on the devices and in the order of `like`'s."""
+    if hasattr(like, "_asdict"):
+        return type(like)(**{name: placed_like(value[name], inner) for name, inner in like._asdict().items()})
+    if isinstance(like, dict):
+        return {name: placed_like(value[name], inner) for name, inner in like.items()}
+    return value.to(like.device) if isinstance(like, Tensor) else value

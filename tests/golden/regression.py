@@ -24,7 +24,7 @@ def compute(folder: Path) -> dict:
     import run
     from data import suite
     from mp.commands import session, table
-    from mp.settings import FINETUNE
+    from mp.learners import METHODS
 
     def small(*args):
         whole = suite.open_suite(*args)
@@ -32,7 +32,8 @@ def compute(folder: Path) -> dict:
 
     session.open_suite = table.open_suite = small
     for method, epochs in (("coop", 2), ("cocoop", 1), ("promptsrc", 2)):
-        FINETUNE[method].update(epochs=epochs, batch=16)
+        short = {"epochs": epochs, "batch": 16}
+        METHODS[method] = METHODS[method]._replace(finetune=METHODS[method].finetune | short)
     out = io.StringIO()
     with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), write_through=True)) as out:
         code = run.main(["table", "--run", "--datasets", *DATASETS, "--format", "csv", "--out", str(folder)])

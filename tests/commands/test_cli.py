@@ -15,7 +15,7 @@ import torch
 import run as program
 from mp.store import promptfile
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data import paper, suite
 from mp.commands import session, table
-from mp.settings import FINETUNE, META
+from mp.learners import METHODS
 from tests.rehearsal import SMALL, random_state
 
 WORDS = ["banded", "dotted", "crystal line", "woven"]
@@ -43,8 +43,9 @@ def write(root: Path) -> None:
 def make_small() -> None:
     """To be called in a child: one training task, two epochs of everything."""
     def small(*args):
-        return suite.open_suite(*args)._replace(meta_epochs=2, training=["DTD"])
+        whole = suite.open_suite(*args)
+        return whole._replace(meta_epochs=2, training=["DTD"] if whole.name == "paper" else whole.training[:1])
 
     session.open_suite = table.open_suite = small
-    for method in META:
-        FINETUNE[method].update(epochs=2, batch=4)
+    for name, row in METHODS.items():
+        METHODS[name] = row._replace(finetune=row.finetune | {"epochs": 2, "batch": 4})

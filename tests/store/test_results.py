@@ -71,7 +71,7 @@ def test_a_prompt_file_in_another_order_is_read_by_name(tmp_path):
     promptfile.write(tmp_path / "p.pt", "promptsrc", dict(sorted(values.items())), {}, {})
     read = promptfile.read(tmp_path / "p.pt", "promptsrc", expected)
     assert list(read) == list(expected) and all(torch.equal(read[k], values[k]) for k in expected)
-    made = states.on_device(dict(sorted(values.items())), expected)
+    made = states.placed_like(dict(sorted(values.items())), expected)
     assert list(made) == list(expected) and all(torch.equal(made[k], values[k]) for k in expected)
 
 

@@ -6,20 +6,22 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-import mp.commands.data
-import mp.finetune
-import mp.meta
-import mp.commands.table
-import mp.commands.zeroshot  # noqa: F401  all commands, so that a child imports nothing
 import run as program
 from mp.clip import tokenizer
-from tests.counts import COUNTS
+from mp.commands.options import COMMANDS
+from mp.learners import METHODS, learner_class
+from tests.robustness.counts import COUNTS
 
+for name in COMMANDS:  # all that a child needs is imported here
+    import_module(f"mp.commands.{name}")
+for name in METHODS:
+    learner_class(name)
 tokenizer.encode("a")  # reads its tables here, not in every child
 LIMIT = 60  # seconds after which a call is a hang
 
@@ -42,6 +44,8 @@ class Call:
     def __init__(self, args: list, cwd: Path, before: Callable[[], None] = lambda: None, number: int = 0,
                  **env: str | None):
         self.files = [cwd.parent / f".{cwd.name}{number}.{name}" for name in ("out", "err")]
+        for path in self.files:  # what an earlier call said isn't taken for this one's, even if it is killed at once
+            path.write_bytes(b"")
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()

@@ -40,6 +40,7 @@ def test_every_token_arises_from_one_pair():
     ids, ranks = tokenizer.tables()
     assert len(ids) == 49408 and ids["<|endoftext|>"] == tokenizer.EOT
     assert len({a + b for a, b in ranks}) == len(ranks)
+    assert max(len(token.removesuffix("</w>")) for token in ids) == tokenizer.LONGEST
 
 
 def test_merge_equals_the_plain_rule():
@@ -71,8 +72,8 @@ def test_a_very_long_word_is_no_trap():
 
 
 def test_what_cannot_fit_is_refused_before_it_is_merged(monkeypatch):
-    words = [token.removesuffix("</w>") for token in tokenizer.tables()[0] if token.endswith("</w>") and token.isascii()]
-    longest = max(words, key=len)
+    words = [token for token in tokenizer.tables()[0] if token.endswith("</w>") and token.isascii()]
+    longest = max(words, key=len).removesuffix("</w>")
     assert tokenizer.tokenize(" ".join([longest] * 75))[0, 76] == tokenizer.EOT  # the longest text that fits
     monkeypatch.setattr(tokenizer, "join", lambda *_: pytest.fail("merged"))
     word = "".join(random.Random(0).choices("abcdefghijklmnop", k=100_000))

@@ -92,7 +92,7 @@ def test_a_dead_process_ends_the_others(clip, recipe, tmp_path):
 
 def test_the_table_of_two_processes_is_that_of_one(tmp_path):
     """The real command under torchrun, with small settings; then interrupted, and gone on with."""
-    common = ["-m", "tests.small_table", "table", "--run", "--datasets", "aircraft", "textures", "--format", "csv"]
+    common = ["-m", "tests.table.small_table", "table", "--run", "--datasets", "aircraft", "textures", "--format", "csv"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     one = [sys.executable, *common, "--out", str(tmp_path / "one")]
     process = subprocess.Popen(one, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)

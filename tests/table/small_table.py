@@ -3,7 +3,7 @@ import sys
 
 from data import suite
 from mp.commands import session, table
-from mp.settings import FINETUNE
+from mp.learners import METHODS
 
 if __name__ == "__main__":
     import run
@@ -13,8 +13,8 @@ if __name__ == "__main__":
         return whole._replace(meta_epochs=1, training=whole.training[2:4])
 
     session.open_suite = table.open_suite = small
-    for method in FINETUNE:
-        FINETUNE[method].update(epochs=1, batch=16)
-    FINETUNE["promptsrc"]["gpa_mean"] = 1.0  # GPA averages around epoch 15 else
+    for name, row in METHODS.items():
+        short = {"epochs": 1, "batch": 16, "gpa_mean": 1.0}  # GPA averages around epoch 15 else
+        METHODS[name] = row._replace(finetune=row.finetune | short)
     run.end_when_interrupted()
     sys.exit(run.main(sys.argv[1:]))

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from tests import faults, tiny
-from tests.counts import COUNTS
-from tests.faults import META, TUNE, ZEROSHOT, copy, limits, run
+from mp.runtime.progress import Progress
+from tests.robustness import faults, tiny
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import META, TUNE, ZEROSHOT, copy, limits, run
 
 HUGE = "9" * 30
 OPTIONS = [  # "=": the result is that of the second command
@@ -19,10 +20,10 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --method maple", "argument --method: invalid choice: 'maple'"),
     ("meta --epochs", "argument --epochs: expected one argument"),
     ("meta --epochs three", "argument --epochs: invalid int value: 'three'"),
-    ("meta --epochs 0", "--epochs 0: too small; give 1 or more"),
-    ("meta --epochs -1", "--epochs -1: too small; give 1 or more"),
+    ("meta --epochs 0", "--epochs 0: out of range; give 1 or more"),
+    ("meta --epochs -1", "--epochs -1: out of range; give 1 or more"),
     ("meta --epochs " + "9" * 5000, "argument --epochs: invalid int value"),
-    ("meta --inner-steps -1", "--inner-steps -1: too small; give 0 or more"),
+    ("meta --inner-steps -1", "--inner-steps -1: out of range; give 0 or more"),
     ("meta --inner-lr nan", "--inner-lr nan: out of range; give a positive number"),
     ("meta --inner-lr inf", "--inner-lr inf: out of range; give a positive number"),
     ("meta --inner-lr 1/0", "'1/0' is not a number"),
@@ -30,9 +31,9 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --meta-lr 0", "--meta-lr 0.0: out of range; give a positive number"),
     ("meta --clip-norm -5", "--clip-norm -5.0: out of range; give a positive number"),
     ("meta --shots 5", "--shots 5 leaves no query image beside --support 5; give 6 or more"),
-    ("meta --support 0", "--support 0: too small; give 1 or more"),
-    ("meta --batch 0", "--batch 0: too small; give 1 or more"),
-    ("meta --query-batch -2", "--query-batch -2: too small; give -1 or more"),
+    ("meta --support 0", "--support 0: out of range; give 1 or more"),
+    ("meta --batch 0", "--batch 0: out of range; give 1 or more"),
+    ("meta --query-batch -2", "--query-batch -2: out of range; give -1 or more"),
     ("meta --seeds -1", "'-1' is not a seed, 0 to"),
     (f"meta --seeds {HUGE}", f"'{HUGE}' is not a seed, 0 to"),
     ("meta --seeds 1.5", "'1.5' is not a seed"),
@@ -40,17 +41,17 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --device cuda:99", "use --device cpu"),
     ("meta --device meta", "use cpu or cuda"),
     ("meta --precision fp8", "invalid choice: 'fp8'"),
-    ("meta --depth 0", "--depth 0: too small; give 1 or more"),
-    ("meta --length 0", "--length 0: too small; give 1 or more"),
+    ("meta --depth 0", "--depth 0: out of range; give 1 or more"),
+    ("meta --length 0", "--length 0: out of range; give 1 or more"),
     ("meta --length 74 --datasets pets", "prompt length 74: out of range; CLIP's 77 positions take 1 to 73"),
     (f"meta --length {HUGE} --datasets pets", "take 1 to 73"),
     ("finetune --length 73 --datasets pets", "positions; give a smaller --length"),
     ("meta --datasets MNIST", "no dataset 'MNIST' in the mini suite"),
     ("meta --data nowhere", "nowhere: no such folder"),
     ("meta --data w.pt", "w.pt: no such folder"),
-    ("meta --workers -1", "'-1' is not a number of processes"),
-    (f"data --workers {HUGE}", "is not a number of processes, 0 to 1024"),
-    ("data --workers ²", "is not a number of processes"),
+    ("meta --workers -1", "'-1' is not a number of threads"),
+    (f"data --workers {HUGE}", "is not a number of threads, 0 to 1024"),
+    ("data --workers ²", "is not a number of threads"),
     ("data --seeds 1", "unrecognized arguments: --seeds 1"),
     ("data --datasets pets nowhere", "no dataset 'nowhere'"),
     ("data --weights nowhere --datasets pets", "not ready: weights"),
@@ -67,12 +68,54 @@ OPTIONS = [  # "=": the result is that of the second command
     ("zeroshot --datasets data/birds other/birds", "another folder of that name is given, too"),
     ("zeroshot --datasets data/birds 'other/b irds'", "another folder of that name is given, too"),
     ("zeroshot --datasets data/dtd/images/banded", "no sub-folders"),
-    ("finetune --classes old", "invalid choice: 'old'"),
+    ("finetune --classes old", "--classes old: out of range; give one of base, new, all"),
     ("finetune --lr nan", "--lr nan: out of range; give a positive number"),
     ("finetune --lr 1e999", "--lr inf: out of range; give a positive number"),
-    ("finetune --batch 0", "--batch 0: too small; give 1 or more"),
+    ("finetune --batch 0", "--batch 0: out of range; give 1 or more"),
     ("finetune --init nowhere", "nowhere: no such prompt file"),
     ("finetune --method coop --classes new --datasets other/one", "none of its 1 classes is among the new ones"),
+    ("finetune --momentum 1", "--momentum 1.0: out of range; give a number from 0 to below 1"),
+    ("finetune --momentum -0.1", "--momentum -0.1: out of range; give a number from 0 to below 1"),
+    ("finetune --momentum nan", "--momentum nan: out of range; give a number from 0 to below 1"),
+    ("finetune --momentum ²", "argument --momentum: '²' is not a number"),
+    ("finetune --weight-decay -1", "--weight-decay -1.0: out of range; give 0 or more"),
+    ("finetune --weight-decay inf", "--weight-decay inf: out of range; give 0 or more"),
+    ("finetune --weight-decay nan", "--weight-decay nan: out of range; give 0 or more"),
+    ("finetune --weight-decay 1e300", "argument --weight-decay: '1e300' is more than a tensor's numbers can be"),
+    ("finetune --gpa-mean 0", "--gpa-mean 0.0: out of range; give a positive number"),
+    ("finetune --gpa-mean 1000 --datasets pets", "GPA's weights vanish: 2 epochs lie too far from their mean, 1000"),
+    ("finetune --gpa-mean 1e38 --datasets pets", "give another --gpa-mean, or a larger --gpa-std"),
+    ("finetune --gpa-std 0", "--gpa-std 0.0: out of range; give a positive number"),
+    ("finetune --gpa-std inf", "--gpa-std inf: out of range; give a positive number"),
+    ("finetune --gpa-std 1e-200 --datasets pets", "give another --gpa-mean, or a larger --gpa-std"),
+    ("finetune --lr -0", "--lr -0.0: out of range; give a positive number"),
+    ("finetune --lr 1e-400", "--lr 0.0: out of range; give a positive number"),
+    ("finetune --lr 1e300", "argument --lr: '1e300' is more than a tensor's numbers can be"),
+    ("finetune --lr inf/inf", "--lr nan: out of range; give a positive number"),
+    ("finetune --epochs ²", "argument --epochs: invalid int value: '²'"),
+    ("finetune --depth 0", "--depth 0: out of range; give 1 or more"),
+    ("meta --clip-norm nan", "--clip-norm nan: out of range; give a positive number"),
+    ("meta --clip-norm=-inf", "--clip-norm -inf: out of range; give a positive number"),
+    ("meta --clip-norm -0", "--clip-norm -0.0: out of range; give a positive number"),
+    ("meta --meta-lr 1e300", "argument --meta-lr: '1e300' is more than a tensor's numbers can be"),
+    ("meta --memory nan", "argument --memory: 'nan' is not a positive number"),
+    ("meta --memory -0", "argument --memory: '-0' is not a positive number"),
+    ("meta --memory 1e300", "argument --memory: '1e300' is more than"),
+    ("meta --seeds 4294967296", "'4294967296' is not a seed, 0 to 4294967295"),
+    ("meta \udcff", r"unrecognized arguments: \udcff"),
+    ("zeroshot --depth 0", "--depth 0: out of range; give 1 or more"),
+    ("zeroshot --length -1", "--length -1: out of range; give 1 or more"),
+    ("zeroshot --datasets \udcff", r"no dataset '\udcff' in the mini suite"),
+    ("zeroshot --data \udcff", r"\udcff: no such folder"),
+    ("zeroshot --weights \udcff", r"\udcff: no such weights file"),
+    ("zeroshot --prompt \udcff", r"\udcff: no such prompt file"),
+    (f"{TUNE} --out o --lr 1e30", "is kept"),
+    (f"{META.format('coop')} --out o --inner-lr 1e30", "is kept"),
+    (f"{META.format('coop')} --out o --meta-lr 1e38", "is kept"),
+    ("bench --blocks nothing", "--blocks nothing: no such block; there are"),
+    ("bench --weights nowhere", "nowhere: no such weights file"),
+    ("bench --device tpu", "--device tpu: unknown"),
+    ("bench --memory 0", "argument --memory: '0' is not a positive number"),
     ("table --format pdf", "invalid choice: 'pdf'"),
     ("table --paper", "--paper: the paper has no numbers for the miniature"),
     ("table --to .", ".: can't be written"),
@@ -93,6 +136,16 @@ EXACT = [  # odd, and the same as the plain command beside it
     ("zeroshot --data 'da ta\nü' --weights 'w\n w.pt' --datasets dtd --out 'o\tut'", f"{ZEROSHOT} dtd"),
     (f"{TUNE} --batch {HUGE} --shots {HUGE} --out o", f"{TUNE} --batch 64 --shots 64 --out o2"),
     (f"{TUNE} --out o", f"{TUNE} --seeds 1"),
+    (f"{TUNE} --out \udcff", f"{TUNE} --seeds 1"),
+    (f"{TUNE} --out o --lr ٠.٠٠٢ --epochs ٢", f"{TUNE} --seeds 1"),
+    (f"{TUNE} --out o --weight-decay -0 --momentum -0", f"{TUNE} --out o2 --weight-decay 0 --momentum 0"),
+    (f"{TUNE} --out o --gpa-mean 1e38 --gpa-std 1e-200", f"{TUNE} --seeds 1"),
+    (f"{TUNE} --out o --memory 1e-10", f"{TUNE} --seeds 1"),
+    (f"{META.format('coop')} --out o --memory 1e-320", META.format("coop")),
+    (f"{META.format('coop')} --out o --memory 1e19", META.format("coop")),
+    (f"{META.format('coop')} --out o --clip-norm inf", f"{META.format('coop')} --out o --clip-norm 1e30"),
+    (f"{META.format('coop')} --out o --clip-norm 1e400", f"{META.format('coop')} --out o --clip-norm inf"),
+    (f"{ZEROSHOT} dtd --prompt '\udcff{{}}'", f"{ZEROSHOT} dtd --prompt '\ufffd{{}}'"),
 ]
 ENVIRONMENT = [  # of `zeroshot --datasets dtd`
     (dict(MP_DATA="nowhere"), "="), (dict(RANK="1"), "RANK '1' and WORLD_SIZE '1' in the environment"),
@@ -103,6 +156,15 @@ ENVIRONMENT = [  # of `zeroshot --datasets dtd`
     (dict(XDG_CACHE_HOME="/dev/null"), "="), (dict(TMPDIR="/proc/none"), "="), (dict(COLUMNS="x"), "="),
     (dict(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"), "="), (dict(CUDA_VISIBLE_DEVICES="x"), "="), (dict(PATH=""), "="),
     (dict(LOCAL_RANK="x"), "="), (dict(LANG="C", LC_ALL="C"), "="),
+]
+
+LATE = [  # what could be found out only at the end is found out before any training
+    ("meta --method promptsrc --length 72 --shots 3 --support 2 --data data --weights w.pt --datasets imagenet",
+     "the prompt and the longest class name take 78 of CLIP's 77 positions"),
+    ("finetune --method promptsrc --length 72 --data data --weights w.pt --datasets imagenet",
+     "the prompt and the longest class name take 78 of CLIP's 77 positions"),
+    ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets other/long", "too long for CLIP"),
+    ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets food101", "Food101: no folder"),
 ]
 
 
@@ -119,6 +181,7 @@ def place(world, tmp_path):
         (place / folder).mkdir(parents=True)
     (place / "loop").symlink_to("loop")
     tiny.pictures(place / "other/one", ["only/1.png", "only/2.png"], 0)
+    tiny.pictures(place / "other/long", [f"{name}/{i}.png" for name in ("a", "7" * 80) for i in (1, 2)], 0)
     (place / "a b").mkdir()
     os.link(place / "p.pt", place / "a b/ü\n.pt")
     os.link(place / "w.pt", place / "w\n w.pt")
@@ -130,8 +193,21 @@ def place(world, tmp_path):
 def test_options(command, says, place):
     ended = run(command, place, limits)
     COUNTS["fault cases"] += 1
-    assert ended.code == (1 if says == "memory" else 2), ended.err
+    assert ended.code == (1 if says in ("memory", "is kept") else 2), ended.err
     assert says in line(ended) and ";" in line(ended)
+
+
+@pytest.mark.parametrize("command, says", LATE)
+def test_nothing_is_trained_in_vain(command, says, place):
+    def never():
+        limits()
+        Progress.update = lambda self, *_, **__: sys.exit(f"{self.label}: work was done") if self.label == "epoch" else None
+
+    before = faults.contents(place)
+    ended = run(command, place, never)
+    COUNTS["fault cases"] += 1
+    assert ended.code == 2 and says in line(ended) and ";" in line(ended), ended.err
+    assert before.items() <= faults.contents(place).items()
 
 
 @pytest.mark.parametrize("command, plain", EXACT)
@@ -195,7 +271,7 @@ def test_a_disk_that_is_full_from_some_size_on(command, size, place, undamaged):
     assert (again.code, again.out) == (0, undamaged(command)[0].out)
 
 
-def test_words_of_a_command_are_quoted_for_the_shell(place):
+def test_words_of_a_tables_commands_are_quoted_for_the_shell(place):
     ended = run("table --data 'da ta\nü' --datasets dtd", place, limits)
     command = ended.err.split("  python run.py ")[1].split("\n  python")[0]
     assert "da ta\nü" in shlex.split(command)

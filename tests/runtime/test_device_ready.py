@@ -1,4 +1,4 @@
-"""Training steps never wait for the device: they run on torch's meta device, where tensors have no values to ask for."""
+"""Training steps never wait for the device: they run on torch's meta device, where tensors have no values."""
 import pytest
 import torch
 
@@ -6,7 +6,7 @@ from mp import maml
 from mp.runtime.device import MEMORY
 from mp.finetune import sgd
 from mp.settings import FinetuneSettings
-from tests.test_learners import CASES, golden_learner
+from tests.learners.test_learners import CASES, golden_learner
 
 
 def to_meta(value):
@@ -47,9 +47,10 @@ def test_meta_training_never_waits(step, memory):
 def test_fine_tuning_never_waits(step):
     loss, params, batch = step(MEMORY)
     momentum = {k: torch.zeros_like(p) for k, p in params.items()}
+    settings = FinetuneSettings("coop", epochs=1, lr=0.1, batch=4)
     for _ in range(2):
         grads = torch.autograd.grad(loss(params, batch), tuple(params.values()))
-        params, momentum = sgd(params, dict(zip(params, grads)), momentum, 0.1, FinetuneSettings("coop", epochs=1, lr=0.1, batch=4))
+        params, momentum = sgd(params, dict(zip(params, grads)), momentum, 0.1, settings)
         params = maml.leaves(params)
     assert all(m.is_meta for m in momentum.values())
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import zipfile
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,11 @@ import torch
 
 from mp.clip import weights
 from mp.runtime.errors import UserError
-from tests import faults, tiny
+from tests.robustness import faults, tiny
 from tests.conftest import ROOT
-from tests.counts import COUNTS
-from tests.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, copy, run
+from tests.robustness.counts import COUNTS
+from tests.robustness.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, copy, run
 from tests.rehearsal import SMALL, openai_archive, random_state
-from tests.test_table import Checker
 
 TARGETS = {  # where a file with code is put, and the command that reads it
     "weights": ("w.pt", f"{ZEROSHOT} dtd"), "archive": ("a.pt", f"{ZEROSHOT.replace('w.pt', 'a.pt')} dtd"),
@@ -163,43 +163,87 @@ def watched(log):
     sys.addaudithook(hook)
 
 
-def test_nothing_outside_the_folders_is_opened(world, tmp_path):
-    """Split files, results, listings and settings that point elsewhere: reads stay in the inputs, writes in runs and cache."""
-    place = copy(world, tmp_path / "w", faults.RESULT, "listing", "data/dtd/split_zhou_DescribableTextures.json")
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    tiny.pictures(secret, ["0.png", "1.png"], 9)
-    split_file = place / "data/dtd/split_zhou_DescribableTextures.json"
-    whole = json.loads(split_file.read_text())
+def held_inside(place, secret, log):
+    """What a watched run opened: nothing of the secret, and written only where results and caches go."""
+    opened = [(line[0], Path(ast.literal_eval(line[2:]))) for line in log.read_text().splitlines()]
+    assert len(opened) > 20
+    assert not [path for _, path in opened if secret in [path, *path.parents]]
+    written = {path for how, path in opened if how == "w"} - {Path("/dev/null"), place}
+    assert all(place in path.parents for path in written), written
+    assert {path.relative_to(place).parts[0] for path in written if "t.html" not in path.name} <= {"runs", "other", "cache"}
+    return written
+
+
+@pytest.fixture
+def secret(tmp_path):
+    tiny.pictures(tmp_path / "secret", ["0.png", "1.png"], 9)
+    return tmp_path / "secret"
+
+
+def test_split_files_that_point_outside(world, secret, tmp_path):
+    split_file = "data/dtd/split_zhou_DescribableTextures.json"
+    place = copy(world, tmp_path / "w", split_file)
+    whole = json.loads((place / split_file).read_text())
     outside = [str(secret / "0.png"), "../../../../secret/0.png", "banded/../../../../../secret/0.png", "..\\secret\\0.png"]
     for path in outside:
-        split_file.write_text(json.dumps(whole | {"test": [[path, 0, "banded"]]}))
+        (place / split_file).write_text(json.dumps(whole | {"test": [[path, 0, "banded"]]}))
         ended = run(f"{ZEROSHOT} dtd --out other", place, lambda: watched(tmp_path / "log"))
         COUNTS["fault cases"] += 1
         assert ended.code == 2 and "leaves the image folder" in ended.messages()[0]
-    split_file.write_text(json.dumps(whole))
-    result = json.loads((place / RESULT).read_text())
-    for key in ("file", "prompt", "path", "../../x"):
-        result["made_from"][key] = result["made_by"][key] = "../../../../secret/0.png"
-    (place / RESULT).write_text(json.dumps(result))
-    listing = json.loads((place / "listing").read_text())
-    (place / "listing").write_text(json.dumps({k: [v[0], v[1], ["../../../../../secret/0.png"]] for k, v in listing.items()}))
-    for command in ("table --data data --datasets dtd --format html --to t.html", f"{ZEROSHOT} dtd --force", f"{ZEROSHOT} imagenet"):
-        ended = run(command, place, lambda: watched(tmp_path / "log"))
-        COUNTS["fault cases"] += 1
-        assert ended.code == 0, ended.err
-    opened = [(line[0], Path(ast.literal_eval(line[2:]))) for line in (tmp_path / "log").read_text().splitlines()]
-    assert len(opened) > 50
-    assert not [path for _, path in opened if secret in [path, *path.parents]]
-    written = {path for how, path in opened if how == "w"} - {Path("/dev/null"), place}
-    assert written and all(place in path.parents for path in written), written
-    assert {path.relative_to(place).parts[0] for path in written if "t.html" not in path.name} <= {"runs", "other", "cache"}
+    held_inside(place, secret, tmp_path / "log")
+
+
+@pytest.mark.parametrize("command", ["table --data data --datasets dtd --format html --to t.html", f"{ZEROSHOT} dtd --force",
+                                     f"{ZEROSHOT} imagenet", f"{META.format('coop')} --force"])
+def test_results_that_point_outside(command, world, secret, tmp_path):
+    """Results, prompts and settings name files elsewhere: reads stay in the inputs, writes in runs and cache."""
+    prompt = "runs/paper/meta/coop-shots3-support2-seed1/prompt.pt"
+    settings = prompt.replace("prompt.pt", "settings.json")
+    place = copy(world, tmp_path / "w", RESULT, prompt, settings)
+    for file in (RESULT, settings):
+        content = json.loads((place / file).read_text())
+        for key in ("file", "prompt", "path", "../../x", "command"):
+            content[key] = content["provenance"][key] = "../../../../secret/0.png"
+        (place / file).write_text(json.dumps(content))
+    content = torch.load(place / prompt, weights_only=True)
+    content["provenance"] |= {"command": "../../secret/0.png", "path": str(secret / "0.png")}
+    torch.save(content, place / prompt)
+    ended = run(command, place, lambda: watched(tmp_path / "log"))
+    COUNTS["fault cases"] += 1
+    assert ended.code == 0, ended.err
+    written = held_inside(place, secret, tmp_path / "log")
+    assert written or command.endswith("imagenet")
+
+
+class Page(HTMLParser):
+    """Every tag is closed in order; collects the tags, the text and every address."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts, self.addresses = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "action") or k.startswith("on")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
 
 NASTY = '<script>document.title="x"</script><img src=x onerror=alert(1)>&"\'</style></svg>'
 
 
-def test_names_and_provenance_are_shown_as_text(world, tmp_path):
+def test_a_table_shows_names_and_provenance_as_text(world, tmp_path):
     """A dataset's folder, and every field of its results, settings and logs, hold markup."""
     place = copy(world, tmp_path / "w")
     name = NASTY.replace("/", "\u2215")
@@ -208,12 +252,12 @@ def test_names_and_provenance_are_shown_as_text(world, tmp_path):
     assert faults.Call(command, place, tiny.make_small, XDG_CACHE_HOME=str(place / "cache")).wait().code == 0
     file, = (f for f in (place / "runs/paper/zeroshot/handcrafted").glob("*.json") if f.name.startswith("<script>"))
     result = json.loads(file.read_text())
-    result["made_by"] |= {key: NASTY + "\n\\input{/etc/passwd}\x1b[31m" for key in ("commit", "torch", "device", "precision")}
-    result["made_from"]["weights_sha256"] = NASTY
+    result["provenance"] |= {key: NASTY + "\n\\input{/etc/passwd}\x1b[31m" for key in ("commit", "torch", "device", "precision")}
+    result["identity"]["weights"] = NASTY
     file.write_text(json.dumps(result))
     meta = place / "runs/paper/meta/coop-seed1"
     meta.mkdir(parents=True)
-    (meta / "settings.json").write_text(json.dumps({"settings": {NASTY: NASTY}}))
+    (meta / "settings.json").write_text(json.dumps({"identity": {"settings": {NASTY: NASTY}}, "provenance": {}}))
     (meta / "log.jsonl").write_text(json.dumps(dict(query_loss=1, grad_norm=2, clipped_norm=1, x=NASTY)) + "\n")
 
     def shown(form):
@@ -223,7 +267,7 @@ def test_names_and_provenance_are_shown_as_text(world, tmp_path):
         assert ended.code == 0, ended.err
         return ended.out
 
-    found = Checker(shown("html"))
+    found = Page(shown("html"))
     assert not {"script", "img", "input", "b"} & {*found.tags} and found.addresses == []
     assert name in found.texts and any(NASTY in text and "settings" not in text for text in found.texts)
     for form in ("text", "markdown", "latex"):

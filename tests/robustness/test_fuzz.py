@@ -2,10 +2,12 @@
 import argparse
 import html
 import json
+import math
 import random
 import re
 import signal
 import unicodedata
+from dataclasses import asdict
 
 import ftfy
 import pytest
@@ -17,11 +19,12 @@ from data import paper
 from data.dataset import DataError
 from mp.clip import tokenizer
 from mp.commands import options
-from mp.store import promptfile, results
-from mp.runtime.errors import UserError
 from mp.commands.session import settings_from
-from mp.settings import FINETUNE, META, FinetuneSettings, MetaSettings
-from tests.counts import COUNTS
+from mp.runtime.errors import UserError
+from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
+from mp.store import promptfile, results
+from mp.store.identity import FORMAT
+from tests.robustness.counts import COUNTS
 
 ALPHABETS = [  # of random texts
     [*"abcdefghijklmnopqrstuvwxyz '"], [*"aAbB 12.,!?'\"<>&;/|\\\t\n\r\x0b\x1b"], [*"éüßñçøåÉÜİıſςΣ"], [*"日本語中文한국어ไทยहिन्दी"],
@@ -123,7 +126,7 @@ def value(rng, depth=0):
     """A random JSON value, odd ones more often than sense would have it."""
     kinds = [lambda: rng.choice([0, 1, -1, 2, 10**30, 0.5, float("nan"), float("inf"), True, None, "", "base", "all", "x/../y"]),
              lambda: [value(rng, depth + 1) for _ in range(rng.randrange(4))],
-             lambda: {rng.choice(["train", "test", "accuracies", "base", "all", "made_from", "made_by", "x"]): value(rng, depth + 1)
+             lambda: {rng.choice(["train", "test", "accuracies", "base", "all", "identity", "format", "provenance", "made_by", "x"]): value(rng, depth + 1)
                       for _ in range(rng.randrange(4))},
              lambda: words(rng)]
     return rng.choice(kinds if depth < 3 else kinds[::3])()
@@ -178,31 +181,39 @@ def test_split_files(tmp_path):
 
 
 def test_result_files(tmp_path, capsys):
-    """Taken only if every accuracy is a number from 0 to 100, and never changed or lost by reading."""
-    rng, file, accepted = random.Random(5), tmp_path / "r.json", 0
+    """Taken only if it is of this version and every accuracy is a number from 0 to 100; never changed or lost by reading."""
+    rng, file, accepted, earlier = random.Random(5), tmp_path / "r.json", 0, 0
     whole = {"accuracies": {"base": 50.0, "new": 25.0, "all": 30, "harmonic_mean": 33.3},
-             "made_from": {"settings": {"lr": 0.1}}, "made_by": {"commit": "c", "seconds": 1.0}}
+             "identity": {"format": FORMAT, "settings": {"lr": 0.1}}, "provenance": {"commit": "c", "seconds": 1.0}}
     for number in range(2_500):
         text = json.dumps(spoil(rng, whole)).encode()
         file.write_bytes(spoil_bytes(rng, text) if number % 3 == 0 else text)
         before = file.read_bytes()
         COUNTS["fuzzed inputs"] += 1
-        found = results.read(file)
-        assert file.read_bytes() == before
+        try:
+            found = results.read(file)
+        except UserError as e:
+            assert str(e).startswith(f"{file}: from another version of this project; ")
+            earlier += 1
+            continue
+        finally:
+            assert file.read_bytes() == before
         if found is None:
-            assert "damaged" in capsys.readouterr().err
+            assert not results.read(file, set_aside=True)
+            assert "damaged" in capsys.readouterr().err and file.with_suffix(".damaged").read_bytes() == before
             continue
         accepted += 1
         numbers = list(found["accuracies"].values())
         assert numbers and all(not isinstance(n, bool) and 0 <= n <= 100 for n in numbers)
-    assert 200 < accepted < 2_300
+        assert found["identity"]["format"] == FORMAT and isinstance(found["provenance"], dict)
+    assert 200 < accepted < 2_300 and earlier
 
 
 def test_prompt_files(tmp_path):
     """Taken only if the tensors are those that were written; a bit that flips inside a tensor is found by zip's checksum."""
     rng, file = random.Random(6), tmp_path / "p.pt"
     like = {name: torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) for name in ("ctx", "text.1")}
-    promptfile.write(file, "coop", like, {"seed": 1})
+    promptfile.write(file, "coop", like, {"format": FORMAT}, {"commit": "c"})
     whole, accepted = file.read_bytes(), 0
     for _ in range(2_000):
         file.write_bytes(spoil_bytes(rng, whole))
@@ -227,7 +238,7 @@ def arguments(rng, parser):
     for action in rng.sample(commands[name]._actions[1:], rng.randrange(6)):
         line.append(rng.choice(action.option_strings))
         if action.nargs != 0:
-            values = [*(action.choices or []), "0", "1", "7", "-1", "0.5", "1/3", "nan", "1e400", "", "x", "9" * 25, "coop", words(rng)]
+            values = [*(action.choices or []), "0", "1", "7", "-1", "0.5", "1/3", "nan", "inf", "-inf", "-0", "1e400", "1e-400", "1e300", "٣", "²", "1_0", "\udcff",  "", "x", "9" * 25, "coop", words(rng)]
             line += [rng.choice(values).replace("\0", "") for _ in range(rng.choice((1, 1, 1, 2)) if action.nargs else 1)]
     return line
 
@@ -238,11 +249,12 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
 
     def settle(args):
         seen.append(args)
-        for kind, usual in ((MetaSettings, META), (FinetuneSettings, FINETUNE)):
-            if args.command == {MetaSettings: "meta", FinetuneSettings: "finetune"}[kind]:
-                given = usual[args.method] | ({"epochs": 50} if kind is MetaSettings else {})
-                made = settings_from(kind, args, **given, seed=args.seeds[0])
-                assert made.epochs > 0 and made.batch > 0 and made.seed == args.seeds[0] and len(set(args.seeds)) == len(args.seeds)
+        kind = {"meta": MetaSettings, "finetune": FinetuneSettings, "zeroshot": PromptSettings}.get(args.command)
+        if kind:
+            made = settings_from(kind, args, args.method, seed=args.seeds[0])
+            assert made.length > 0 and made.seed == args.seeds[0] and len(set(args.seeds)) == len(args.seeds)
+            numbers = [value for value in asdict(made).values() if isinstance(value, float)]
+            assert all(0 <= value < math.inf or value is made.clip_norm for value in numbers)
 
     subcommands = set(next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices)
     for name in subcommands:

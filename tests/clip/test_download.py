@@ -83,7 +83,8 @@ def test_broken_connections_go_on_where_they_stopped(server, tmp_path):
 
 def test_a_later_run_goes_on_too(server, tmp_path):
     server.answers = [1_000_000, 0, 0, 0]
-    with pytest.raises(UserError, match="broke off.*the first 1 MB are kept, and the same command goes on.*--weights FILE"):
+    kept = "broke off.*the first 1 MB are kept, and the same command goes on.*--weights FILE"
+    with pytest.raises(UserError, match=kept):
         fetch(server, tmp_path / "w.pt")
     assert leftovers(tmp_path / "w.pt") == ["w.pt.part"]
     fetch(server, tmp_path / "w.pt")
@@ -115,8 +116,8 @@ def test_a_damaged_file_is_fetched_again(server, tmp_path):
 
 def test_no_such_page_and_no_connection(server, tmp_path):
     server.answers = [404]
-    message = rf"can't be fetched \(.*\). To do it by hand, fetch {server.url} \(SHA-256 {SHA256}\) and put it at .*w.pt"
-    with pytest.raises(UserError, match=message) as e:
+    by_hand = rf"To do it by hand, fetch {server.url} \(SHA-256 {SHA256}\) and put it at .*w.pt"
+    with pytest.raises(UserError, match=rf"can't be fetched \(.*\). {by_hand}") as e:
         fetch(server, tmp_path / "w.pt")
     assert "404" in str(e.value) or "Not Found" in str(e.value)
     assert len(server.requests) == 1

@@ -1,0 +1,170 @@
+"""Preparing one block and measuring it, ours or the plain way, in a process that has done nothing before."""
+import gc
+import math
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mp import maml
+from mp.bench import plain
+from mp.bench.blocks import Block
+from mp.clip.model import CLIP, load
+from mp.learners import METHODS, Learner, make_learner
+from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
+from mp.runtime.device import Compute
+from mp.settings import PromptSettings
+
+VIT_B16 = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
+WORDS = "cat dog bird tree car house lamp chair boat fish road moon star hand door rain snow fire leaf".split()
+SLOW = 10  # seconds; what takes longer the plain way runs only once
+
+Run = Callable[[], list[Tensor]]
+
+
+class Measured(NamedTuple):
+    seconds: float         # of one run, warm; of the only run where the plain way is slow or only the memory matters
+    peak: int              # bytes above what the process had before the run
+    total: int             # bytes of the whole process; on a GPU, of its memory
+    results: list[Tensor]  # on the CPU, in float32
+
+
+def measure(block: Block, plainly: bool, weights: Path | None, compute: Compute) -> Measured:
+    """Memory is the most since the process began, so a process can measure only one block."""
+    clip = build_clip(plainly, weights, compute)
+    run = prepare(block, clip, plainly)
+    gc.collect()
+    before = most_memory(compute.device)
+    seconds, results = timed(run, compute.device)
+    total = most_memory(compute.device)
+    slow = plainly and seconds > SLOW
+    if not slow and not block.memory_only:
+        repeats = max(1, min(9, int(2 / seconds)))
+        seconds = statistics.median(timed(run, compute.device)[0] for _ in range(repeats))
+    return Measured(seconds, total - before, total, [t.detach().float().cpu() for t in results])
+
+
+def timed(run: Run, device: torch.device) -> tuple[float, list[Tensor]]:
+    """Seconds until the device has finished, and the results."""
+    started = time.monotonic()
+    results = run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic() - started, results
+
+
+def most_memory(device: torch.device) -> int:
+    """The most bytes that were in use so far: of the process, or of the GPU's memory by torch."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def build_clip(plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
+    """Random weights of ViT-B/16's shape, or those of a file. Raises UserError for a file that isn't CLIP's weights."""
+    kind, memory = CLIP, compute.memory
+    if plainly:
+        kind, memory = plain.PlainCLIP, sys.maxsize  # everything at once
+    if weights is not None:
+        return load(weights, compute.device, compute.half, memory, kind)
+    with torch.device("meta"):
+        clip = kind(**VIT_B16)
+    # Filled in place, so that no copy counts as a peak.
+    clip.to_empty(device=compute.device).eval().requires_grad_(False)
+    generator = torch.Generator(compute.device).manual_seed(0)
+    for name, p in clip.named_parameters():
+        if ".ln_" in name or name.startswith("ln_") or name.endswith("bias"):
+            p.fill_(float(name.endswith("weight")))
+        else:
+            p.normal_(0, 0.03, generator=generator)
+    clip.logit_scale.fill_(math.log(100))
+    clip.half_type, clip.memory = compute.half, memory
+    return clip
+
+
+def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
+    """The function to measure; what comes before a training loop is done here.
+
+    Raises KeyError for a method that isn't in METHODS.
+    """
+    generator = torch.Generator().manual_seed(1)
+    if block.what == "text gradient":
+        return text_gradient(block, clip, generator)
+    settings = PromptSettings(block.method)
+    layers = min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
+    learner = make_learner(block.method, clip, min(settings.depth, layers), settings.length, generator)
+    batches = [draw_batch(block, clip, learner, generator) for _ in range(block.steps + 1)]
+    if block.what == "evaluation":
+        (inputs, *_), _ = batches[0][0]
+        if plainly:
+            inputs = inputs[: block.plain_images]
+        return evaluation(block, clip, learner, inputs)
+    return gradient(block, clip, learner, batches, plainly)
+
+
+def class_names(count: int) -> list[str]:
+    """Of one to five tokens."""
+    rng = random.Random(0)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(count)]
+
+
+def draw_batch(block: Block, clip: CLIP, learner: Learner, generator: torch.Generator) -> maml.Batch:
+    """One part: what the learner needs of B random images, and labels [B]."""
+    device = clip.logit_scale.device
+    B, E, size = block.images, clip.text_projection.shape[1], clip.visual.image_size
+    if learner.sees_images:
+        inputs = learner.inputs(clip, torch.randn(B, 3, size, size, generator=generator).to(device))
+    else:  # features [B, E] are enough
+        inputs = (F.normalize(torch.randn(B, E, generator=generator), dim=-1).to(device),)
+    labels = torch.randint(block.classes, (B,), generator=generator).to(device)
+    return [((*inputs, labels), 1.0)]
+
+
+def text_gradient(block: Block, clip: CLIP, generator: torch.Generator) -> Run:
+    """Of the text features in a random direction, for context vectors [4, W] that all classes share."""
+    prompts = class_prompts(clip, class_names(block.classes))
+    context = handcrafted_context(clip).requires_grad_()
+    direction = torch.randn(block.classes, clip.text_projection.shape[1], generator=generator).to(context.device)
+
+    def run() -> list[Tensor]:
+        prefix = torch.cat([prompts.sos, context])[None]                     # [1, 5, W]
+        features = encode_classes(clip, prompts, prefix)[0]                  # [C, E]
+        return list(torch.autograd.grad((features * direction).sum(), context))
+    return run
+
+
+def evaluation(block: Block, clip: CLIP, learner: Learner, inputs: Tensor) -> Run:
+    prompts = class_prompts(clip, class_names(block.classes))
+
+    @torch.no_grad()
+    def run() -> list[Tensor]:
+        return [learner.classifier(clip, prompts)(inputs)]                   # [B, C]
+    return run
+
+
+def gradient(block: Block, clip: CLIP, learner: Learner, batches: list[maml.Batch], plainly: bool) -> Run:
+    """Of the last batch's loss, after an inner step on each of the others, for all parameters."""
+    classes = learner.prepare(clip, class_names(block.classes))
+    params = {k: p.detach() for k, p in learner.named_parameters()}
+    inner_lr = METHODS[block.method].meta["inner_lr"]
+
+    def loss(p: maml.Params, part: tuple[Tensor, ...]) -> Tensor:
+        return maml.run(learner, p, clip, classes, *part)
+
+    def run() -> list[Tensor]:
+        for _ in range(block.tasks):
+            if plainly:
+                grad = plain.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
+            else:
+                _, grad = maml.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
+        return list(grad.values())
+    return run

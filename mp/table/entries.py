@@ -1,0 +1,128 @@
+"""The results that the table is made of: those that are there, and which of them belong into one table."""
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data.suite import Suite
+from mp.learners import METHODS
+from mp.runtime.errors import UserError, printable
+from mp.runtime.progress import say
+from mp.settings import FinetuneSettings, as_dict
+from mp.store import promptfile, results
+from mp.store.identity import differences
+from mp.table.columns import COLUMNS, Column
+
+
+class Entry(NamedTuple):
+    """A result in the table, or its absence."""
+    column: Column
+    dataset: str
+    seed: int | None                # None: handcrafted words have none
+    path: Path
+    result: dict[str, Any] | None   # None: absent or damaged
+    mismatch: str = ""              # why it doesn't belong into the table; "": it does
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.result["identity"]
+
+
+def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> list[Entry]:
+    """All of them below `out`, dataset by dataset, column by column, seed by seed.
+
+    `weights`: the SHA-256 that all must have; None: what most have. Raises UserError for a file of another version, or
+    one that can't be read.
+    """
+    entries = []
+    for dataset in suite.datasets:
+        for column in COLUMNS:
+            for seed in seeds if column.method else [None]:
+                path = column.file(out, dataset, seed, classes)
+                entries.append(Entry(column, dataset, seed, path, results.read(path)))
+    there = [entry for entry in entries if entry.result]
+    weights = weights or most_frequent([entry.identity.get("weights") for entry in there])
+    images = {}
+    for dataset in suite.datasets:
+        tested_on = [entry.identity.get("tested_on") for entry in there if entry.dataset == dataset]
+        images[dataset] = most_frequent(tested_on)
+    prompts = fingerprints(out, seeds)
+
+    def judged(entry: Entry) -> Entry:
+        if entry.result is None:
+            return entry
+        reason = mismatch(entry.identity, {"weights": weights, "tested_on": images[entry.dataset]})
+        if entry.column.tuned and not reason:
+            reason = mismatch(entry.identity.get("settings"), paper_settings(entry, suite, classes))
+        prompt = prompts.get((entry.column.method, entry.seed)) if entry.column.init == "meta" else None
+        if prompt not in (None, entry.identity.get("prompt")) and not reason:
+            reason = "made from another meta-prompt than the one that is there now"
+        return entry._replace(mismatch=reason)
+
+    return [judged(entry) for entry in entries]
+
+
+def most_frequent(values: list) -> Any:
+    return max(values, key=values.count, default=None)
+
+
+def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
+    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. Nothing else counts."""
+    if isinstance(kept, dict):
+        kept = {name: kept.get(name) for name in wanted}
+    different = differences(kept, wanted)
+    return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
+
+
+def paper_settings(entry: Entry, suite: Suite, classes: str) -> dict[str, Any]:
+    """What fine-tuning's settings must be."""
+    method = entry.column.method
+    settings = as_dict(FinetuneSettings(method, **METHODS[method].finetune, classes=classes, seed=entry.seed))
+    if suite.name == "mini":
+        del settings["depth"]  # its towers are shallower than the paper's
+    return settings
+
+
+def fingerprints(out: Path, seeds: list[int]) -> dict[tuple[str, int], str]:
+    """Of the meta-prompts that are there. Of a damaged one it says so; what was made from it is good all the same."""
+    found = {}
+    for method in METHODS:
+        for seed in seeds:
+            path = results.meta_prompt(out, method, seed)
+            try:
+                if path.is_file():
+                    found[method, seed] = promptfile.fingerprint(path)
+            except UserError as e:
+                say(str(e))
+    return found
+
+
+def tell_left_out(entries: list[Entry]) -> None:
+    """A line for every file that is there and isn't shown."""
+    for entry in entries:
+        if entry.mismatch:
+            say(f"{entry.path}: left out, {entry.mismatch}; its command below, with --force, makes it anew")
+        elif entry.result is None and entry.path.exists():
+            say(f"{entry.path}: damaged; left out, its command below makes it anew")
+
+
+def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
+    """What computes the results that aren't there, and anew those that don't belong. `options`: for all of them."""
+    lines = []
+    for column in COLUMNS:
+        absent = [entry for entry in entries if entry.column == column and entry.result is None]
+        left_out = [entry for entry in entries if entry.column == column and entry.mismatch]
+        if absent:
+            lines.append(command_line(absent, out, classes, options))
+        if left_out:
+            datasets = dict.fromkeys(entry.dataset for entry in left_out)
+            only = [] if "--datasets" in options else ["--datasets", *datasets]
+            lines.append(command_line(left_out, out, classes, [*options, *only, "--force"]))
+    return lines
+
+
+def command_line(entries: list[Entry], out: Path, classes: str, options: list[str]) -> str:
+    """What computes entries of one column."""
+    column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
+    has_prompts = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
+    of_seeds = ["--seeds", *map(str, seeds)] if column.method else []
+    return shlex.join(["python", "run.py", *column.command(classes, has_prompts), *of_seeds, *options])

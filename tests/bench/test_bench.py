@@ -1,0 +1,157 @@
+"""run.py bench: the plain way it compares with is plain, every method has its rows, and its table is whole."""
+import os
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import run as program
+from data.miniature import suite as mini
+from mp.bench import measure, plain
+from mp.bench.blocks import BLOCKS, Block, make_blocks
+from mp.clip import tokenizer
+from mp.clip.weights import sizes
+from mp.commands import bench
+from mp.learners import METHODS, Method
+from mp.learners.prompts import class_prompts, encode_classes
+from mp.runtime.device import choose
+from mp.runtime.errors import RunError
+from tests.conftest import ROOT
+from tests.clip.test_clip import NAMES, plain_text_features
+
+
+def test_the_plain_way_is_all_77_positions_of_every_prompt(clip):
+    tokens = tokenizer.tokenize([f"a photo of a {name}." for name in NAMES])
+    expected = plain_text_features(clip, clip.token_embedding(tokens), tokens.argmax(-1))
+    with torch.device("meta"):
+        other = plain.PlainCLIP(**sizes(clip.state_dict(), ROOT))
+    other.load_state_dict(clip.state_dict(), assign=True)
+    classes = class_prompts(other, NAMES)
+    prefix = torch.cat([classes.sos, other.token_embedding(tokens[0, 1:5])]).expand(2, -1, -1)
+    with FlopCounterMode(display=False) as counted:
+        found = encode_classes(other, classes, prefix)
+    for row in found:
+        torch.testing.assert_close(row, torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
+    # Two prefixes, three layers 128 wide.
+    assert counted.get_total_flops() > 2 * len(NAMES) * 77 * 24 * 128**2 * 3
+
+
+def results(block, plainly=False):
+    clip = measure.build_clip(plainly, mini.WEIGHTS, choose("cpu"))
+    return measure.prepare(block, clip, plainly)()
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.plain], ids=lambda b: b.title.replace(",", ""))
+def test_ours_and_the_plain_way_give_the_same(block):
+    block = block._replace(classes=7, images=min(block.images, 4), plain_images=block.plain_images and 2,
+                           steps=min(block.steps, 2))
+    ours, plainly = results(block), results(block, plainly=True)
+    for a, b in zip(ours, plainly, strict=True):
+        assert b.abs().max() > 0
+        torch.testing.assert_close(a[: len(b)], b, rtol=0, atol=1e-4 * float(b.abs().max()))
+
+
+def test_what_is_measured_is_a_step_where_there_are_no_inner_steps():
+    """The meta-gradient of no inner steps, of one, and of two: each another, and tasks are the same one again."""
+    block = Block("step", "coop", 7, 4)
+    step, one, two, again = (results(b)[0] for b in (block, block._replace(steps=1), block._replace(steps=2),
+                                                     block._replace(steps=2, tasks=2)))
+    assert len({float(g.norm()) for g in (step, one, two)}) == 3 and torch.equal(two, again)
+
+
+def test_every_method_has_its_rows():
+    for method, about in METHODS.items():
+        own = [block for block in BLOCKS if block.method == method]
+        assert [b.images for b in own if b.what == "step" and b.classes == 100] == [about.finetune["batch"]]
+        assert any(b.what == "meta-gradient" and b.plain for b in own)
+        assert [b.steps for b in own if b.memory_only and b.tasks == 1] == [1, 16]
+        assert all(b.title.startswith(f"{about.title} ") for b in own)
+    assert {b.what for b in BLOCKS} == {"text gradient", "step", "meta-gradient", "evaluation"}
+
+
+@pytest.mark.parametrize("learner", ["coop.CoOp", "cocoop.CoCoOp", "promptsrc.PromptSRC"])
+def test_a_new_method_has_its_rows_by_its_line_among_the_methods(learner, monkeypatch):
+    before = make_blocks()
+    monkeypatch.setitem(METHODS, "another", Method("Another", learner, dict(inner_lr=0.01, batch=8), dict(batch=2)))
+    added = [block for block in make_blocks() if block not in before]
+    assert [block.title for block in added] == [
+        "Another step, 100 classes, 2 images", "Another meta-gradient, 20 classes, 2 images, 4 steps",
+        "Another meta-gradient, 20 classes, 2 images, 1 step", "Another meta-gradient, 20 classes, 2 images, 16 steps"]
+    for block in added[:2]:
+        for plainly in (False, True):
+            small = block._replace(classes=3, steps=min(block.steps, 1))
+            assert all(g.abs().max() > 0 for g in results(small, plainly))
+
+
+def test_an_unknown_method_is_no_other():
+    with pytest.raises(KeyError, match="lunch"):
+        results(Block("step", "lunch", 7, 4))
+
+
+def test_titles_are_unique_and_say_the_sizes():
+    titles = [block.title for block in BLOCKS]
+    assert len(set(titles)) == len(titles)
+    assert {"text gradient, 100 classes", "CoCoOp step, 100 classes, 1 image", "CoOp step, 1,000 classes, 32 images",
+            "CoOp meta-gradient, 20 classes, 2 images, 1 step", "CoOp meta-gradient, 50 classes, 32 images, 4 steps",
+            "CoCoOp meta-gradient, 20 classes, 2 images, 4 steps, 6 tasks"} < set(titles)
+
+
+def test_the_table_of_some_blocks(capsys):
+    assert program.main(["bench", "--weights", str(mini.WEIGHTS), "--blocks", "text gradient", "1,000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "CPU cores, fp32" in lines[0] and "3 and 3 layers, 128 and 128 wide" in lines[0] and not lines[1]
+    assert lines[2].split("  ")[-1] == "difference"
+    titles = [block.title for block in BLOCKS]
+    rows = [line for line in lines if line.split("  ")[0] in titles]
+    assert len(rows) == 2 and rows[0].count("×") == 2 and float(rows[0].split()[-1]) < 1e-4
+    assert rows[1].startswith("CoOp step, 1,000 classes") and "×" not in rows[1] and rows[1].endswith(")")
+
+
+def test_of_a_plain_evaluation_of_fewer_images_the_time_is_scaled_and_the_memory_left_out():
+    block = Block("evaluation", "cocoop", 100, 100, plain_images=4)
+    ours = measure.Measured(1.0, 2**30, 2**31, [torch.ones(100, 5)])
+    plainly = measure.Measured(2.0, 2**29, 2**31, [2 * torch.ones(4, 5)])
+    assert bench.row(block, ours, plainly)[1:] == ["1.00", "1.000 (2.0)", "50.0", "0.500", "50.0×", "", "5e-01"]
+
+
+def test_a_measuring_process_that_is_killed_ends_the_bench():
+    with pytest.raises(RunError, match="the measuring process was killed"):
+        bench.alone(os._exit, 9)
+
+
+def out_of_memory(text):
+    raise MemoryError(text) if text else MemoryError
+
+
+@pytest.mark.parametrize("text, says", [("", "not enough memory"), ("can't\nallocate", "can't")])
+def test_a_measuring_process_that_lacks_memory_ends_the_bench(text, says):
+    with pytest.raises(RunError, match=f"bench: {says}; try a smaller --memory"):
+        bench.alone(out_of_memory, text)
+
+
+def test_a_measuring_process_has_environment_variables_of_its_own():
+    assert bench.alone(os.getenv, "MALLOC_MMAP_THRESHOLD_", **bench.GIVE_BACK) == "65536"
+    assert "MALLOC_MMAP_THRESHOLD_" not in os.environ
+
+
+def test_unknown_blocks_and_weights(capsys, tmp_path):
+    for args, says in ((["--blocks", "lunch"], "no such block; there are text gradient, 100 classes"),
+                       (["--weights", str(tmp_path / "no.pt")], "no.pt: no such weights file"),
+                       (["--device", "tpu"], "--device tpu")):
+        assert program.main(["bench", *args]) == 2
+        err = capsys.readouterr().err
+        assert says in err and err.count("run.py: ") == 1
+
+
+def test_the_kept_memory_is_about_what_clip_says(clip):
+    """Bytes that autograd keeps for the gradient of a pass through the text tower, against CLIP.kept_bytes."""
+    classes = class_prompts(clip, NAMES)
+    prefix = torch.cat([classes.sos, clip.token_embedding(torch.tensor([320, 1125, 539, 320]))])[None].requires_grad_()
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t.untyped_storage()) and t, lambda t: t):
+        clip.encode_prompts(prefix, *classes.chunks[0])
+    frozen = {p.untyped_storage().data_ptr() for p in clip.parameters()}
+    total = sum(storage.nbytes() for key, storage in kept.items() if key not in frozen)
+    tokens = len(classes.chunks[0].suffix) + 5
+    assert 0.5 < total / (tokens * clip.kept_bytes(clip.transformer)) < 1.5

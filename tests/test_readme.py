@@ -1,0 +1,76 @@
+"""The three pages: links lead somewhere, linked names are defined there, commands parse, and the Python runs."""
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mp.commands import options
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "mp/README.md", ROOT / "data/README.md"]
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def names(path: Path) -> set[str]:
+    """What a Python file defines at its top, or a class of it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_links_lead_somewhere(page):
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert links
+    for text, target, anchor in links:
+        if "://" in target:
+            continue
+        path = (page.parent / target).resolve()
+        assert path.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(path if target else page), f"{page}: {target}{anchor}"
+        word = text.strip("`")
+        if path.suffix == ".py" and re.fullmatch(r"[A-Za-z_]+", word):
+            assert word in names(path), f"{page}: no {word} in {target}"
+
+
+def test_every_line_of_algorithm_1_is_linked():
+    rows = re.findall(r"^\| ([\d, ]+) \|.*\((mp/\S+)\)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    lines = [int(number) for numbers, _ in rows for number in numbers.split(",")]
+    assert lines == list(range(1, 11))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_commands_are_understood(page):
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [line.partition("run.py ")[2] for block in blocks for line in block.splitlines() if "run.py " in line]
+    commands += re.findall(r"`(?:python )?run\.py ([^`]+)`", text)
+    for command in commands:
+        options.parse(shlex.split(command, comments=True), "")
+    assert commands
+
+
+def test_the_python_of_the_readme_runs():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    epochs, losses = zip(*(line.split() for line in ended.stdout.splitlines()))
+    assert epochs == ("1", "2", "3") and float(losses[-1]) < float(losses[0])
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 160
