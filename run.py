@@ -17,6 +17,9 @@ from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.interrupt import end_when_interrupted
 
 
+SHORT_OF_MEMORY = ("allocate memory", "out of memory", "start new thread")
+
+
 def main(arguments: list[str]) -> int:
     """The exit code: 0, 1 for a run that failed midway, 2 for bad input."""
     open_closed_streams()
@@ -54,7 +57,7 @@ def system_trouble(error: OSError) -> str:
 def memory_trouble(error: MemoryError | RuntimeError) -> str:
     """What to do about an error that means too little memory; "" for another."""
     text = str(error)
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+    if isinstance(error, MemoryError) or any(words in text for words in SHORT_OF_MEMORY):
         asked = f" ({text.splitlines()[0][:120]})" if text else ""
         return f"not enough memory{asked}; the same command goes on where there is more, or try smaller numbers"
     return ""

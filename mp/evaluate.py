@@ -64,7 +64,8 @@ class TestSet:
     @torch.no_grad()
     def learnt(self, learner: Learner) -> dict[str, float]:
         """Accuracies with a learner's prompts."""
-        classify = learner.classifier(self.clip, class_prompts(self.clip, self.dataset.classes))
+        prompts = class_prompts(self.clip, self.dataset.classes)  # not `prepare`: what only the loss needs is left out
+        classify = learner.classifier(self.clip, prompts)
         inputs = self.views() if learner.sees_images else self.features().split(FEATURES_AT_ONCE)
         logits = [classify(some) for some in inputs]
         return accuracies(torch.cat(logits).cpu(), self.labels)

@@ -59,7 +59,7 @@ def leaves(params: Params) -> Params:
 def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float) -> tuple[list[Params], list[Tensor]]:
     """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'] and each step's loss.
 
-    No graph is kept from one step to the next.
+    No graph is kept from one step to the next. α (`inner_lr`) acts here, and once more in `meta_gradient`.
     """
     path, losses = [leaves(params)], []
     for batch in batches:
@@ -84,8 +84,8 @@ def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch
     losses = torch.stack([*losses, query_loss])
     if first_order:  # takes the Jacobians for the identity
         return losses, g
-    for p, batch in zip(reversed(path[:-1]), reversed(support)):
-        product = hessian_vector(loss, p, batch, g)
+    for point, batch in zip(reversed(path[:-1]), reversed(support)):
+        product = hessian_vector(loss, point, batch, g)
         g = {k: v - inner_lr * product[k] for k, v in g.items()}
     return losses, g
 

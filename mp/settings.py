@@ -54,7 +54,7 @@ class MetaSettings(PromptSettings):
     """Of Algorithm 1, in the paper's terms."""
     epochs: int = setting("outer updates; the miniature suite brings a number of its own", at_least(1), 200)
     inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
-    inner_lr: float = setting("α (line 7)", POSITIVE)
+    inner_lr: float = setting("α (line 7)", POSITIVE)  # no default: each method's row in METHODS has its own
     meta_lr: float = setting("β (line 10)", POSITIVE, 0.001)
     clip_norm: float = setting("γ (line 10); inf: no clipping", POSITIVE_OR_INFINITE, 5.0)
     shots: int = setting("N images a class", at_least(2), 16)

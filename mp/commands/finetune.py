@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from data.dataset import Dataset, Item, class_range, restrict
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
-from mp.commands.session import Session, open_session, settings_from
+from mp.commands.options import settings_from
+from mp.commands.session import Session, open_session
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class

@@ -8,7 +8,8 @@ from typing import Any
 
 from data.dataset import Item
 from mp.clip.model import CLIP
-from mp.commands.session import Session, open_session, settings_from
+from mp.commands.options import settings_from
+from mp.commands.session import Session, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.meta import MetaState, meta_train, start

@@ -64,6 +64,16 @@ def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any
             add(flag(one.name), type=read, help=about)
 
 
+def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
+    """Settings of a method: the options that were given; else the `usual` values, those of its row in METHODS, and the
+    defaults of the fields."""
+    row = METHODS[method]
+    of_method = {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
+    names = {one.name for one in fields(kind)} - {"method"}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    return kind(method, **(of_method | usual | given))
+
+
 def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
     by_method = {method: values[one.name] for method, values in of_methods.items() if one.name in values}
     if by_method:
@@ -97,7 +107,7 @@ def add_machine(parser: Parser) -> None:
         help="fp32; tf32 matrix products; or tf32 and half precision where no gradient is needed "
              "(default: fp32 on the CPU, fp16 on CUDA)")
     add("--memory", type=positive, metavar="GIB", help="what one pass may keep for its gradient; more is computed in "
-        "parts, with the same result (default: half of the GPU's memory; 2 on the CPU)")
+        "parts, as far as it can be, with the same result (default: half of the GPU's memory; 2 on the CPU)")
 
 
 def add_output(parser: Parser) -> None:

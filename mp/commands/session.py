@@ -1,7 +1,7 @@
 """What commands open first: the suite, CLIP, the output folder; and what they all ask for."""
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from data.suite import Suite, open_suite
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP, load
 from mp.evaluate import TestSet
-from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners import Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts
 from mp.runtime import files
 from mp.runtime.device import choose
@@ -179,13 +179,3 @@ def open_session(args: Namespace) -> Session:
     about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
     return Session(suite, clip, out, files.sha256(weights), compute.precision, feed, about)
-
-
-def settings_from(kind: type, args: Namespace, method: str, **usual: Any) -> Any:
-    """Settings of a method: the options that were given; else the `usual` values, those of its row in METHODS, and the
-    defaults of the fields."""
-    row = METHODS[method]
-    of_method = {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
-    names = {one.name for one in fields(kind)} - {"method"}
-    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    return kind(method, **(of_method | usual | given))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mp.commands import report
-from mp.commands.session import Session, open_session, settings_from
+from mp.commands.options import settings_from
+from mp.commands.session import Session, open_session
 from mp.evaluate import TestSet
 from mp.learners import Learner
 from mp.runtime.errors import UserError

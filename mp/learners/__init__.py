@@ -36,9 +36,13 @@ DEFAULT_METHOD = "promptsrc"  # of the command line
 
 
 class Learner(Protocol):
-    """What a method must give. Shapes: B images, C classes, E joint embedding, W width of the text tower."""
-    sees_images: bool      # takes images; else features of frozen CLIP are enough
-    has_depth: bool        # has prompts in deeper layers: takes `depth` and `length`
+    """What a method must give, as an nn.Module without buffers: its parameters are what prompt files hold.
+
+    Shapes: B images, C classes, E joint embedding. Built by `make_learner` as Class(clip, generator=...), with `depth`
+    and `length` if it `has_depth`; else it has four context vectors, those of "a photo of a".
+    """
+    sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
+    has_depth: bool        # has prompts in deeper layers, and settings for how many and how long
     averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
 
     def prepare(self, clip: CLIP, names: list[str]) -> Any:

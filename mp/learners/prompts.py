@@ -69,7 +69,9 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
     """Normalised text features [B, C, E] for prefixes [B, P, W]; `deep` as in CLIP.encode_prompts.
 
     What would keep more than the memory budget is encoded in chunks of images and classes. With gradients a
-    chunk keeps only its inputs and is computed again in the backward pass. The result is the same.
+    chunk keeps only its inputs and is computed again in the backward pass. The result is the same. This bounds the
+    memory of a first derivative; the graph of a second one keeps what was computed again, of all chunks, so there only
+    a batch in parts (mp/tasks.py) bounds it.
     """
     check_length(clip, classes, prefix.shape[1])
     bytes_per_image = classes.tokens() * clip.kept_bytes(clip.transformer)

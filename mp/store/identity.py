@@ -1,5 +1,15 @@
 """When a file may be used again: only if everything that its content depends on is the same.
 
+| file | used again by | if these are the same | else |
+|---|---|---|---|
+| meta/*/prompt.pt, state.pt | meta | all of a meta-prompt's fields below | refused |
+| finetune/*.state.pt | finetune | all of a fine-tuned prompt's fields | refused |
+| zeroshot/*.json, finetune/*.json | their commands | all of that result's fields | refused |
+| these results, and meta/*/prompt.pt | table --run | the same, but for device and precision | refused |
+| zeroshot/*.json, finetune/*.json | table | weights, images, paper's settings, the meta-prompt there is | left out |
+| a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" also the weights and the format | refused |
+| features in the cache | all | all of their fields, torch's version, the images' times of change | made anew |
+
 `Identity` holds all of that, and `Session.identity` (mp/commands/session.py) is the one place that gathers it.
 DEPENDS_ON says of each kind of file which fields count; they are stored in the file and compared before it is used.
 """

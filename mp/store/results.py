@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mp.runtime import files
-from mp.runtime.errors import DAMAGE, RunError, UserError, reason, reason
+from mp.runtime.errors import DAMAGE, RunError, UserError, reason
 from mp.runtime.progress import say
 from mp.settings import PARTS, MetaSettings
 from mp.store.identity import Identity, refuse_earlier, require_same, stored
@@ -54,20 +54,20 @@ def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], 
         with files.locked(path.with_name(f".{path.stem}.lock")):
             found = None if force else read(path, set_aside=True)
             if found is None:
-                found = measured(compute)
-                about = provenance | {"seconds": found.pop("seconds")}
-                found |= {"identity": stored(kind, identity), "provenance": about}
+                found = computed(kind, identity, provenance, compute)
                 files.write_json(path, found)
     require_same(path, found["identity"], kind, identity)
     return found
 
 
-def measured(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `compute` gives, the seconds it took, and the harmonic mean beside the accuracies."""
+def computed(kind: str, identity: Identity, provenance: dict[str, Any],
+             compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file of a result holds."""
     started = time.monotonic()
     found = compute()
-    accuracies = with_harmonic_mean(found["accuracies"])
-    return found | {"accuracies": accuracies, "seconds": round(time.monotonic() - started, 1)}
+    seconds = round(time.monotonic() - started, 1)
+    return found | {"accuracies": with_harmonic_mean(found["accuracies"]), "identity": stored(kind, identity),
+                    "provenance": provenance | {"seconds": seconds}}
 
 
 def read(path: Path, set_aside: bool = False) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from data import paper
 from data.dataset import DataError
 from mp.clip import tokenizer
 from mp.commands import options
-from mp.commands.session import settings_from
+from mp.commands.options import settings_from
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
 from mp.store import promptfile, results

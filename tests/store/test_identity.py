@@ -9,7 +9,8 @@ from data.dataset import Dataset, Item
 from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
-from mp.commands.session import Session, settings_from
+from mp.commands.options import settings_from
+from mp.commands.session import Session
 from mp.learners import METHODS
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings
