@@ -72,12 +72,12 @@ def test_meta_leaves_prompt_log_and_settings(trained):
 
 
 def test_the_same_command_gives_the_same_bytes(trained, tmp_path):
-    run("meta", "--method", "promptsrc", *SMALL, cwd=tmp_path)
+    run("meta", "--method", "cocoop", *SMALL, cwd=tmp_path)
     for name in ("prompt.pt", "settings.json"):
-        assert prompt_of(trained, "promptsrc").with_name(name).read_bytes() == \
-               prompt_of(tmp_path, "promptsrc").with_name(name).read_bytes()
-    files = [{p.name: json.loads(p.read_text()) for p in (f / "runs/mini/zeroshot").glob(f"promptsrc-{digest}/*.json")}
-             for f in (trained, tmp_path) for digest in [files_sha(prompt_of(f, "promptsrc"))]]
+        assert prompt_of(trained, "cocoop").with_name(name).read_bytes() == \
+               prompt_of(tmp_path, "cocoop").with_name(name).read_bytes()
+    files = [{p.name: json.loads(p.read_text()) for p in (f / "runs/mini/zeroshot").glob(f"cocoop-{digest}/*.json")}
+             for f in (trained, tmp_path) for digest in [files_sha(prompt_of(f, "cocoop"))]]
     for result in [*files[0].values(), *files[1].values()]:
         assert result["provenance"].pop("seconds") >= 0 and result["identity"]["device"] == "cpu"
     assert files[0] == files[1] and len(files[0]) == 2
@@ -93,11 +93,11 @@ def test_a_finished_run_is_not_repeated_and_others_are_not_mixed(trained):
 
 
 def test_ctrl_c_and_the_same_command_go_on(tmp_path):
-    command = ["meta", "--method", "coop", "--epochs", "5", "--datasets", "aircraft"]
+    command = ["meta", "--method", "coop", "--epochs", "3", "--datasets", "aircraft"]
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
     run(*command, cwd=tmp_path / "whole")
-    folder = Path("runs/mini/meta/coop-epochs5-seed1")
+    folder = Path("runs/mini/meta/coop-epochs3-seed1")
     process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *command], cwd=tmp_path / "broken", stderr=subprocess.PIPE,
                                text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the
     # background ignores Ctrl-C
@@ -107,7 +107,7 @@ def test_ctrl_c_and_the_same_command_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     assert "interrupted; give the same command again to go on" in process.communicate()[1]
     assert process.returncode == 130 and not (tmp_path / "broken" / folder / "prompt.pt").exists()
-    assert "epoch 1/5" not in run(*command, cwd=tmp_path / "broken").stderr
+    assert "epoch 1/3" not in run(*command, cwd=tmp_path / "broken").stderr
     a, b = ((tmp_path / name / folder / "prompt.pt").read_bytes() for name in ("whole", "broken"))
     assert a == b
 

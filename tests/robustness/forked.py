@@ -1,4 +1,5 @@
 """Calls run.py in a process forked from this one, which has imported torch already: a call takes milliseconds."""
+import gc
 import os
 import signal
 import sys
@@ -48,6 +49,7 @@ class Call:
             path.write_bytes(b"")
         sys.stdout.flush()
         sys.stderr.flush()
+        gc.freeze()  # else a child's first collection copies all of this process's memory
         self.pid = os.fork()
         if not self.pid:
             code = 70

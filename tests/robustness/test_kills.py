@@ -23,7 +23,7 @@ from mp.commands.session import Session
 from mp.settings import FinetuneSettings, MetaSettings
 from tests.robustness.counts import COUNTS
 
-KILLS = 4  # at random moments, of each kind of run
+KILLS = 2  # at random moments, of each kind of run
 CLASSES = {"one": ["cat", "t-rex", "sea or lake"], "two": ["café", "wheelchair"]}
 RATES = dict(coop=0.004, cocoop=0.004, promptsrc=0.003)
 
