@@ -39,22 +39,29 @@ def command(args: Namespace) -> None:
     runs = {seed: finetune_settings(session, args, args.method, seed) for seed in args.seeds}
     inits = {seed: find_init(session, args.init, settings) for seed, settings in runs.items()}
     settings = runs[args.seeds[0]]
-    title = f"{args.method} from {args.init if args.init in ('handcrafted', 'meta') else Path(args.init).name}"
+    start_from = args.init if args.init in ("handcrafted", "meta") else Path(args.init).name
+    title = f"{args.method} from {start_from}"
     say(f"fine-tuning {title}: {in_words(settings)}")
-    handcrafted, columns, done = {}, [{} for _ in args.seeds], 0
-    progress, total = Progress("epoch"), len(session.suite.datasets) * len(args.seeds) * settings.epochs
+    handcrafted, columns = {}, [{} for _ in args.seeds]
     tests = session.test_sets()
+    progress, done, total = Progress("epoch"), 0, len(tests) * len(args.seeds) * settings.epochs
     for test in tests:
         name = test.dataset.name
         handcrafted[name] = test.handcrafted(test.dataset.template)
         for column, seed in zip(columns, args.seeds):
-            def report_epoch(epoch: int, text: str, new: int, before: int = done, seed: int = seed) -> None:
-                progress.update(before + epoch, total, f"{name}, seed {seed}, {text}", new)
-
+            report_epoch = reporter(progress, done, total, f"{name}, seed {seed}")
             column[name] = tune_one(session, test, runs[seed], inits[seed], args.force, report_epoch)
             done += settings.epochs
     roles = {test.dataset.name: test.dataset.role for test in tests}
     print(accuracy_report.table(roles, handcrafted, {title: columns}))
+
+
+def reporter(progress: Progress, before: int, total: int, title: str) -> Report:
+    """Of one fine-tuning, where `before` of all `total` epochs are those of earlier ones."""
+    def report_epoch(epoch: int, text: str, new: int) -> None:
+        progress.update(before + epoch, total, f"{title}, {text}", new)
+
+    return report_epoch
 
 
 def finetune_settings(session: Session, args: Namespace, method: str, seed: int) -> FinetuneSettings:
@@ -86,12 +93,12 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
                                  settings.seed)
     items = draw_items(session, dataset, settings)
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
+    if force:
+        files.discard(state_file(path))
     computed = []
 
     def compute() -> dict[str, Any]:
         computed.append(path)
-        if force:
-            state_file(path).unlink(missing_ok=True)
         return tune(session, test, settings, init, items, identity, path, report_epoch)
 
     result = results.cell(path, KIND, identity, session.provenance, compute, force)

@@ -10,7 +10,7 @@ from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
 from mp.learners import METHODS
 from mp.runtime import files
 from mp.runtime.errors import UserError
-from mp.runtime.processes import agree, first_process, processes
+from mp.runtime.processes import agree, first_process, meet, processes
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
 from mp.store import promptfile, results
@@ -71,7 +71,7 @@ def compute_missing(session: Session, args: Namespace) -> None:
     With torchrun all processes meta-train together, then each takes its share of the cells. Raises UserError, before
     any work, for a file that was made otherwise. What another device made is left as it is.
     """
-    prompts, cells = agree(find_work(session, args) if first_process() else None)
+    prompts, cells = agree(lambda: find_work(session, args))
     for settings in prompts:
         learn(session, settings, args.force)
     rank, world = processes()
@@ -87,7 +87,7 @@ def compute_missing(session: Session, args: Namespace) -> None:
 
         compute(session, args, cell, report_epoch)
         progress.update(number + 1, len(own), title, new=1)
-    agree(None)  # the first process reads all
+    meet()  # the first process reads all
 
 
 def compute(session: Session, args: Namespace, cell: Entry, report_epoch: Report) -> None:
