@@ -8,13 +8,13 @@ import torch
 
 from mp import maml
 from mp.commands.meta import train_and_save
-from mp.learners import METHODS
+from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp
 from mp.runtime.errors import RunError, UserError
 from mp.meta import meta_train
 from mp.settings import MetaSettings, as_dict
 from mp.store import identity, results
-from mp.tasks import Task, divide, draw_batches, mini_batches
+from mp.tasks import Task, divide, draw_batches, make_task, mini_batches
 
 
 def test_divide_takes_k_of_every_class_and_differs_between_epochs():
@@ -31,6 +31,24 @@ def test_divide_of_small_classes():
     support, query = divide(labels, 5, np.random.default_rng(0))
     assert np.bincount(labels[support]).tolist() == [5, 2, 1]
     assert np.bincount(labels[query], minlength=3).tolist() == [11, 1, 0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("steps, query_batch", [(4, -1), (0, 0)])
+def test_one_image_of_each_class_cannot_be_divided(clip, recipe, method, steps, query_batch):
+    """Refused before an image is looked at; with two images of one class there is something to train."""
+    def never():
+        raise AssertionError("an image was asked for")
+        yield
+
+    learner, words = make_learner(method, clip, 2, 4), ["cat", "red fox", "t-rex"]
+    with pytest.raises(UserError, match="^ponds: one training image of each class, such as 'cat'; .*add images$"):
+        make_task(learner, clip, "ponds", words, never(), [0, 1, 2])
+    images = torch.from_numpy(recipe.images("A", "one", 4))
+    task = make_task(learner, clip, "ponds", words, [images], [0, 1, 2, 2])
+    config = MetaSettings(method, **METHODS[method].meta | {"epochs": 1, "inner_steps": steps, "query_batch": query_batch})
+    state, = meta_train(learner, clip, [task], config)
+    assert state.numbers["query_loss"] > 0
 
 
 def test_mini_batches_use_every_image_before_one_comes_again():

@@ -20,7 +20,7 @@ from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings, in_words
 from mp.store import promptfile, results, states
 from mp.store.identity import Identity, require_same, stored
-from mp.tasks import Task, make_task, remote_task
+from mp.tasks import Task, check_divisible, make_task, remote_task
 
 KIND = "meta-prompt"
 FILES = ("prompt.pt", "state.pt", "settings.json", "log.jsonl")  # of one meta-training
@@ -57,6 +57,8 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     folder = folder_of(session, settings)
     prompt = folder / "prompt.pt"
     images = {name: session.draw_shots(name, settings) for name in session.suite.training}
+    for name, items in images.items():
+        check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
     identity = session.identity(settings, trained_on=images)
     with locked_by_first(folder):
         if force and first_process():

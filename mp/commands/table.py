@@ -3,7 +3,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from data.suite import open_suite
-from mp.commands.finetune import Report, draw_items, find_init, finetune_settings, tune_one
+from mp.commands.finetune import Report, check_dataset, draw_items, find_init, finetune_settings, tune_one
 from mp.commands.meta import learn, meta_settings
 from mp.commands.session import Session, open_session
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
@@ -118,6 +118,10 @@ def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], li
     if args.force:
         return prompts, [entry._replace(result=None) for entry in entries]
     cells = [entry for entry in entries if entry.result is None]
+    for cell in cells:
+        if cell.column.tuned:
+            settings = finetune_settings(session, args, cell.column.method, cell.seed)
+            check_dataset(session, session.suite.load(cell.dataset), settings)
     unfinished = {cell.dataset for cell in cells}
     for entry in entries:
         wrong[entry.path] = entry.mismatch
