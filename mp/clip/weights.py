@@ -116,7 +116,8 @@ def find_state(entries: dict[str, Any], path: Path) -> State:
     state = {}
     for name, value in values.items():
         if name.rpartition("/")[0] == folder and name.rpartition(".")[2] not in NOT_PARAMETERS:
-            state[name.removeprefix(places[0])] = value
+            own = name.removeprefix(places[0]) if name.startswith(places[0]) else f"beside it: {name}"
+            state[own] = value
     return state
 
 

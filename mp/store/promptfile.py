@@ -63,7 +63,7 @@ def remedy(params: Params, expected: Params) -> str:
     lengths = {params[name].shape[:1] for name in expected}
     if depth(expected) and len(lengths) == 1 and lengths != {expected[name].shape[:1] for name in expected}:
         return f"give --length {lengths.pop()[0]}"
-    return "it is damaged: give another, or the command that made it again with --force"
+    return "it is damaged, or not of this method: give another, or the command that made it again with --force"
 
 
 def fingerprint(path: Path) -> str:

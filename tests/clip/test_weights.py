@@ -254,6 +254,8 @@ def test_two_models_in_one_file(small, tmp_path):
     refused(tmp_path / "w.pt", "holds several CLIPs, below student., teacher.")
     torch.save(named("clip.", small) | {"adapter.weight": torch.ones(2)}, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", "adapter.weight not known")
+    torch.save(named("clip.", small) | {"logit_scale": torch.tensor(1.0)}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "beside it: logit_scale not known")
 
 
 HEADER = b'{"vision_model.x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
