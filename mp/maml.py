@@ -33,9 +33,9 @@ def value_and_grad(loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Pa
     total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
         value = loss(params, part)
-        grads = torch.autograd.grad(value, tuple(params.values()))
+        grads = dict(zip(params, torch.autograd.grad(value, tuple(params.values()))))
         total = total + weight * value.detach()
-        sums = {k: s + weight * g for (k, s), g in zip(sums.items(), grads)}
+        sums = {k: sums[k] + weight * grads[k] for k in sums}
     return total, sums
 
 
@@ -43,11 +43,12 @@ def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params) -> 
     """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩."""
     sums = {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
-        grads = torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)
-        product = torch.stack([(g * vector[k]).sum() for k, g in zip(params, grads)]).sum()
+        grads = dict(zip(params, torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)))
+        along_vector = torch.stack([(grads[k] * vector[k]).sum() for k in params]).sum()
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
-        products = torch.autograd.grad(product, tuple(params.values()), materialize_grads=True)
-        sums = {k: s + weight * h for (k, s), h in zip(sums.items(), products)}
+        second = torch.autograd.grad(along_vector, tuple(params.values()), materialize_grads=True)
+        products = dict(zip(params, second))
+        sums = {k: sums[k] + weight * products[k] for k in sums}
     return sums
 
 

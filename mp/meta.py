@@ -73,9 +73,9 @@ def loss_of(task: Task, learner: Learner, clip: CLIP) -> maml.Loss:
     """L_T of the paper: the learner's loss on some of a task's images, as a function of p."""
     device = clip.logit_scale.device
 
-    def loss(p: maml.Params, indices: Indices) -> Tensor:
-        batch = [to_device(t[indices], device) for t in (*task.inputs, task.labels)]
-        return maml.run(learner, p, clip, task.classes, *batch)
+    def loss(p: maml.Params, part: Indices) -> Tensor:
+        inputs_and_labels = [to_device(t[part], device) for t in (*task.inputs, task.labels)]
+        return maml.run(learner, p, clip, task.classes, *inputs_and_labels)
 
     return loss
 

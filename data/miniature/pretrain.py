@@ -20,7 +20,7 @@ from data.miniature import suite as mini
 from data.miniature.captions import caption, choices, every_template
 from data.miniature.drawings import DRAWINGS
 from data.miniature.styles import STYLES, render
-from mp.clip import tokenizer, weights
+from mp.clip import checkpoint, tokenizer
 from mp.clip.model import CLIP
 from mp.learners.prompts import normalize, template_features
 from mp.learners.templates import TEMPLATES
@@ -136,7 +136,7 @@ def main() -> None:
     images, about = draw_corpus(args.seed)
     print(f"{len(images)} images of {len({(domain, name) for domain, name, _ in about})} classes")
     train(clip, images, about, args.steps, 256, args.seed)
-    weights.write_arrays(args.out, clip.state_dict(), list(used_tokens()))
+    checkpoint.write_arrays(args.out, clip.state_dict(), list(used_tokens()))
 
     clip = clip.eval().requires_grad_(False)
     for template in (None, "a photo of a {}.", "an image of a {}.", "a {}.", "{}."):

@@ -198,8 +198,9 @@ class CLIP(nn.Module):
         The tokens that all rows begin with are encoded once; nothing after a row's EOT is.
         """
         eot = tokens.argmax(-1)
-        same = (tokens == tokens[0]).all(0).long().cumprod(0).sum()  # positions up to the first that differs
-        P = min(int(same), int(eot.min()))                           # EOT is never part of the shared prefix
+        same = (tokens == tokens[0]).all(0)                          # [77] where all rows have the same token
+        shared = int(same.long().cumprod(0).sum())                   # how many positions before the first that differs
+        P = min(shared, int(eot.min()))                              # EOT is never part of the shared prefix
         packing = pack(eot + 1 - P)
         own = tokens[:, P : int(eot.max()) + 1].flatten()            # [C * L]
         prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]

@@ -30,13 +30,13 @@ LINE = ("epoch", "query_loss", "grad_norm", "clipped_norm", "tasks", "seconds") 
 def command(args: Namespace) -> None:
     """Train one meta-prompt per seed, or take it from an earlier run, then compare them with the handcrafted prompt."""
     session = open_session(args)
+    runs = [meta_settings(session, args, args.method, seed) for seed in args.seeds]
     prompts = []
-    for seed in args.seeds:
-        settings = meta_settings(session, args, args.method, seed)
+    for settings in runs:
         path = learn(session, settings, args.force)
-        prompts.append(learnt_prompt(session, path, settings, seed))
+        prompts.append(learnt_prompt(session, path, settings, settings.seed))
     if first_process():
-        title = folder_of(session, settings).name.removesuffix(f"-seed{settings.seed}")
+        title = folder_of(session, runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
         compare(session, {title: prompts}, args.force)
 
 

@@ -36,7 +36,8 @@ DEFAULT_METHOD = "promptsrc"  # of the command line
 
 
 class Learner(Protocol):
-    """What a method must give, as an nn.Module without buffers: its parameters are what prompt files hold.
+    """What a method must give, as an nn.Module without buffers: its parameters are what prompt files hold, and each
+    must enter the loss, which must have a second derivative (no fused attention) and nothing random in it.
 
     Shapes: B images, C classes, E joint embedding. Built by `make_learner` as Class(clip, generator=...), with `depth`
     and `length` if it `has_depth`; else it has four context vectors, those of "a photo of a".

@@ -25,7 +25,9 @@ class Progress:
             return
         now, terminal = time.monotonic(), sys.stderr.isatty()
         self.new = done - self.first if new is None else self.new + new
-        if done < total and now - self.shown < (0.2 if terminal else 10) or now - self.started < self.patience:
+        pause = 0.2 if terminal else 10
+        shown_lately = done < total and now - self.shown < pause
+        if shown_lately or now - self.started < self.patience:
             return
         self.shown = now
         line = f"{self.label} {done}/{total}  {text}  {self.timing(done, total, now - self.started)}".rstrip()

@@ -1,14 +1,20 @@
 """When a file may be used again: only if everything that its content depends on is the same.
 
-| file | used again by | if these are the same | else |
-|---|---|---|---|
-| meta/*/prompt.pt, state.pt | meta | all of a meta-prompt's fields below | refused |
-| finetune/*.state.pt | finetune | all of a fine-tuned prompt's fields | refused |
-| zeroshot/*.json, finetune/*.json | their commands | all of that result's fields | refused |
-| these results, and meta/*/prompt.pt | table --run | the same, but for device and precision | refused |
-| zeroshot/*.json, finetune/*.json | table | weights, images, paper's settings, the meta-prompt there is | left out |
-| a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" also the weights and the format | refused |
-| features in the cache | all | all of their fields, torch's version, the images' times of change | made anew |
+| file | used again by | if these are the same | else | if damaged |
+|---|---|---|---|---|
+| meta/*/prompt.pt, state.pt | meta | all of a meta-prompt's fields below | refused | refused |
+| finetune/*.state.pt | finetune | all of a fine-tuned prompt's fields | refused | refused |
+| zeroshot/*.json, finetune/*.json | their commands | all of that result's fields | refused | set aside, made anew |
+| these results | table --run | the same, but for device and precision | refused | made anew |
+| meta/*/prompt.pt | table --run | the same, but for device and precision | refused | refused |
+| zeroshot/*.json, finetune/*.json | table | weights, images, paper's settings, the meta-prompt | left out | left out |
+| a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" also the weights | refused | refused |
+| features in the cache | all | their fields, torch's version, the images' times of change | made anew | made anew |
+| OpenAI's weights in the cache | all | their SHA-256 | fetched anew | fetched anew |
+
+A file of another FORMAT is refused by everything; --force makes anew what a command writes. Without --run, `table` has
+no images and no weights of its own to compare with: it takes what most results have. Never read again: finetune's
+*.prompt.pt, unless it is given as an input.
 
 `Identity` holds all of that, and `Session.identity` (mp/commands/session.py) is the one place that gathers it.
 DEPENDS_ON says of each kind of file which fields count; they are stored in the file and compared before it is used.
@@ -19,7 +25,7 @@ from typing import Any
 
 from mp.runtime.errors import UserError
 
-FORMAT = 3  # of all these files; changes when what they hold does
+FORMAT = 3  # of all these files; raised by hand when what they hold means something else than before
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ DEPENDS_ON = {
 #
 # What can't matter, or only by rounding, isn't part of an identity: --memory (parts of a batch add up to the same sum),
 # --workers, the number of processes, --out, and the versions of torch and Python; each file's provenance tells them.
+# Nor is this code: whoever changes a learner or a loop gives --force, or another --out. The provenance tells the commit.
 
 
 def stored(kind: str, identity: Identity) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""What people keep CLIP's weights in: OpenAI's TorchScript archive, a checkpoint of torch.save, the miniature's arrays.
+
+Nothing in a file is ever executed.
+"""
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mp.clip import download
+from mp.runtime import tensors
+from mp.runtime.errors import UserError, unreadable
+
+State = dict[str, Tensor]
+ADVICE = ("give what torch.save(model.state_dict(), FILE) writes of a ViT CLIP with OpenAI's names, or OpenAI's own "
+          f"file: {download.URL}")
+STORAGES = {"FloatStorage": torch.float, "HalfStorage": torch.half, "BFloat16Storage": torch.bfloat16,
+            "DoubleStorage": torch.double, "LongStorage": torch.long}
+TRACE = "/constants.pkl"  # only TorchScript's archives have it
+FOREIGN = (  # of files that torch can't read: an offset, the bytes that stand there, and what it then is
+    (0, b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file itself)"),
+    (0, b"<", "a web page (save the file that it offers)"),
+    (0, b"\x1f\x8b", "a gzip archive (unpack it)"),
+    (257, b"ustar", "a tar archive (unpack it)"),
+    (0, b"\x08", "an ONNX model"),
+    (2, b"\x95", "a pickle that torch.save didn't write"),
+    (8, b"{", "a safetensors file (if it has OpenAI's names: torch.save(safetensors.torch.load_file(FILE), NEW))"))
+
+
+def not_clip(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; {ADVICE}")
+
+
+def read_content(path: Path) -> Any:
+    """What is in the file, read without running anything of it. Raises UserError if it can't be read."""
+    inside = []
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                inside = archive.namelist()
+        if path.suffix == ".npz" or any(name.endswith(".npy") for name in inside):
+            return read_arrays(path)
+        if any(name.endswith(TRACE) for name in inside):
+            return read_archive(path)
+        return tensors.load(path)
+    except tensors.Objects as e:
+        raise not_clip(path, f"holds {e}, as of a whole model or a trainer's settings, which aren't loaded") from None
+    except Exception as e:  # there is nothing that damaged bytes don't raise
+        what = "" if isinstance(e, OSError) else foreign(path, inside)
+        if what:
+            raise not_clip(path, f"not a readable weights file but {what}") from None
+        raise UserError(unreadable(path, e, "not a readable weights file", ADVICE)) from None
+
+
+def foreign(path: Path, inside: list[str]) -> str:
+    """What a file that isn't torch's is, by how it begins or what is `inside` a zip archive; "" if it isn't known."""
+    if inside and not any(name.endswith(("data.pkl", ".npy")) for name in inside):
+        return f"a zip archive of {', '.join(inside[:3])} (unpack it)"
+    with open(path, "rb") as f:
+        head = f.read(512)
+    for offset, mark, what in FOREIGN:
+        if head[offset:].startswith(mark):
+            return what
+    return "" if head else "an empty file"
+
+
+def flat(content: dict, folder: str = "", depth: int = 6) -> dict[str, Any]:
+    """What a checkpoint's dicts hold, by names such as "model/state_dict/logit_scale"; down to `depth` dicts."""
+    entries = {}
+    for name, value in content.items():
+        if isinstance(value, dict) and depth:
+            entries |= flat(value, f"{folder}{name}/", depth - 1)
+        else:
+            entries[f"{folder}{name}"] = value
+    return entries
+
+
+class Inert:
+    """Stands for every class that an archive names, such as its modules': keeps its attributes and does nothing."""
+
+    def __init__(self, *_):
+        self.attributes = {}
+
+    def __setstate__(self, attributes):
+        self.attributes = attributes if isinstance(attributes, dict) else {}
+
+
+class ArchiveReader(pickle.Unpickler):
+    """The tensors of a TorchScript archive, read as data: torch.jit.load would run code that it brings along."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str):
+        super().__init__(archive.open(f"{folder}/data.pkl"))
+        self.archive, self.folder = archive, folder
+
+    def find_class(self, module: str, name: str):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
+        return STORAGES.get(name, Inert)
+
+    def persistent_load(self, about) -> Tensor:
+        """The flat tensor of one storage, which `about` names: a word, its type, its file, its device, its length."""
+        _, dtype, key, _, _ = about
+        content = self.archive.read(f"{self.folder}/data/{key}")
+        return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def read_archive(path: Path) -> dict[str, Any]:
+    """The state dict of OpenAI's archive: all tensors, named by the attributes that lead to them.
+
+    Beside them stands what else the archive states: numbers and words, and whether its code, read as text, has GELU.
+    """
+    state = {}
+
+    def collect(value, name: str) -> None:
+        if isinstance(value, (Tensor, str)) or type(value) is int:
+            state[name] = value
+        elif isinstance(value, Inert):
+            for key, inner in value.attributes.items():
+                collect(inner, f"{name}.{key}" if name else key)
+
+    with zipfile.ZipFile(path) as archive:
+        trace = next(name for name in archive.namelist() if name.endswith(TRACE))
+        collect(ArchiveReader(archive, trace.removesuffix(TRACE)).load(), "")
+        for name in archive.namelist():
+            if name.endswith(".py") and b"torch.gelu(" in archive.read(name):
+                state["activation"] = "GELU"
+    return state
+
+
+def read_arrays(path: Path) -> State:
+    """A state dict as compressed arrays. Only the token rows that were trained are stored; the rest are zero."""
+    with np.load(path, allow_pickle=False) as arrays:
+        state = {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+    if missing := {"token_embedding.rows", "token_embedding.ids", "vocab_size"} - state.keys():
+        raise ValueError(f"arrays without {min(missing)}, not in the miniature's form")
+    rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids")
+    table = torch.zeros(int(state.pop("vocab_size")), rows.shape[1], dtype=rows.dtype)
+    table[ids] = rows
+    return state | {"token_embedding.weight": table}
+
+
+def write_arrays(path: Path, state: State, token_ids: list[int]) -> None:
+    """Write a CLIP's state dict in half precision, with the embeddings of `token_ids` alone."""
+    arrays = {k: v.detach().half().numpy() for k, v in state.items()}
+    table = arrays.pop("token_embedding.weight")
+    ids = np.array(sorted(token_ids))
+    arrays |= {"token_embedding.rows": table[ids], "token_embedding.ids": ids, "vocab_size": np.array(len(table))}
+    np.savez_compressed(path, **arrays)
