@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
 
 
 def let_threads_sleep() -> None:
-    """OpenMP's threads spin while they wait, and on a busy machine keep off those that they wait for. Its library reads the
-    environment when torch is loaded; what the person has set there stays."""
+    """OpenMP's threads spin while they wait, and on a busy machine keep off those that they wait for. Its library reads
+    the environment when torch is loaded; what the person has set there stays."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
