@@ -19,6 +19,7 @@ from mp.runtime.interrupt import end_when_interrupted
 
 
 AFTER_THE_FIRST = 5  # seconds: if the first of several processes failed, too, it says so, and torchrun ends this one
+SPINS = "1000"  # of a waiting thread: some microseconds, where OpenMP's own are many milliseconds
 SHORT_OF_MEMORY = ("allocate memory", "out of memory", "start new thread")
 
 
@@ -40,6 +41,13 @@ def main(arguments: list[str]) -> int:
         if not trouble:
             raise
         return failed(trouble, 1)
+
+
+def let_threads_sleep() -> None:
+    """OpenMP's threads spin while they wait, and on a busy machine keep off those that they wait for. Its library reads
+    the environment when torch is loaded; what the person has set there stays."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def open_closed_streams() -> None:
@@ -74,5 +82,6 @@ def failed(text: str, code: int) -> int:
 
 
 if __name__ == "__main__":
+    let_threads_sleep()
     end_when_interrupted()
     sys.exit(main(sys.argv[1:]))

@@ -4,12 +4,14 @@ A field is the one place for a setting's default, bounds and help; the command l
 differs between the methods has no default here: it stands in the method's row (mp/learners/__init__.py).
 """
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from mp.runtime.errors import UserError
 
+GPA_SHARE = 15 / 20  # of the epochs: where PromptSRC's average over them has its mean
 PARTS = ("base", "new", "all")  # of a dataset's classes: the first half, the rest, all of them
 
 
@@ -82,20 +84,34 @@ class FinetuneSettings(PromptSettings):
     shots: int = setting("images a class", at_least(1), 16)
     momentum: float = setting("of SGD", SHARE, 0.9)
     weight_decay: float = setting("of SGD, on all that is learnt", at_least(0), 5e-4)
-    gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged", POSITIVE, 15.0,
-                              "averages_epochs")
-    gpa_std: float = setting("in epochs, of these weights", POSITIVE, 1.0, "averages_epochs")
+    gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged; of methods that do "
+                              "so it is 15 of 20 epochs, 150 of 200 and so on", POSITIVE, 15.0, "averages_epochs")
+    gpa_std: float = setting("in epochs, of these weights, however many epochs there are", POSITIVE, 1.0,
+                             "averages_epochs")
+
+    def __post_init__(self):
+        """As of all settings. A `gpa_mean` of None, as in a method's row, becomes a number: at the paper's share of the
+        epochs."""
+        if self.gpa_mean is None and isinstance(self.epochs, int):
+            epochs = min(self.epochs, sys.maxsize)  # more are no float
+            object.__setattr__(self, "gpa_mean", GPA_SHARE * epochs)
+        super().__post_init__()
 
 
 def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def is_a(kind: type, value: Any) -> bool:
+    """Whether a setting of this type may have the value: True is no number, a whole number may stand for a float."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+
+
 def check(one: Field, value: Any) -> None:
     """Raises UserError that names the flag and what it may be."""
-    good = isinstance(value, (int, float) if one.type is float else one.type)
-    if isinstance(value, bool) and one.type is not bool:
-        good = False
+    good = is_a(one.type, value)
     bound = one.metadata.get("bound")  # the method and the seed have none
     if not good or (bound and not bound.holds(value)):
         words = bound.words if bound else one.type.__name__

@@ -1,4 +1,6 @@
 """Fine-tuning trajectories against the original implementations: learning rates, losses, final and averaged tensors."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from mp.commands.finetune import train_and_save
 from mp.finetune import finetune, gaussian_weights, learning_rate, sgd
 from mp.learners import METHODS
 from mp.runtime.progress import Progress
-from mp.settings import FinetuneSettings, as_dict
+from mp.settings import FinetuneSettings, as_dict, in_words
 from mp.store import identity
 from tests.learners.test_learners import golden_learner
 
@@ -130,3 +132,26 @@ def test_gaussian_weights():
     np.testing.assert_allclose(weights, density / density.sum(), rtol=1e-5)
     with pytest.raises(UserError, match="vanish"):
         gaussian_weights(2, 100, 1)
+
+
+@pytest.mark.parametrize("epochs, mean", [(20, 15.0), (200, 150.0), (2, 1.5), (1, 0.75)])
+def test_the_average_has_its_mean_at_the_same_share_of_the_epochs(epochs, mean):
+    settings = FinetuneSettings("promptsrc", **METHODS["promptsrc"].finetune | {"epochs": epochs})
+    assert as_dict(settings)["gpa_mean"] == mean and type(settings.gpa_mean) is float and settings.gpa_std == 1.0
+    assert f"gpa_mean {mean:g}, gpa_std 1" in in_words(settings)
+    weights = gaussian_weights(epochs, settings.gpa_mean, settings.gpa_std)
+    assert abs(sum(e * w for e, w in enumerate(weights, 1)) - mean) < 0.3
+    assert replace(settings, depth=2).gpa_mean == mean  # for the miniature's towers
+    chosen = FinetuneSettings("promptsrc", **METHODS["promptsrc"].finetune | {"epochs": epochs, "gpa_mean": 3.0})
+    assert chosen.gpa_mean == 3.0
+
+
+@pytest.mark.parametrize("method", ["coop", "cocoop"])
+def test_methods_without_an_average_keep_the_settings_that_their_results_have(method):
+    assert FinetuneSettings(method, **METHODS[method].finetune | {"epochs": 200}).gpa_mean == 15.0
+
+
+@pytest.mark.parametrize("epochs", ["3", 0, True, None])
+def test_epochs_are_checked_also_where_the_mean_follows_from_them(epochs):
+    with pytest.raises(UserError, match="--epochs"):
+        FinetuneSettings("promptsrc", **METHODS["promptsrc"].finetune | {"epochs": epochs})

@@ -2,7 +2,6 @@
 import gc
 import math
 import random
-import resource
 import statistics
 import sys
 import time
@@ -21,7 +20,13 @@ from mp.clip.model import CLIP, load
 from mp.learners import METHODS, Learner, make_learner
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
 from mp.runtime.device import Compute
+from mp.runtime.errors import UserError
 from mp.settings import PromptSettings
+
+try:
+    import resource
+except ImportError:  # Windows
+    raise UserError("bench can't measure memory on this system; give the command on Linux or macOS") from None
 
 VIT_B16 = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
 WORDS = "cat dog bird tree car house lamp chair boat fish road moon star hand door rain snow fire leaf".split()

@@ -82,7 +82,8 @@ def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: An
 
 
 def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
-    by_method = {method: values[one.name] for method, values in of_methods.items() if one.name in values}
+    by_method = {method: values[one.name] for method, values in of_methods.items()
+                 if values.get(one.name) is not None}
     if by_method:
         return ", ".join(f"{method} {value:.4g}" for method, value in by_method.items())
     if one.type is bool:

@@ -30,7 +30,7 @@ METHODS = {  # in the order of Table 2's columns
     "coop": Method("CoOp", "coop.CoOp", dict(inner_lr=0.025 / 6, batch=32), dict(epochs=200, lr=0.002, batch=32)),
     "cocoop": Method("CoCoOp", "cocoop.CoCoOp", dict(inner_lr=0.025 / 6, batch=8), dict(epochs=10, lr=0.002, batch=1)),
     "promptsrc": Method("PromptSRC", "promptsrc.PromptSRC", dict(inner_lr=0.02 / 6, batch=32),
-                        dict(epochs=20, lr=0.0025, batch=4)),
+                        dict(epochs=20, lr=0.0025, batch=4, gpa_mean=None)),  # at its share of the epochs
 }
 DEFAULT_METHOD = "promptsrc"  # of the command line
 

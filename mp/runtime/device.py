@@ -4,11 +4,13 @@ import sys
 from typing import NamedTuple
 
 import torch
+import torch.utils.deterministic
 
 from mp.runtime.errors import UserError
 from mp.runtime.processes import processes
 
 MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
+WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its sums have one order
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,13 +29,14 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
     `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2. What needs more is
     computed in chunks, with the same result; not the free memory, so that the same command gives the same bits.
-    Raises UserError for an unknown device or one this machine lacks.
+    On CUDA, too, every sum gets one order. Raises UserError for an unknown device or one this machine lacks.
     """
     chosen = find(device)
     on_gpu = chosen.type == "cuda"
     if precision == "auto":
         precision = "fp16" if on_gpu else "fp32"
     if on_gpu:
+        same_bits_on_cuda()
         torch.cuda.set_device(chosen)
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
@@ -65,6 +68,20 @@ def find(device: str) -> torch.device:
         raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
                         "use --device cpu")
     return found
+
+
+def same_bits_on_cuda() -> None:
+    """From here on an operation that has several orders takes a fixed one, or is a RuntimeError if it has none.
+
+    Raises UserError if the environment asks cuBLAS for something else.
+    """
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACES[0])  # read when CUDA starts
+    if workspace not in WORKSPACES:
+        raise UserError(f"CUBLAS_WORKSPACE_CONFIG {workspace}: results would change from run to run; unset it, or set "
+                        f"it to {WORKSPACES[0]}")
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, which would import torch's compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # takes time, and nothing here reads such memory
+    torch.backends.cudnn.benchmark = False  # would choose by time
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,5 +1,4 @@
 """Files that appear whole or not at all, one process at a time; and where what can be made again is kept."""
-import fcntl
 import glob
 import hashlib
 import json
@@ -7,7 +6,9 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from mp.runtime.errors import UserError, reason
 from mp.runtime.progress import say
@@ -44,6 +45,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def sweep(path: Path) -> None:
     """Remove what writes of the file left whose processes, on this machine, were killed."""
+    if os.name != "posix":  # elsewhere os.kill would end a process that is alive
+        return
     for left in path.parent.glob(glob.escape(f".{path.name}.{platform.node()}-") + "*.part"):
         try:
             os.kill(int(left.stem.rpartition("-")[2]), 0)  # is it alive?
@@ -75,7 +78,8 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
-    """One process at a time; the others wait. The system frees the lock of a process that dies.
+    """One process at a time; the others wait. The system frees the lock of a process that dies. Where it has no locks,
+    nobody waits.
 
     Raises UserError with the advice if the folder can't be written.
     """
@@ -85,9 +89,24 @@ def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
     except OSError as e:
         raise UserError(f"{path.parent}: can't be written ({reason(e)}); {advice}") from None
     with lock:
+        take(lock, path.parent)
+        yield
+
+
+def take(lock: TextIO, folder: Path) -> None:
+    """Wait for the lock; some systems, Windows, and some networks' file systems have none."""
+    try:
+        import fcntl
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{path.parent}: another process is at work there; waiting for it")
+            say(f"{folder}: another process is at work there; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    except (ImportError, OSError) as e:
+        say_unlocked(reason(e))
+
+
+@cache  # so that it is said once
+def say_unlocked(why: str) -> None:
+    say(f"files can't be locked here ({why}): two commands at a time may do the same work twice; files are whole all "
+        "the same")

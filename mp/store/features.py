@@ -18,7 +18,7 @@ from mp.runtime.progress import say
 from mp.store.identity import Identity, stored
 from mp.store.results import file_name
 
-VIEWS = 1  # changes with data/images.py: other views of the same images have other features
+VIEWS = 2  # changes with data/images.py: other views of the same images have other features
 
 
 def recall(identity: Identity, dataset: str, images: Sequence[str], width: int,

@@ -106,7 +106,7 @@ def test_two_prompts_of_the_same_name(world, tmp_path):
     (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--momentum 0.5", "settings.momentum 0.9 (now 0.5)"),
     (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--weight-decay 0", "settings.weight_decay 0.0005 (now 0.0)"),
     (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--precision bf16", "precision fp32 (now bf16)"),
-    (AVERAGED, TUNE_DEEP, "--gpa-mean 2", "settings.gpa_mean 15.0 (now 2.0)"),
+    (AVERAGED, TUNE_DEEP, "--gpa-mean 2", "settings.gpa_mean 1.5 (now 2.0)"),
     (AVERAGED, TUNE_DEEP, "--gpa-std 3", "settings.gpa_std 1.0 (now 3.0)"),
     (AVERAGED, TUNE_DEEP, "--depth 3", "settings.depth 9 (now 3)"),
     (STATE, META.format("cocoop"), "--precision bf16", "precision fp32 (now bf16)"),

@@ -1,4 +1,6 @@
 """What --precision decides: half precision only where no gradient is needed, and close to float32 there."""
+import os
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -23,17 +25,35 @@ def towers():
     return {half: clip_module.load(mini.WEIGHTS, half=half) for half in (None, *HALF)}
 
 
-@pytest.mark.parametrize("device, index", [("auto", 1), ("cuda", 1), ("cuda:0", 0)])
-def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, device, index):
-    """On a machine with two, as torch.cuda's own functions see them: set_device wants an index."""
+@pytest.fixture
+def chosen(monkeypatch):
+    """A machine with two GPUs, as torch.cuda's own functions see them; the indices that are set."""
     chosen = []
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda d: chosen.append(d.index))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=2**34))
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    with undone_determinism():
+        yield chosen
+
+
+@contextmanager
+def undone_determinism():
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.utils.deterministic.fill_uninitialized_memory = filling
+    torch.set_deterministic_debug_mode("default")
+
+
+@pytest.mark.parametrize("device, index", [("auto", 1), ("cuda", 1), ("cuda:0", 0)])
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(chosen, monkeypatch, device, index):
+    """set_device wants an index."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert choose(device).device == torch.device("cuda", index) and chosen == [index]
 
 
@@ -42,6 +62,21 @@ def test_with_torchrun_no_process_takes_anothers_gpu(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="--device cuda:0: with torchrun every process has a GPU of its own; give --device cuda"):
         choose("cuda:0")
+
+
+def test_on_a_gpu_every_sum_has_one_order(chosen, monkeypatch):
+    assert not torch.are_deterministic_algorithms_enabled()
+    choose("cpu")
+    assert not torch.are_deterministic_algorithms_enabled() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    choose("cuda")
+    assert torch.get_deterministic_debug_mode() == 2 and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.utils.deterministic.fill_uninitialized_memory and not torch.backends.cudnn.benchmark
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    choose("cuda")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":8:1")
+    with pytest.raises(UserError, match="CUBLAS_WORKSPACE_CONFIG :8:1: .*unset it"):
+        choose("cuda")
 
 
 def test_the_cpu_is_float32_unless_asked():

@@ -1,0 +1,66 @@
+"""Locks where the system has none, and what killed writes leave where a process can't be asked after."""
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mp.runtime import files
+from tests.conftest import ROOT
+
+WINDOWS = "import sys; sys.modules.update(fcntl=None, resource=None); import run; sys.exit(run.main(sys.argv[1:]))"
+
+
+@pytest.fixture(autouse=True)
+def nothing_said():
+    files.say_unlocked.cache_clear()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL])
+@pytest.mark.parametrize("waits", [False, True])
+def test_without_locks_the_work_is_done_and_it_is_said_once(number, waits, monkeypatch, tmp_path, capsys):
+    def flock(lock, how):
+        raise BlockingIOError if waits and how & fcntl.LOCK_NB else OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):
+        with files.locked(tmp_path / "folder/.lock"):
+            files.write_json(tmp_path / "folder/result.json", 1)
+    assert (tmp_path / "folder/result.json").read_text() == "1\n"
+    said = [line for line in capsys.readouterr().err.splitlines() if "another process" not in line]
+    assert said == [f"files can't be locked here ({os.strerror(number)}): two commands at a time may do the same work "
+                    "twice; files are whole all the same"]
+
+
+def test_an_error_of_the_work_is_no_error_of_the_lock(tmp_path, capsys):
+    with pytest.raises(OSError, match="disk"), files.locked(tmp_path / ".lock"):
+        raise OSError(errno.ENOSPC, "disk full")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command, code, says", [
+    ("data", 0, ""),
+    ("zeroshot --datasets aircraft textures", 0, "files can't be locked here"),
+    ("meta --method coop --epochs 1 --datasets aircraft", 0, "files can't be locked here"),
+    ("bench", 2, "run.py: bench can't measure memory on this system; give the command on Linux or macOS"),
+])
+def test_a_system_without_fcntl_and_resource(command, code, says, tmp_path):
+    ended = subprocess.run([sys.executable, "-c", WINDOWS, *command.split()], capture_output=True, text=True,
+                           env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    assert ended.returncode == code and "Traceback" not in ended.stderr, ended.stderr
+    assert ended.stderr.count(says) == (1 if says else len(ended.stderr) + 1)
+
+
+def test_only_posix_can_ask_after_a_process(monkeypatch, tmp_path):
+    """Elsewhere os.kill ends it."""
+    asked = []
+    (tmp_path / f".a.json.{files.platform.node()}-1.part").touch()
+    monkeypatch.setattr(os, "kill", lambda *args: asked.append(args))
+    files.sweep(tmp_path / "a.json")
+    assert asked == [(1, 0)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        files.sweep(tmp_path / "a.json")
+    assert asked == [(1, 0)]
