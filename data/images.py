@@ -1,16 +1,12 @@
-"""Images as CLIP and the published benchmarks see them: opened as RGB, resized with Pillow, normalised."""
+"""Images as CLIP and the published benchmarks see them: opened as RGB, resized with Pillow."""
 import math
 import random
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from data.errors import DataError, unreadable_image
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # others run programs: Pillow gives EPS to Ghostscript
 AREA = 0.08, 1.0  # of a random crop, as a share of the image
 RATIO = 3 / 4, 4 / 3  # of a random crop's width to its height
@@ -33,13 +29,6 @@ def open_image(source: str | np.ndarray) -> Image.Image:
         raise DataError(unreadable_image(source, ValueError(f"not {', '.join(FORMATS)}"))) from None
     except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
         raise DataError(unreadable_image(source, e)) from None
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 [..., height, width, 3] to float32 [..., 3, height, width], with torchvision's operations in its order."""
-    x = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
-    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (MEAN, STD))
-    return x.div_(255).sub_(mean).div_(std)
 
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:

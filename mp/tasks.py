@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
               labels: Sequence[int]) -> Task:
-    """A task from images seen plainly: `views` [B, 3, size, size], some at a time, and the label of each, an index into
+    """A task from images seen plainly: `views` [B, size, size, 3], some at a time, and the label of each, an index into
     `class_names`. What doesn't depend on the prompt is computed here, once."""
     inputs = []
     for images in views:

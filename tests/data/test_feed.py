@@ -12,7 +12,7 @@ from data import feed
 from data.dataset import Item
 from data.errors import DataError
 from data.feed import VIEWS_AT_ONCE, Feed
-from data.images import augment, normalise, open_image
+from data.images import augment, open_image
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_training_views_are_augmented_images(items):
     random.Random("5/x/4").shuffle(order)
     for view, label, i in zip(images, labels, order, strict=True):
         expected = augment(Image.open(items[i].source), 16, random.Random(f"5/x/4/{i}"))
-        assert label == items[i].label and torch.equal(view, normalise(torch.from_numpy(np.array(expected))))
+        assert label == items[i].label and torch.equal(view, torch.from_numpy(np.array(expected)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -11,7 +11,8 @@ from PIL import Image
 from data.dataset import Item
 from data.errors import DataError
 from data.feed import Feed
-from data.images import MEAN, STD, augment, crop_centre, normalise, open_image, random_box
+from data.images import augment, crop_centre, open_image, random_box
+from mp.clip.pixels import MEAN, STD, normalise
 from tests.conftest import GOLDEN
 
 
