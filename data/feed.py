@@ -20,6 +20,7 @@ from data.images import augment, crop_centre, open_image
 
 VIEWS_AT_ONCE = 64  # test views that come together
 AHEAD = 4 * VIEWS_AT_ONCE  # images that are prepared before they are asked for
+KEPT = 2 * 2**30  # bytes of opened images that fine-tuning keeps
 
 
 class Feed:
@@ -40,19 +41,24 @@ class Feed:
 
     def augmented(self, items: list[Item], batch: int, seed: int,
                   name: str) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
-        """epoch -> batches (images, labels [batch]). The items, few-shot ones, are decoded once and kept in memory.
+        """epoch -> batches (images, labels [batch]). The items are opened at once, and those that don't fit into KEPT
+        again in every epoch.
 
         Fewer items than a batch make one smaller batch; an incomplete last batch is dropped. `name` keeps datasets
         of the same seed apart. Raises DataError naming an unreadable image.
         """
         threads = self.threads_for(items)
-        images = list(in_order(open_image, [item.source for item in items], threads))
+        images, room = [], KEPT
+        for image in in_order(open_image, [item.source for item in items], threads):
+            room -= 4 * image.width * image.height  # Pillow has four bytes for an RGB pixel
+            images.append(image if room >= 0 else None)
         labels = np.array([item.label for item in items])
         batch = min(batch, len(items))
 
         def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             def view(i: int) -> np.ndarray:
-                return np.asarray(augment(images[i], self.size, random.Random(f"{seed}/{name}/{epoch}/{i}")))
+                image = images[i] or open_image(items[i].source)
+                return np.asarray(augment(image, self.size, random.Random(f"{seed}/{name}/{epoch}/{i}")))
 
             order = list(range(len(items)))
             random.Random(f"{seed}/{name}/{epoch}").shuffle(order)
