@@ -22,6 +22,7 @@ class Task(NamedTuple):
     inputs: tuple[Tensor, ...]  # of the learner, each [n, ...]
     labels: Tensor              # [n]
     at_once: int = sys.maxsize  # images of a batch that go through the model together; more are too much for the memory
+    image_bytes: int = 0        # about what one image takes; more than `CLIP.memory` is an overrun, for commands to say
 
     @property
     def remote(self) -> bool:
@@ -39,7 +40,8 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
     classes = learner.prepare(clip, class_names)
     bytes_per_image = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
     at_once = max(1, clip.memory // bytes_per_image)
-    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once)
+    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once,
+                bytes_per_image)
 
 
 def remote_task(name: str) -> Task:
