@@ -11,12 +11,14 @@ Without --data the embedded miniature suite runs; with it, the paper's eleven da
 """
 import os
 import sys
+import time
 
 from mp import commands
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.interrupt import end_when_interrupted
 
 
+AFTER_THE_FIRST = 5  # seconds: if the first of several processes failed, too, it says so, and torchrun ends this one
 SHORT_OF_MEMORY = ("allocate memory", "out of memory", "start new thread")
 
 
@@ -64,6 +66,8 @@ def memory_trouble(error: MemoryError | RuntimeError) -> str:
 
 
 def failed(text: str, code: int) -> int:
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(AFTER_THE_FIRST)
     end_line = "\n" if sys.stderr.isatty() else ""  # of a progress line
     print(f"{end_line}run.py: {printable(text)}", file=sys.stderr)
     return code

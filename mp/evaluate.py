@@ -17,7 +17,8 @@ FEATURES_AT_ONCE = 256  # classified together
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Per cent correct for logits [n, C] and labels [n]: of all, and of base (new) images among base (new) classes.
 
-    A part without test images has no entry. Raises RunError if a logit isn't finite.
+    A part without test images has no entry, nor has one of a single class, in which nothing can be wrong. Raises
+    RunError if a logit isn't finite.
     """
     if not logits.isfinite().all():
         raise RunError("the logits of test images aren't all finite, so no accuracy is; make the prompt again")
@@ -25,7 +26,7 @@ def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
     for part in PARTS:
         classes = class_range(logits.shape[1], part)
         mine = (labels >= classes.start) & (labels < classes.stop)
-        if mine.any():
+        if mine.any() and len(classes) > 1:
             predicted = logits[mine, classes.start : classes.stop].argmax(-1)
             right = predicted == labels[mine] - classes.start
             result[part] = 100 * right.double().mean().item()

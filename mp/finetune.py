@@ -9,7 +9,7 @@ from torch import Tensor
 from mp.clip.model import CLIP
 from mp.learners import Learner
 from mp.maml import Params, leaves, run
-from mp.meta import check_finite, norms
+from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings
 
@@ -59,7 +59,7 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
             gradient_norms.append(norms(grads))
         numbers = summary(epoch + 1, lr, torch.stack(losses).tolist())  # the epoch's one wait for the device
         largest = torch.stack(gradient_norms).amax(0)
-        numbers["zero_gradients"] = check_finite(params, largest, f"epoch {epoch + 1}", "lr")
+        numbers["zero_gradients"] = check_gradients(params, largest, f"epoch {epoch + 1}", "lr")
         average = {k: mean + weights[epoch] * params[k] for k, mean in average.items()}
         yield FinetuneState(epoch + 1, params, momentum, average, numbers)
 

@@ -1,7 +1,7 @@
 """Algorithm 1 of the paper: the outer loop over the training tasks. What is inside an epoch stands in mp/maml.py."""
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -60,8 +60,11 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         G = dict(zip(G, G_values))
         p, adam, norm = maml.meta_update(                                     # line 10
             p, G, adam, settings.meta_lr, settings.clip_norm)
+        where = f"epoch {epoch + 1}"
+        check_losses(losses, tasks, where)
+        zero_gradients = check_gradients(p, norms(G), where, "inner_lr or meta_lr")
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
-        numbers["zero_gradients"] = check_finite(p, norms(G), f"epoch {epoch + 1}", "meta_lr")
+        numbers["zero_gradients"] = zero_gradients
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, p, adam, numbers)
 
@@ -77,24 +80,27 @@ def loss_of(task: Task, learner: Learner, clip: CLIP) -> maml.Loss:
     return loss
 
 
-def summary(epoch: int, tasks: list[Task], losses: Tensor, norm: Tensor, settings: MetaSettings) -> dict[str, Any]:
-    """An epoch's numbers: the mean query loss, that of every task, and ‖G‖ before and after clipping.
-
-    `losses` [tasks, inner steps + 1], the query loss last. Raises RunError for the first that isn't finite.
-    """
-    norm = float(norm)
-    query = {}
+def check_losses(losses: Tensor, tasks: list[Task], where: str) -> None:
+    """Raises RunError for the first of the losses [tasks, inner steps + 1], the query loss last, that isn't finite."""
     for task, steps in zip(tasks, losses.tolist()):
-        for step, value in enumerate(steps):
+        for step, value in enumerate(steps, 1):
             if not math.isfinite(value):
-                where = f"inner step {step + 1}" if step < settings.inner_steps else "the query loss"
-                raise RunError(f"epoch {epoch}, task {task.name}, {where}: the loss is {value}; try a smaller inner_lr "
-                               "or meta_lr")
-        query[task.name] = steps[-1]
-    if not math.isfinite(norm):
-        raise RunError(f"epoch {epoch}: the meta-gradient isn't finite; try a smaller inner_lr")
-    return {"epoch": epoch, "query_loss": sum(query.values()) / len(query), "grad_norm": norm,
-            "clipped_norm": min(norm, settings.clip_norm), "tasks": query}
+                of_what = "the query loss" if step == len(steps) else f"inner step {step}"
+                raise RunError(f"{where}, task {task.name}, {of_what}: the loss is {value}; try a smaller inner_lr or "
+                               "meta_lr")
+
+
+def check_gradients(params: maml.Params, gradient_norms: Tensor, where: str, rate: str) -> list[str]:
+    """Raises RunError for the first tensor that isn't finite, or whose gradient isn't; gives the names of those whose
+    gradient is exactly zero, which learn nothing. `gradient_norms`: one of each tensor."""
+    sizes = torch.stack((gradient_norms, norms(params)), 1).tolist()
+    zero = []
+    for name, (gradient, value) in zip(params, sizes):
+        if not (math.isfinite(gradient) and math.isfinite(value)):
+            raise RunError(f"{where}: {name} or its gradient isn't finite; try a smaller {rate}")
+        if gradient == 0:
+            zero.append(name)
+    return zero
 
 
 def norms(tensors: maml.Params) -> Tensor:
@@ -102,14 +108,10 @@ def norms(tensors: maml.Params) -> Tensor:
     return torch.stack([t.detach().norm() for t in tensors.values()])
 
 
-def check_finite(params: maml.Params, gradients: Tensor, where: str, rate: str) -> list[str]:
-    """For every tensor and its gradient's norm: raises RunError if one isn't finite; the names of those whose gradient
-    is exactly zero, which learn nothing."""
-    sizes: Iterable[tuple[str, tuple[float, float]]] = zip(params, torch.stack((gradients, norms(params)), 1).tolist())
-    zero = []
-    for name, (gradient, values) in sizes:
-        if not math.isfinite(gradient + values):
-            raise RunError(f"{where}: {name} or its gradient isn't finite; try a smaller {rate}")
-        if gradient == 0:
-            zero.append(name)
-    return zero
+def summary(epoch: int, tasks: list[Task], losses: Tensor, norm: Tensor, settings: MetaSettings) -> dict[str, Any]:
+    """An epoch's numbers: the mean query loss, that of every task, and ‖G‖ before and after clipping."""
+    query_losses = losses[:, -1].tolist()
+    norm = float(norm)
+    return {"epoch": epoch, "query_loss": sum(query_losses) / len(tasks), "grad_norm": norm,
+            "clipped_norm": min(norm, settings.clip_norm),
+            "tasks": {task.name: loss for task, loss in zip(tasks, query_losses)}}

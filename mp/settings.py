@@ -30,9 +30,10 @@ ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
 ON_OFF = Bound("True or False", lambda value: True)
 
 
-def setting(about: str, bound: Bound, default: Any = MISSING) -> Any:
-    """A field with its help text and what it may be."""
-    return field(default=default, kw_only=True, metadata={"about": about, "bound": bound})
+def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "") -> Any:
+    """A field with its help text and what it may be. `only_if`: the fact that a learner states (has_depth,
+    averages_epochs) without which the setting plays no part."""
+    return field(default=default, kw_only=True, metadata={"about": about, "bound": bound, "only_if": only_if})
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class PromptSettings:
     """What it takes to make a learner."""
     method: str
     seed: int = field(default=1, kw_only=True)
-    depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9)
-    length: int = setting("vectors in each of them", at_least(1), 4)
+    depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9, "has_depth")
+    length: int = setting("vectors in each of them", at_least(1), 4, "has_depth")
 
     def __post_init__(self):
         """Raises UserError for a value of another type or out of its bounds."""
@@ -81,8 +82,9 @@ class FinetuneSettings(PromptSettings):
     shots: int = setting("images a class", at_least(1), 16)
     momentum: float = setting("of SGD", SHARE, 0.9)
     weight_decay: float = setting("of SGD, on all that is learnt", at_least(0), 5e-4)
-    gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged", POSITIVE, 15.0)
-    gpa_std: float = setting("in epochs, of these weights", POSITIVE, 1.0)
+    gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged", POSITIVE, 15.0,
+                              "averages_epochs")
+    gpa_std: float = setting("in epochs, of these weights", POSITIVE, 1.0, "averages_epochs")
 
 
 def flag(name: str) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mp.clip.model import CLIP, SECOND_ORDER
 from mp.learners import Learner
 from mp.maml import Batch
+from mp.runtime.errors import UserError
 from mp.settings import MetaSettings
 
 Indices = np.ndarray  # of a task's images
@@ -33,7 +34,11 @@ class Task(NamedTuple):
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
               labels: Sequence[int]) -> Task:
     """A task from images seen plainly: `views` [B, size, size, 3], some at a time, and the label of each, an index into
-    `class_names`. What doesn't depend on the prompt is computed here, once."""
+    `class_names`. What doesn't depend on the prompt is computed here, once.
+
+    Raises UserError if there are too few images, or a class name doesn't fit.
+    """
+    check_divisible(name, class_names, labels)
     inputs = []
     for images in views:
         inputs.append([t.cpu() for t in learner.inputs(clip, images)])
@@ -44,6 +49,13 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
                 bytes_per_image)
 
 
+def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:
+    """Raises UserError if no class has the two images that it takes to divide them into support and query images."""
+    if len(set(labels)) == len(labels):
+        raise UserError(f"{name}: one training image of each class, such as {class_names[labels[0]]!r}; meta-training "
+                        "needs a support and a query image of at least one class: add images")
+
+
 def remote_task(name: str) -> Task:
     """A task that another process computes."""
     return Task(name, (), (), torch.empty(0))
@@ -52,7 +64,7 @@ def remote_task(name: str) -> Task:
 def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
     """Line 4: indices of K support images of every class, and of the others, the query images.
 
-    A class of K images or fewer keeps one for the query set.
+    A class of K images or fewer keeps one for the query set; the image of a class that has only one is for support.
     """
     support_set, query_set = [], []
     for label in np.unique(labels):

@@ -46,9 +46,17 @@ def test_parts_equal_separate_evaluations(learner, clip, dataset):
 
 
 def test_accuracies_count_by_hand():
-    logits = torch.tensor([[9.0, 1, 8], [5, 9, 0], [0, 9, 5], [9, 0, 5]])  # base classes 0 and 1, new class 2
-    assert accuracies(logits, torch.tensor([0, 0, 2, 2])) == {"base": 50.0, "new": 100.0, "all": 25.0}
+    logits = torch.tensor([[9.0, 1, 8, 0], [5, 9, 0, 0], [0, 9, 5, 1], [9, 0, 5, 6]])  # classes 0, 1 base; 2, 3 new
+    assert accuracies(logits, torch.tensor([0, 0, 2, 2])) == {"base": 50.0, "new": 50.0, "all": 25.0}
     assert accuracies(logits[:2], torch.tensor([0, 0])) == {"base": 50.0, "all": 50.0}
+
+
+def test_a_part_of_one_class_has_no_accuracy():
+    """It would be 100, whatever the prompt."""
+    logits = torch.tensor([[9.0, 1, 8], [5, 9, 0], [0, 9, 5], [9, 0, 5]])
+    assert accuracies(logits, torch.tensor([0, 0, 2, 2])) == {"base": 50.0, "all": 25.0}
+    assert accuracies(logits[:, :2], torch.tensor([0, 0, 1, 1])) == {"all": 50.0}
+    assert accuracies(logits[:, :1], torch.tensor([0, 0, 0, 0])) == {}
 
 
 def test_frozen_features_are_computed_once(clip, dataset, monkeypatch):

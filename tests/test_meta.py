@@ -36,6 +36,24 @@ def test_divide_of_small_classes():
     assert np.bincount(labels[query], minlength=3).tolist() == [11, 1, 0]
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("steps, query_batch", [(4, -1), (0, 0)])
+def test_one_image_of_each_class_cannot_be_divided(clip, recipe, method, steps, query_batch):
+    """Refused before an image is looked at; with two images of one class there is something to train."""
+    def never():
+        raise AssertionError("an image was asked for")
+        yield
+
+    learner, words = make_learner(method, clip, 2, 4), ["cat", "red fox", "t-rex"]
+    with pytest.raises(UserError, match="^ponds: one training image of each class, such as 'cat'; .*add images$"):
+        make_task(learner, clip, "ponds", words, never(), [0, 1, 2])
+    images = torch.from_numpy(recipe.images("A", "one", 4))
+    task = make_task(learner, clip, "ponds", words, [images], [0, 1, 2, 2])
+    config = MetaSettings(method, **METHODS[method].meta | {"epochs": 1, "inner_steps": steps, "query_batch": query_batch})
+    state, = meta_train(learner, clip, [task], config)
+    assert state.numbers["query_loss"] > 0
+
+
 def test_mini_batches_use_every_image_before_one_comes_again():
     indices = np.arange(100, 150)
     batches = mini_batches(indices, 16, 6, np.random.default_rng(0))
@@ -213,10 +231,10 @@ def test_a_task_of_images_keeps_bytes_and_learns_the_same(clip):
 
 def test_a_task_tells_what_an_image_takes(clip, recipe, monkeypatch):
     learner = make_learner("cocoop", clip, 2, 4)
-    images = [torch.from_numpy(recipe.images("A", "one", 2))]
+    images = [torch.from_numpy(recipe.images("A", "one", 4))]
 
     def task():
-        return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 1])
+        return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1])
 
     needed = task().image_bytes
     assert needed == 3 * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))

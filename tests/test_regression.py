@@ -120,7 +120,7 @@ def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp
         return {k: p * float("nan") if len(epochs) == 3 else p for k, p in params.items()}, *rest
 
     monkeypatch.setattr(maml, "meta_update", poison)
-    with pytest.raises(RunError, match="epoch 3: ctx or its gradient isn't finite.*try a smaller meta_lr"):
+    with pytest.raises(RunError, match="epoch 3: ctx or its gradient isn't finite.*try a smaller inner_lr or meta_lr"):
         meta_run(golden_learner("coop", clip, recipe), clip, recipe, tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert len(state["log"]) == 2 and state["state"]["params"]["ctx"].isfinite().all()

@@ -1,7 +1,7 @@
 """CLIP's image and text towers (Radford et al. 2021) with OpenAI's weights, written out.
 
-Every size follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and the
-parameters carry OpenAI's names. Dimensions in the comments:
+Every size but the heads' follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and
+the parameters carry OpenAI's names. Dimensions in the comments:
 
     B images, G patches of an image, C class prompts, T tokens, P tokens of the prefix that the classes share,
     L most own tokens of a class, N own tokens of all classes together, H heads, d = 64 per head,
@@ -236,11 +236,12 @@ class CLIP(nn.Module):
 
 def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
          memory: int = MEMORY, kind: type[CLIP] = CLIP) -> CLIP:
-    """A frozen float32 CLIP on `device`, from OpenAI's archive, a saved state dict, or an .npz file.
+    """A frozen float32 CLIP on `device`, from OpenAI's archive, a state dict or a checkpoint, or an .npz file.
 
     `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
     for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise.
-    Raises UserError that says what is missing or wrong if the file isn't a ViT CLIP's.
+    Raises UserError that says what is missing or wrong if the file isn't a ViT CLIP's of a known shape, or states GELU
+    or other heads. Weights trained with GELU that don't state it can't be told apart, and compute wrongly.
     """
     path = Path(path)
     state = weights.read_state(path)

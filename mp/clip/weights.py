@@ -1,53 +1,145 @@
-"""Weights files: OpenAI's TorchScript archive, a plain state dict, or the miniature's arrays."""
+"""Weights files: OpenAI's TorchScript archive, a state dict or a checkpoint around it, or the miniature's arrays."""
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mp.clip import download
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime import tensors
 from mp.runtime.errors import UserError, unreadable
 
 State = dict[str, Tensor]
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # further tensors in OpenAI's files
-STORAGES = {"FloatStorage": torch.float, "HalfStorage": torch.half, "LongStorage": torch.long}
+STORAGES = {"FloatStorage": torch.float, "HalfStorage": torch.half, "BFloat16Storage": torch.bfloat16,
+            "DoubleStorage": torch.double, "LongStorage": torch.long}
+ADVICE = ("give what torch.save(model.state_dict(), FILE) writes of a ViT CLIP with OpenAI's names, or OpenAI's own "
+          f"file: {download.URL}")
 TRACE = "/constants.pkl"  # only TorchScript's archives have it
+PATCHES = "visual.conv1.weight"  # every CLIP has it
+# No tensor tells how wide the heads are. 64 they are in OpenAI's ViT-B/32, B/16, L/14 and L/14@336px (values in the
+# order of `sizes`), and in towers no wider than the miniature's.
+OPENAIS = ((224, 32, 768, 12, 512, 12, 512), (224, 16, 768, 12, 512, 12, 512),
+           (224, 14, 1024, 24, 768, 12, 768), (336, 14, 1024, 24, 768, 12, 768))
+SMALL = 128
+FOREIGN_BYTES = (  # where in a file that torch can't read, which bytes, and what it then is
+    (0, b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file itself)"),
+    (0, b"<", "a web page (save the file that it offers)"),
+    (0, b"\x1f\x8b", "a gzip archive (unpack it)"),
+    (257, b"ustar", "a tar archive (unpack it)"),
+    (0, b"\x08", "an ONNX model"),
+    (2, b"\x95", "a pickle that torch.save didn't write"),
+    (8, b"{", "a safetensors file (if it has OpenAI's names: torch.save(safetensors.torch.load_file(FILE), NEW))"))
+FOREIGN_NAMES = {  # a part of a tensor's name, and what has it
+    ".ctx.": "learnt prompts, not CLIP's weights (this project's go after --prompt or --init)",
+    ".vision_model.": "CLIP's weights by Hugging Face's names, which aren't OpenAI's",
+    ".visual.layer1.": "a ResNet CLIP, not a ViT"}
 
 
 def read_state(path: Path) -> State:
-    """CLIP's parameters in the file `path`, by OpenAI's names, in float32. Raises UserError if it can't be read."""
+    """CLIP's parameters in the file `path`, by OpenAI's names, in float32.
+
+    Raises UserError if it can't be read, holds something else, or states that it isn't computed as OpenAI's.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such weights file; give another after --weights")
-    try:
-        if path.suffix == ".npz":
-            state = read_arrays(path)
-        elif is_torchscript(path):
-            state = read_archive(path)
-        else:
-            state = tensors.load(path)
-    except Exception as e:  # there is nothing that damaged bytes don't raise
-        raise UserError(unreadable(path, e, "not a readable weights file", "fetch it again")) from None
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise not_clip(path, "holds no state dict (a dict of tensors)")
-    state = {str(k): v for k, v in state.items() if str(k).rpartition(".")[2] not in NOT_PARAMETERS}
+    content = read_content(path)
+    entries = flat(content) if isinstance(content, dict) else {}
+    state = find_state(entries, path)
     for name, value in state.items():
         if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
             raise not_clip(path, f"{name} is no plain tensor of floating-point numbers")
-    return {k: v.float() for k, v in state.items()}
+    refuse_unlike_openais(entries, sizes(state, path), path)
+    return {k: v.detach().float().contiguous() for k, v in state.items()}
+
+
+def read_content(path: Path) -> Any:
+    """What is in the file, read without running anything of it. Raises UserError if it can't be read."""
+    inside = []
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                inside = archive.namelist()
+        if path.suffix == ".npz" or any(name.endswith(".npy") for name in inside):
+            return read_arrays(path)
+        if any(name.endswith(TRACE) for name in inside):
+            return read_archive(path)
+        return tensors.load(path)
+    except tensors.Objects as e:
+        raise not_clip(path, f"holds {e}, as of a whole model or a trainer's settings, which aren't loaded") from None
+    except Exception as e:  # there is nothing that damaged bytes don't raise
+        what = "" if isinstance(e, OSError) else foreign(path, inside)
+        if what:
+            raise not_clip(path, f"not a readable weights file but {what}") from None
+        raise UserError(unreadable(path, e, "not a readable weights file", ADVICE)) from None
+
+
+def foreign(path: Path, inside: list[str]) -> str:
+    """What a file that isn't torch's is, by how it begins or what is `inside` a zip archive; "" if it isn't known."""
+    if inside and not any(name.endswith(("data.pkl", ".npy")) for name in inside):
+        return f"a zip archive of {', '.join(inside[:3])} (unpack it)"
+    with open(path, "rb") as f:
+        head = f.read(512)
+    for offset, mark, what in FOREIGN_BYTES:
+        if head[offset:].startswith(mark):
+            return what
+    return "" if head else "an empty file"
+
+
+def flat(content: dict, folder: str = "", depth: int = 6) -> dict[str, Any]:
+    """What a checkpoint's dicts hold, by names such as "model/state_dict/logit_scale"; down to `depth` dicts."""
+    entries = {}
+    for name, value in content.items():
+        if isinstance(value, dict) and depth:
+            entries |= flat(value, f"{folder}{name}/", depth - 1)
+        else:
+            entries[f"{folder}{name}"] = value
+    return entries
+
+
+def find_state(entries: dict[str, Any], path: Path) -> State:
+    """CLIP's tensors in a checkpoint, from the dict that holds PATCHES, without what stands before its name there."""
+    for part, what in FOREIGN_NAMES.items():
+        if any(part in f".{name.replace('/', '.')}." for name in entries):
+            raise not_clip(path, f"holds {what}")
+    values = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+    if not values:
+        raise not_clip(path, "holds no state dict (a dict of tensors)")
+    places = [name.removesuffix(PATCHES) for name in values if name.endswith(PATCHES)] or [""]
+    if len(places) > 1:
+        raise not_clip(path, f"holds several CLIPs, below {', '.join(places[:3])}")
+    folder = places[0].rpartition("/")[0]
+    state = {}
+    for name, value in values.items():
+        if name.rpartition("/")[0] == folder and name.rpartition(".")[2] not in NOT_PARAMETERS:
+            own = name.removeprefix(places[0]) if name.startswith(places[0]) else f"beside it: {name}"
+            state[own] = value
+    return state
+
+
+def refuse_unlike_openais(entries: dict[str, Any], shape: dict[str, int], path: Path) -> None:
+    """Raises UserError for a file that states what its tensors can't tell: heads that aren't 64 wide, or GELU.
+
+    open_clip's training files state their model in "name"; it has GELU, unless it ends in -quickgelu.
+    """
+    heads = [shape["image_width"] // 64, shape["text_width"] // 64]
+    for name, value in entries.items():
+        if not isinstance(value, (int, str)):
+            continue
+        key = name.replace("/", ".").rpartition(".")[2].lower()
+        text = f"{key} = {value}".lower()
+        other_heads = key.endswith("heads") and value not in heads or key in ("head_width", "head_dim") and value != 64
+        activation = "gelu" in text or key in ("act", "activation", "hidden_act") or key == "name" and "vit-" in text
+        if other_heads or activation and ("quick" not in text or value is False):
+            raise not_clip(path, f"states {text[:60]}, but here CLIP is computed with QuickGELU and 64-wide heads")
 
 
 def not_clip(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: {what}; give another file")
-
-
-def is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(TRACE) for name in archive.namelist())
+    return UserError(f"{path}: {what}; {ADVICE}")
 
 
 class Inert:
@@ -75,15 +167,19 @@ class ArchiveReader(pickle.Unpickler):
     def persistent_load(self, about) -> Tensor:
         """The flat tensor of one storage, which `about` names: a word, its type, its file, its device, its length."""
         _, dtype, key, _, _ = about
-        return torch.frombuffer(bytearray(self.archive.read(f"{self.folder}/data/{key}")), dtype=dtype)
+        content = self.archive.read(f"{self.folder}/data/{key}")
+        return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
 
-def read_archive(path: Path) -> State:
-    """The state dict of OpenAI's archive: all tensors, named by the attributes that lead to them."""
+def read_archive(path: Path) -> dict[str, Any]:
+    """The state dict of OpenAI's archive: all tensors, named by the attributes that lead to them.
+
+    Beside them stands what else the archive states: numbers and words, and whether its code, read as text, has GELU.
+    """
     state = {}
 
     def collect(value, name: str) -> None:
-        if isinstance(value, Tensor):
+        if isinstance(value, (Tensor, str)) or type(value) is int:
             state[name] = value
         elif isinstance(value, Inert):
             for key, inner in value.attributes.items():
@@ -92,6 +188,9 @@ def read_archive(path: Path) -> State:
     with zipfile.ZipFile(path) as archive:
         trace = next(name for name in archive.namelist() if name.endswith(TRACE))
         collect(ArchiveReader(archive, trace.removesuffix(TRACE)).load(), "")
+        for name in archive.namelist():
+            if name.endswith(".py") and b"torch.gelu(" in archive.read(name):
+                state["activation"] = "GELU"
     return state
 
 
@@ -117,9 +216,7 @@ def write_arrays(path: Path, state: State, token_ids: list[int]) -> None:
 
 
 def sizes(state: State, path: Path) -> dict[str, int]:
-    """CLIP's constructor arguments, read off the tensors' shapes. Raises UserError if they aren't a ViT CLIP's."""
-    if any(k.startswith("visual.layer1") for k in state):
-        raise UserError(f"{path}: a ResNet CLIP; give a ViT, such as ViT-B/16")
+    """CLIP's constructor arguments, read off the tensors' shapes. Raises UserError if they aren't a known ViT's."""
     try:
         width, _, patch, _ = state["visual.conv1.weight"].shape
         grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
@@ -130,14 +227,16 @@ def sizes(state: State, path: Path) -> dict[str, int]:
         raise not_clip(path, f"not CLIP's weights, {e.args[0]} is missing") from None
     except (ValueError, IndexError, TypeError):
         raise not_clip(path, "not CLIP's weights, a tensor has an unexpected number of dimensions") from None
-    if width % 64 or text_width % 64 or 0 in (width, text_width, patch, grid):
-        raise not_clip(path, f"widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; not "
-                             "CLIP's weights, whose heads are 64 wide")
     if (vocabulary, context) != (VOCABULARY, CONTEXT_LENGTH):
         raise not_clip(path, f"{vocabulary} tokens and {context} positions; CLIP has {VOCABULARY} and {CONTEXT_LENGTH}")
-    return dict(image_size=grid * patch, patch=patch,
-                image_width=width, image_layers=layers(state, "visual.transformer"),
-                text_width=text_width, text_layers=layers(state, "transformer"), embed=embed)
+    shape = dict(image_size=grid * patch, patch=patch,
+                 image_width=width, image_layers=layers(state, "visual.transformer"),
+                 text_width=text_width, text_layers=layers(state, "transformer"), embed=embed)
+    small = all(shape.values()) and not width % 64 and not text_width % 64 and max(width, text_width) <= SMALL
+    if not small and tuple(shape.values()) not in OPENAIS:
+        raise not_clip(path, f"widths {width} and {text_width}, {grid} by {grid} patches of {patch} pixels; only of "
+                             "OpenAI's ViTs (B/32, B/16, L/14, L/14@336px) it is known that the heads are 64 wide")
+    return shape
 
 
 def layers(state: State, tower: str) -> int:
@@ -156,4 +255,4 @@ def check(state: State, expected: dict[str, torch.Size], path: Path) -> None:
         if state[name].shape != shape:
             raise not_clip(path, f"{name} has shape {list(state[name].shape)}, expected {list(shape)}")
         if not state[name].isfinite().all():
-            raise UserError(f"{path}: {name} holds NaN or infinite values; fetch the file again")
+            raise not_clip(path, f"{name} holds NaN or infinite values")

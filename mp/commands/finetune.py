@@ -39,22 +39,31 @@ def command(args: Namespace) -> None:
     runs = {seed: finetune_settings(session, args, args.method, seed) for seed in args.seeds}
     inits = {seed: find_init(session, args.init, settings) for seed, settings in runs.items()}
     settings = runs[args.seeds[0]]
-    title = f"{args.method} from {args.init if args.init in ('handcrafted', 'meta') else Path(args.init).name}"
+    for name in session.suite.datasets:
+        check_dataset(session, session.suite.load(name), settings)
+    start_from = args.init if args.init in ("handcrafted", "meta") else Path(args.init).name
+    title = f"{args.method} from {start_from}"
     say(f"fine-tuning {title}: {in_words(settings)}")
-    handcrafted, columns, done = {}, [{} for _ in args.seeds], 0
-    progress, total = Progress("epoch"), len(session.suite.datasets) * len(args.seeds) * settings.epochs
+    handcrafted, columns = {}, [{} for _ in args.seeds]
     tests = session.test_sets()
+    progress, done, total = Progress("epoch"), 0, len(tests) * len(args.seeds) * settings.epochs
     for test in tests:
         name = test.dataset.name
         handcrafted[name] = test.handcrafted(test.dataset.template)
         for column, seed in zip(columns, args.seeds):
-            def report_epoch(epoch: int, text: str, new: int, before: int = done, seed: int = seed) -> None:
-                progress.update(before + epoch, total, f"{name}, seed {seed}, {text}", new)
-
+            report_epoch = reporter(progress, done, total, f"{name}, seed {seed}")
             column[name] = tune_one(session, test, runs[seed], inits[seed], args.force, report_epoch)
             done += settings.epochs
     roles = {test.dataset.name: test.dataset.role for test in tests}
     print(accuracy_report.table(roles, handcrafted, {title: columns}))
+
+
+def reporter(progress: Progress, before: int, total: int, title: str) -> Report:
+    """Of one fine-tuning, where `before` of all `total` epochs are those of earlier ones."""
+    def report_epoch(epoch: int, text: str, new: int) -> None:
+        progress.update(before + epoch, total, f"{title}, {text}", new)
+
+    return report_epoch
 
 
 def finetune_settings(session: Session, args: Namespace, method: str, seed: int) -> FinetuneSettings:
@@ -86,12 +95,12 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
                                  settings.seed)
     items = draw_items(session, dataset, settings)
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
+    if force:
+        files.discard(state_file(path))
     computed = []
 
     def compute() -> dict[str, Any]:
         computed.append(path)
-        if force:
-            state_file(path).unlink(missing_ok=True)
         return tune(session, test, settings, init, items, identity, path, report_epoch)
 
     result = results.cell(path, KIND, identity, session.provenance, compute, force)
@@ -106,7 +115,6 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init
     """Fine-tune on the items, evaluate, and write the prompt beside the result's `path`; what the result holds."""
     dataset = test.dataset
     learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
-    session.check_names(dataset, settings)
     labels = class_range(len(dataset.classes), settings.classes)
     classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
     batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
@@ -135,13 +143,18 @@ def state_file(result: Path) -> Path:
     return result.with_suffix(".state.pt")
 
 
+def check_dataset(session: Session, dataset: Dataset, settings: FinetuneSettings) -> None:
+    """Raises UserError, before any work, if a class name doesn't fit, or there is nothing to tell apart."""
+    session.check_names(dataset, settings)
+    count = len(dataset.classes)
+    if len(class_range(count, settings.classes)) < 2:
+        raise UserError(f"{dataset.name}: of its {count} classes less than two are {settings.classes} ones, which "
+                        "leaves nothing to learn; give --classes all, or other --datasets")
+
+
 def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -> list[Item]:
-    """The few-shot images of the classes to train on. Raises UserError if there is none."""
-    items = restrict(session.draw_shots(dataset.name, settings), len(dataset.classes), settings.classes)
-    if not items:
-        raise UserError(f"{dataset.name}: none of its {len(dataset.classes)} classes is among the {settings.classes} "
-                        "ones; give other --classes or --datasets")
-    return items
+    """The few-shot images of the classes to train on."""
+    return restrict(session.draw_shots(dataset.name, settings), len(dataset.classes), settings.classes)
 
 
 def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,

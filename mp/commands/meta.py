@@ -2,7 +2,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ from mp.learners import Learner
 from mp.meta import MetaState, meta_train, start
 from mp.runtime import files
 from mp.runtime.errors import RunError
-from mp.runtime.processes import agree, first_process, processes, total
+from mp.runtime.processes import agree, first_process, meet, processes, total
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings, in_words
 from mp.store import promptfile, results, states
 from mp.store.identity import Identity, require_same, stored
-from mp.tasks import Task, make_task, remote_task
+from mp.tasks import Task, check_divisible, make_task, remote_task
 
 KIND = "meta-prompt"
 FILES = ("prompt.pt", "state.pt", "settings.json", "log.jsonl")  # of one meta-training
+LINE = ("epoch", "query_loss", "grad_norm", "clipped_norm", "tasks", "seconds")  # of the log: an epoch's numbers
 
 
 def command(args: Namespace) -> None:
@@ -56,18 +57,26 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     folder = folder_of(session, settings)
     prompt = folder / "prompt.pt"
     images = {name: session.draw_shots(name, settings) for name in session.suite.training}
+    for name, items in images.items():
+        check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
     identity = session.identity(settings, trained_on=images)
-    with files.locked(folder / ".lock") if first_process() else nullcontext():  # a second run waits, then finds it done
+    with locked_by_first(folder):
         if force and first_process():
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)
-        if agree(prompt.exists()):
+        if agree(prompt.exists):
             require_same(prompt, promptfile.read_file(prompt).get("identity"), KIND, identity)
-            files.discard(folder / "state.pt")  # of a run that was killed at its very end
             say(f"{prompt} is there; --force computes it again")
         else:
             train(session, settings, images, identity, folder)
+        if first_process():
+            files.discard(folder / "state.pt")  # also that of a run that was killed at its very end
     return prompt
+
+
+def locked_by_first(folder: Path) -> AbstractContextManager:
+    """The first process holds the folder for all of this run; another run waits, then finds the work done."""
+    return files.locked(folder / ".lock") if first_process() else nullcontext()
 
 
 def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity,
@@ -85,15 +94,13 @@ def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]
         shown = f"query loss {numbers['query_loss']:.4f}  ‖G‖ {numbers['grad_norm']:.4f}"
         progress.update(numbers["epoch"], settings.epochs, shown, new=1)
 
+    made_from = stored(KIND, identity)
     if first_process():
-        about = {"identity": stored(KIND, identity), "provenance": session.provenance}
-        files.write_json(folder / "settings.json", about)
+        files.write_json(folder / "settings.json", {"identity": made_from, "provenance": session.provenance})
     state = train_and_save(learner, session.clip, tasks, settings, identity, folder, report)
     if first_process():
-        made_from = stored(KIND, identity)
         promptfile.write(folder / "prompt.pt", settings.method, state.params, made_from, session.provenance)
-        files.discard(folder / "state.pt")
-    agree(None)  # the others read the prompt once it is there
+    meet()  # the others read the prompt once it is there
 
 
 def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, identity: Identity,
@@ -103,20 +110,29 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     Keeps state.pt and log.jsonl, a line per epoch. Raises UserError for a state that was made otherwise or is
     damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
     """
+    file = folder / "state.pt"
     fresh = start(learner)
-    state, log = agree(resume(folder, identity, settings, fresh, tasks) if first_process() else None)
-    state = states.placed_like(states.as_dicts(state), fresh)  # what another process sent is where it was there
+    line = {name: 0.0 for name in LINE} | {"epoch": 0, "tasks": {task.name: 0.0 for task in tasks}}
+    state, log = agree(lambda: states.resume(file, KIND, identity, fresh, settings.epochs, line))
+    state = states.placed_like(state, fresh)  # another process sent it
     if log and first_process():
-        write_log(folder, log)  # a kill between an epoch's state and its line
+        write_log(folder, log)  # perhaps a kill came between an epoch's state and its line
     try:
         for state in meta_train(learner, clip, tasks, settings, state, total):
-            log.append({name: value for name, value in state.numbers.items() if name != "zero_gradients"})
+            log.append({name: state.numbers[name] for name in LINE})
             if first_process():
-                save(folder, identity, state, log)
+                states.save(file, KIND, identity, state, log)  # first, as the log is written again from it
+                write_log(folder, log)
             report(state.numbers)
     except RunError as e:
         raise RunError(f"{e}; the state of the last good epoch is kept") from None
     return state
+
+
+def write_log(folder: Path, log: states.Log) -> None:
+    """A line per epoch."""
+    text = "".join(json.dumps(line) + "\n" for line in log)
+    files.write_whole(folder / "log.jsonl", lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]) -> list[Task]:
@@ -131,23 +147,3 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
         else:
             tasks.append(remote_task(name))
     return tasks
-
-
-def save(folder: Path, identity: Identity, state: MetaState, log: states.Log) -> None:
-    """The state first: the log is written again from it, so a kill between the two loses nothing."""
-    states.save(folder / "state.pt", KIND, identity, state, log)
-    write_log(folder, log)
-
-
-def write_log(folder: Path, log: list[dict]) -> None:
-    """A line per epoch."""
-    text = "".join(json.dumps(line) + "\n" for line in log)
-    files.write_whole(folder / "log.jsonl", lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def resume(folder: Path, identity: Identity, settings: MetaSettings, fresh: MetaState,
-           tasks: list[Task]) -> tuple[MetaState, states.Log]:
-    """Where an interrupted run stopped, and its log; or the fresh start. Raises UserError as states.resume does."""
-    line = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "seconds": 0.0}
-    line["tasks"] = {task.name: 0.0 for task in tasks}
-    return states.resume(folder / "state.pt", KIND, identity, fresh, settings.epochs, line)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from mp.learners import DEFAULT_METHOD, METHODS
+from mp.learners import DEFAULT_METHOD, METHODS, learner_class
 from mp.runtime.errors import UserError
 from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
@@ -66,11 +66,18 @@ def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any
 
 def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
     """Settings of a method: the options that were given; else the `usual` values, those of its row in METHODS, and the
-    defaults of the fields."""
+    defaults of the fields. Raises UserError for an option that plays no part in the method, or is out of bounds."""
     row = METHODS[method]
     of_method = {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
-    names = {one.name for one in fields(kind)} - {"method"}
-    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    given = {}
+    for one in fields(kind):
+        value = getattr(args, one.name, None)
+        if one.name == "method" or value is None:
+            continue
+        only_if = one.metadata.get("only_if")
+        if only_if and not getattr(learner_class(method), only_if):
+            raise UserError(f"{flag(one.name)} {value}: plays no part in {method}; leave it out")
+        given[one.name] = value
     return kind(method, **(of_method | usual | given))
 
 

@@ -1,6 +1,6 @@
 """What commands open first: the suite, CLIP, the output folder; and what they all ask for."""
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from data.dataset import Dataset, Item, few_shot
 from data.feed import Feed
 from data.suite import Suite, open_suite
-from mp.clip.download import openai_weights
+from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP, load
 from mp.evaluate import TestSet
 from mp.learners import Learner, learner_class, make_learner
@@ -83,11 +83,12 @@ class Session:
             def views() -> Iterator[Tensor]:
                 return self.shown(dataset)
 
-            def recall(compute) -> Tensor:
+            def recall(compute: Callable[[], Tensor]) -> Tensor:
+                if not isinstance(images[0], str):  # drawn, and so small that computing is quicker
+                    return compute()
                 return features.recall(self.identity(tested_on=dataset), name, images, width, compute)
 
-            on_disk = isinstance(images[0], str)
-            self.tests[name] = TestSet(dataset, self.clip, views, *([recall] if on_disk else []))
+            self.tests[name] = TestSet(dataset, self.clip, views, recall)
         return self.tests[name]
 
     def test_sets(self) -> list[TestSet]:
@@ -176,6 +177,10 @@ def open_session(args: Namespace) -> Session:
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
     clip = load(weights, compute.device, compute.half, compute.memory)
+    sha256 = files.sha256(weights)
+    if weights != suite.weights and sha256 != SHA256:
+        say(f"{weights}: not OpenAI's ViT-B/16; taken to be trained with QuickGELU, as theirs (weights trained with "
+            "GELU, as most of open_clip's, can't be told apart and would give wrong numbers)")
     about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
-    return Session(suite, clip, out, files.sha256(weights), compute.precision, feed, about)
+    return Session(suite, clip, out, sha256, compute.precision, feed, about)

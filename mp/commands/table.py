@@ -3,14 +3,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from data.suite import open_suite
-from mp.commands.finetune import Report, draw_items, find_init, finetune_settings, tune_one
+from mp.commands.finetune import Report, check_dataset, draw_items, find_init, finetune_settings, tune_one
 from mp.commands.meta import learn, meta_settings
 from mp.commands.session import Session, open_session
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
 from mp.learners import METHODS
 from mp.runtime import files
 from mp.runtime.errors import UserError
-from mp.runtime.processes import agree, first_process, processes
+from mp.runtime.processes import agree, first_process, meet, processes
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
 from mp.store import promptfile, results
@@ -71,7 +71,7 @@ def compute_missing(session: Session, args: Namespace) -> None:
     With torchrun all processes meta-train together, then each takes its share of the cells. Raises UserError, before
     any work, for a file that was made otherwise. What another device made is left as it is.
     """
-    prompts, cells = agree(find_work(session, args) if first_process() else None)
+    prompts, cells = agree(lambda: find_work(session, args))
     for settings in prompts:
         learn(session, settings, args.force)
     rank, world = processes()
@@ -87,7 +87,7 @@ def compute_missing(session: Session, args: Namespace) -> None:
 
         compute(session, args, cell, report_epoch)
         progress.update(number + 1, len(own), title, new=1)
-    agree(None)  # the first process reads all
+    meet()  # the first process reads all
 
 
 def compute(session: Session, args: Namespace, cell: Entry, report_epoch: Report) -> None:
@@ -118,6 +118,10 @@ def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], li
     if args.force:
         return prompts, [entry._replace(result=None) for entry in entries]
     cells = [entry for entry in entries if entry.result is None]
+    for cell in cells:
+        if cell.column.tuned:
+            settings = finetune_settings(session, args, cell.column.method, cell.seed)
+            check_dataset(session, session.suite.load(cell.dataset), settings)
     unfinished = {cell.dataset for cell in cells}
     for entry in entries:
         wrong[entry.path] = entry.mismatch

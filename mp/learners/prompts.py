@@ -40,7 +40,8 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
     """Raises UserError for a class name that is empty or doesn't fit into CLIP's 77 tokens."""
     device = clip.logit_scale.device
     tokens = tokenize_names(f"{START} {{}}.", names)                                # [C, 77]
-    lengths = tokens.argmax(-1) - START_TOKENS                                      # [C] own tokens, EOT is the last
+    own = tokens[:, 1 + START_TOKENS :]                                             # [C, 72] of the classes, then zeros
+    lengths = own.argmax(-1) + 1                                                    # [C] own tokens, EOT is the last
     kept = lengths.cumsum(0) * clip.kept_bytes(clip.transformer)                    # [C] by a class and all before it
     chunk_of_class = (kept - 1) // clip.memory
     chunks = []
@@ -48,8 +49,9 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
         chosen = chunk_of_class == number
         packing = pack(lengths[chosen])
         longest = packing.padded.shape[1]
-        own = tokens[chosen, 1 + START_TOKENS : 1 + START_TOKENS + longest].flatten()[packing.own]
-        chunks.append(Chunk(clip.token_embedding(own.to(device)), Packing(*(t.to(device) for t in packing))))
+        packed = own[chosen, :longest].flatten()[packing.own]                       # [N]
+        packing = Packing(*(t.to(device) for t in packing))
+        chunks.append(Chunk(clip.token_embedding(packed.to(device)), packing))
     return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks))
 
 

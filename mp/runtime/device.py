@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from mp.runtime.errors import UserError
+from mp.runtime.processes import processes
 
 MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,12 +50,15 @@ def find(device: str) -> torch.device:
     """The device of that name, a GPU with its index. Raises UserError if there is none."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":  # with torchrun every process of a machine has a GPU of its own
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    own = os.environ.get("LOCAL_RANK", "0")  # with torchrun every process of a machine has a GPU of its own
+    if device == "cuda":
+        device = f"cuda:{own}"
     try:
         found = torch.device(device)
     except RuntimeError:
         raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
+    if found.type == "cuda" and device != f"cuda:{own}" and processes()[1] > 1:
+        raise UserError(f"--device {device}: with torchrun every process has a GPU of its own; give --device cuda")
     if found.type not in ("cpu", "cuda"):
         raise UserError(f"--device {device}: not supported; use cpu or cuda")
     if found.type == "cuda" and found.index >= torch.cuda.device_count():

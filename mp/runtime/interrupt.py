@@ -15,7 +15,8 @@ def end_when_interrupted() -> None:
             for child in multiprocessing.active_children():
                 child.kill()
             end_line = b"\n" if sys.stderr.isatty() else b""  # of a progress line
-            os.write(2, end_line + b"run.py: interrupted; give the same command again to go on\n")
+            if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+                os.write(2, end_line + b"run.py: interrupted; give the same command again to go on\n")
         finally:
             os._exit(130)
 

@@ -3,10 +3,20 @@
 torch is imported where it is needed, so that who asks for a process's number alone needn't wait for it.
 """
 import atexit
+import io
 import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from typing import TypeVar
 
 from mp.runtime.errors import RunError, UserError
+
+Found = TypeVar("Found")
+PATIENCE = timedelta(days=7)  # torch gives up after 10 or 30 minutes; a process that died is noticed without this
+LOOK_AGAIN = 0.1  # seconds
 
 
 def processes() -> tuple[int, int]:
@@ -25,42 +35,82 @@ def first_process() -> bool:
 def join(device: "torch.device") -> None:
     """Meet the other processes, if there are any; a second call does nothing."""
     import torch.distributed as dist
-    if processes()[1] == 1 or dist.is_initialized():
+    rank, world = processes()
+    if world == 1 or dist.is_initialized():
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        # One process may wait for long while another works, or is itself kept waiting by the lock of another run. torch
-        # would give up after 10 or 30 minutes. A process that died is noticed without this.
-        dist.init_process_group(backend, timeout=timedelta(days=7))
+        own = dist.PrefixStore("group", messages())
+        dist.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=world)
     except (ValueError, RuntimeError) as e:
         raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
                         "or unset RANK and WORLD_SIZE") from None
     atexit.register(dist.destroy_process_group)
 
 
+@cache
+def messages() -> "torch.distributed.Store":
+    """Where processes leave messages for each other, on the CPU."""
+    import torch.distributed as dist
+    store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    return store
+
+
 def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
     """The sums over all processes, the same bits in each. Raises RunError if another one is gone."""
     import torch
     import torch.distributed as dist
-    if not dist.is_initialized():
+    if processes()[1] == 1:
         return tensors
     flat = torch.cat([t.reshape(-1) for t in tensors])  # one message for all
-    try:
+    with gone_is_an_error():
         dist.all_reduce(flat)
-    except RuntimeError:
-        raise RunError("another process of this run is gone; give the same command again") from None
     sums = flat.split([t.numel() for t in tensors])
     return [one.view_as(t) for one, t in zip(sums, tensors)]
 
 
-def agree(value):
-    """The first process's `value`, in all: what it found on its disk decides. Raises RunError if one is gone."""
-    import torch.distributed as dist
-    if not dist.is_initialized():
-        return value
-    box = [value]
+def agree(find: Callable[[], Found]) -> Found:
+    """What the first process finds, in all of them: its disk decides. Tensors that were sent are on the CPU.
+
+    The others may wait for hours, as it may be kept waiting by another run's lock: they look now and then for its
+    message, which no time-out ends. Raises RunError if it is gone.
+    """
+    import torch
+    rank, world = processes()
+    if world == 1:
+        return find()
+    with gone_is_an_error():
+        number = messages().add(f"calls of {rank}", 1)
+    if rank == 0:
+        found = find()
+        packed = io.BytesIO()
+        torch.save(found, packed)
+        with gone_is_an_error():
+            messages().set(f"found {number}", packed.getvalue())
+        return found
+    with gone_is_an_error():
+        while not messages().check([f"found {number}"]):
+            time.sleep(LOOK_AGAIN)
+        packed = io.BytesIO(messages().get(f"found {number}"))
+    return torch.load(packed, map_location="cpu", weights_only=False)  # of this very run, so it may hold any objects
+
+
+def meet() -> None:
+    """Returns once every process has come here. Raises RunError if one is gone."""
+    rank, world = processes()
+    if world == 1:
+        return
+    with gone_is_an_error():
+        number = messages().add(f"meetings of {rank}", 1)
+        arrived = messages().add(f"meeting {number}", 1)
+        while arrived < world:
+            time.sleep(LOOK_AGAIN)
+            arrived = messages().add(f"meeting {number}", 0)
+
+
+@contextmanager
+def gone_is_an_error() -> Iterator[None]:
     try:
-        dist.broadcast_object_list(box)
+        yield
     except RuntimeError:
         raise RunError("another process of this run is gone; give the same command again") from None
-    return box[0]

@@ -1,6 +1,7 @@
 """Tensors in files: written whole, read without running code, and held against what they should be."""
 import io
 import math
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -33,10 +34,14 @@ def read(path: Path) -> dict:
                                    "give another, or delete it and give the command again")) from None
 
 
+class Objects(ValueError):
+    """Of a file with more than tensors, numbers, strings, lists and dicts: loading it could run anything."""
+
+
 def load(path: Path):
     """What torch.save wrote, on the CPU, without running code from the file.
 
-    Raises OSError, MemoryError, and ValueError with the reason for all else.
+    Raises OSError, MemoryError, Objects that names a class, and ValueError with the reason for all else.
     """
     try:
         source = checked_copy(path) if zipfile.is_zipfile(path) else path  # torch's formats: zip, and an old one
@@ -48,6 +53,8 @@ def load(path: Path):
     except Exception as e:  # there is nothing that damaged bytes don't raise
         if short_of_memory(e):
             raise MemoryError from None
+        if found := re.search(r"GLOBAL (\S+)", str(e)):
+            raise Objects(f"Python objects ({found[1][:80]})") from None
         raise ValueError(reason(e)) from None
 
 

@@ -1,5 +1,6 @@
 """Prompt files: a method, its learnable tensors, and what made them."""
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,31 @@ def read(path: Path, method: str, expected: Params) -> Params:
         raise UserError(f"{path}: made for --method {file['method'][:40]}, not {method}; give that method, or another "
                         "file")
     params = file["params"]
+    if params.keys() != expected.keys() and 0 < depth(params) != depth(expected) > 0:
+        raise UserError(f"{path}: holds prompts for {depth(params)} layers, not {depth(expected)}; give "
+                        f"--depth {depth(params)}, and weights of at least so many layers")
     if params.keys() != expected.keys():
-        raise UserError(f"{path}: holds the tensors {', '.join(params)}; this model and --depth need "
-                        f"{', '.join(expected)}")
+        raise UserError(f"{path}: holds the tensors {', '.join(params)}, and this method needs {', '.join(expected)}; "
+                        "give another")
     if wrong := tensors.mismatch(params, expected):
-        raise UserError(f"{path}: {wrong}; it is damaged, or was made for another model or --length: give another, or "
-                        "make it again with `run.py meta --force`")
+        raise UserError(f"{path}: {wrong}; {remedy(params, expected)}")
     return {name: params[name] for name in expected}
+
+
+def depth(params: Params) -> int:
+    """How many layers have prompts of their own, by names such as vision.0; 0 for a method without such."""
+    towers = Counter(name.partition(".")[0] for name in params if name.rpartition(".")[2].isdecimal())
+    return max(towers.values(), default=0)
+
+
+def remedy(params: Params, expected: Params) -> str:
+    """What to do about tensors that don't fit: another --length, other weights, or another file."""
+    if any(params[name].shape[1:] != expected[name].shape[1:] for name in expected):
+        return "it was made for another model: give the --weights that it was made with, or another prompt"
+    lengths = {params[name].shape[:1] for name in expected}
+    if depth(expected) and len(lengths) == 1 and lengths != {expected[name].shape[:1] for name in expected}:
+        return f"give --length {lengths.pop()[0]}"
+    return "it is damaged, or not of this method: give another, or the command that made it again with --force"
 
 
 def fingerprint(path: Path) -> str:

@@ -46,9 +46,10 @@ def as_dicts(value: Any) -> Any:
 
 
 def placed_like(value: Any, like: Any) -> Any:
-    """What `as_dicts` made, as NamedTuples again, and tensors on the devices and in the order of `like`'s."""
+    """A state, or what `as_dicts` made of it, as a state again; tensors on the devices and in the order of `like`'s."""
     if hasattr(like, "_asdict"):
-        return type(like)(**{name: placed_like(value[name], inner) for name, inner in like._asdict().items()})
+        values = as_dicts(value)
+        return type(like)(**{name: placed_like(values[name], inner) for name, inner in like._asdict().items()})
     if isinstance(like, dict):
         return {name: placed_like(value[name], inner) for name, inner in like.items()}
     return value.to(like.device) if isinstance(like, Tensor) else value

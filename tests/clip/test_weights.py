@@ -1,14 +1,22 @@
 """Loading: OpenAI's archive form, a state dict and the miniature's arrays give the same CLIP; damage is named."""
+import argparse
+import gzip
 import pickle
+import shutil
+import tarfile
+import warnings
+import zipfile
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from data.miniature import suite as mini
 from mp.clip import model as clip_module
 from mp.clip import weights
 from mp.runtime.errors import UserError
-from tests.rehearsal import SIZES, openai_archive, random_state
+from tests.rehearsal import SIZES, SMALL, openai_archive, random_state
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +82,211 @@ def test_the_miniature_is_a_small_file_with_64_wide_heads():
     clip = clip_module.load(mini.WEIGHTS)
     assert [b.attn.heads for b in clip.visual.transformer.resblocks] == [2, 2, 2]
     assert [b.attn.heads for b in clip.transformer.resblocks] == [2, 2, 2]
+
+
+SHAPE = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
+H = dict(image_size=224, patch=14, image_width=1280, image_layers=32, text_width=1024, text_layers=24, embed=1024)
+G = H | dict(image_width=1408, image_layers=40)
+BIG_G = H | dict(image_width=1664, image_layers=48, text_width=1280, text_layers=32, embed=1280)
+LARGE = dict(image_size=224, patch=14, image_width=1024, image_layers=24, text_width=768, text_layers=12, embed=768)
+
+
+def shapes(sizes):
+    """A state dict of this shape that takes no memory."""
+    with torch.device("meta"):
+        return clip_module.CLIP(**sizes).state_dict()
+
+
+@pytest.mark.parametrize("sizes", [SHAPE, SHAPE | {"patch": 32}, LARGE, LARGE | {"image_size": 336}])
+def test_openais_shapes_are_known(sizes):
+    assert weights.sizes(shapes(sizes), "w.pt") == sizes
+
+
+@pytest.mark.parametrize("sizes", [
+    H, G, BIG_G, H | {"image_layers": 2, "text_layers": 2}, SHAPE | {"patch": 8}, SHAPE | {"image_size": 256}, LARGE | {"patch": 16},
+    SHAPE | {"image_layers": 24}, SHAPE | {"embed": 640}, SMALL | {"image_width": 320}, SMALL | {"text_width": 192},
+    SMALL | {"image_width": 96}, SMALL | {"image_layers": 0}])
+def test_heads_of_other_shapes_are_not_guessed(sizes):
+    with pytest.raises(UserError, match="only of OpenAI's ViTs .* the heads are 64 wide"):
+        weights.sizes(shapes(sizes), "w.pt")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return random_state(SMALL)
+
+
+def refused(path, says):
+    with pytest.raises(UserError) as error:
+        clip_module.load(path)
+    text = str(error.value)
+    assert says in text and "\n" not in text and "fetch it again" not in text and str(path) in text
+
+
+def named(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+OPTIMIZER = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
+WRAPPED = {
+    "state_dict": lambda s: {"state_dict": s}, "model_state_dict": lambda s: {"model_state_dict": s, "optimizer": OPTIMIZER},
+    "model": lambda s: {"model": s, "epoch": 3, "best": 0.5, "note": "mine"}, "twice": lambda s: {"model": {"state_dict": s}},
+    "module": lambda s: named("module.", s), "model.": lambda s: named("model.", s), "clip.": lambda s: named("clip.", s),
+    "both": lambda s: {"state_dict": named("module.clip.", s)}, "compiled": lambda s: named("_orig_mod.", s),
+    "beside": lambda s: s | {"epoch": 3, "lr": 0.1, "arch": "ViT-B/16", "done": True, "optimizer": OPTIMIZER},
+    "OpenAI's numbers": lambda s: named("module.", s | {"input_resolution": torch.tensor(32), "vocab_size": torch.tensor(49408)}),
+    "facts that hold": lambda s: {"state_dict": s, "vision_heads": 1, "quick_gelu": True, "act": "QuickGELU", "head_width": 64},
+    "quick": lambda s: {"epoch": 1, "name": "ViT-B-32-quickgelu", "state_dict": s, "optimizer": OPTIMIZER},
+    "named": lambda s: {"epoch": 1, "name": "my run", "state_dict": s},
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_checkpoints_as_people_have_them(how, small, tmp_path):
+    torch.save(WRAPPED[how](small), tmp_path / "w.pt")
+    found = weights.read_state(tmp_path / "w.pt")
+    assert found.keys() == small.keys() and all(torch.equal(found[k], small[k]) for k in small)
+
+
+@pytest.mark.parametrize("stated", [
+    {"heads": 4}, {"vision_heads": 16}, {"config": {"vision_cfg": {"head_width": 80}}}, {"num_attention_heads": 12},
+    {"activation": "gelu"}, {"hidden_act": "gelu_new"}, {"quick_gelu": False}, {"config": {"act_layer": "torch.nn.GELU"}},
+    {"name": "2023-model_ViT-B-32-lr_0.001"}, {"activation": "relu"}])
+def test_a_file_that_states_other_heads_or_gelu_is_refused(stated, small, tmp_path):
+    torch.save({"state_dict": small, **stated}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "but here CLIP is computed with QuickGELU and 64-wide heads")
+    torch.save(small | stated, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "but here CLIP is computed with QuickGELU and 64-wide heads")
+
+
+class Scripted(nn.Module):
+    """An archive's root: CLIP's tensors, and one more."""
+
+    def __init__(self, state, heads, activation):
+        super().__init__()
+        self.heads, self.activation = heads, activation
+        self.visual = nn.Module()
+        for name, value in state.items():
+            module, *parents = self, *name.split(".")
+            for part in parents[:-1]:
+                if not hasattr(module, part):
+                    module.add_module(part, nn.Module())
+                module = getattr(module, part)
+            module.register_parameter(parents[-1], nn.Parameter(value, requires_grad=False))
+
+    def forward(self, x: torch.Tensor):
+        return self.activation(x)
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: torch.Tensor):
+        return x * torch.sigmoid(1.702 * x)
+
+
+def scripted(path, state, heads=1, activation=QuickGELU(), trace=False):
+    root = Scripted(state, heads, activation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.jit.trace(root, torch.zeros(2)) if trace else torch.jit.script(root)
+        made.save(str(path))
+    return path
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_an_archive_that_states_gelu_or_other_heads_is_refused(trace, small, tmp_path):
+    loaded = clip_module.load(scripted(tmp_path / "quick.pt", small, trace=trace))
+    assert torch.equal(loaded.visual.proj, small["visual.proj"])
+    refused(scripted(tmp_path / "gelu.pt", small, activation=nn.GELU(), trace=trace), "activation = gelu")
+    if not trace:
+        refused(scripted(tmp_path / "heads.pt", small, heads=2), "states heads = 2")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.double, torch.half])
+def test_other_types_in_an_archive_are_those_of_a_state_dict(dtype, small, tmp_path):
+    state = {k: v.to(dtype) for k, v in small.items()}
+    found = weights.read_state(scripted(tmp_path / "w.pt", state))
+    assert all(found[k].dtype == torch.float32 and torch.equal(found[k], state[k].float()) for k in state)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_odd_strides_and_shared_tensors(archive, small, tmp_path):
+    shared = torch.randn(64)
+    state = small | {"visual.proj": small["visual.proj"].T.contiguous().T, "ln_final.weight": shared, "ln_final.bias": shared,
+                     "visual.ln_pre.bias": torch.ones(1).expand(64), "visual.ln_post.bias": torch.randn(99)[3:67]}
+    if archive:
+        scripted(tmp_path / "w.pt", state)
+    else:
+        torch.save(state, tmp_path / "w.pt")
+    found = weights.read_state(tmp_path / "w.pt")
+    assert all(torch.equal(found[k], state[k]) and found[k].is_contiguous() for k in state)
+    empty = state | {"extra": torch.zeros(0, 3)}
+    if archive:
+        refused(scripted(tmp_path / "w.pt", empty), "extra not known")
+
+
+HUGGING_FACE = {"text_model.embeddings.position_ids": torch.arange(3)[None], "visual_projection.weight": torch.zeros(2, 2),
+                "vision_model.encoder.layers.0.self_attn.q_proj.weight": torch.zeros(2, 2)}
+RESNET = {"visual.conv1.weight": torch.zeros(2, 3, 3, 3), "visual.layer1.0.bn1.num_batches_tracked": torch.tensor(3)}
+COOP = {"state_dict": {"ctx": torch.zeros(4, 512), "token_prefix": torch.zeros(2, 1, 512)}, "epoch": 50, "val_result": None}
+THEIRS = {
+    "Hugging Face": (HUGGING_FACE, "Hugging Face's names"), "Hugging Face below": ({"model": named("clip.", HUGGING_FACE)}, "Hugging Face's names"),
+    "ResNet": (RESNET, "a ResNet CLIP"), "a ResNet below": ({"state_dict": named("module.", RESNET)}, "a ResNet CLIP"),
+    "CoOp's prompt": (COOP, "learnt prompts"), "ours": ({"method": "coop", "params": {"ctx": torch.zeros(4, 512)}}, "--prompt or --init"),
+    "a model": (nn.Linear(2, 2), "Python objects (torch.nn.modules.linear.Linear)"),
+    "settings": ({"state_dict": {}, "args": argparse.Namespace(a=1)}, "Python objects (argparse.Namespace)"),
+    "numpy": ({"state_dict": {}, "best": np.float64(1)}, "Python objects (numpy."),
+    "an optimiser": (OPTIMIZER, "visual.conv1.weight is missing"), "a number": (3, "holds no state dict"),
+}
+
+
+@pytest.mark.parametrize("whose", THEIRS)
+@pytest.mark.parametrize("old", [False, True])
+def test_what_torch_saved_and_is_not_clip_is_named(whose, old, tmp_path):
+    content, says = THEIRS[whose]
+    torch.save(content, tmp_path / "w.bin", _use_new_zipfile_serialization=not old)
+    refused(tmp_path / "w.bin", says)
+
+
+def test_two_models_in_one_file(small, tmp_path):
+    torch.save({"model": small, "ema": {k: v + 1 for k, v in small.items()}}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "holds several CLIPs, below model/, ema/")
+    torch.save(named("student.", small) | named("teacher.", small), tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "holds several CLIPs, below student., teacher.")
+    torch.save(named("clip.", small) | {"adapter.weight": torch.ones(2)}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "adapter.weight not known")
+    torch.save(named("clip.", small) | {"logit_scale": torch.tensor(1.0)}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "beside it: logit_scale not known")
+
+
+HEADER = b'{"vision_model.x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+BYTES = {
+    "safetensors": (len(HEADER).to_bytes(8, "little") + HEADER + bytes(4), "a safetensors file"),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x051.9.0", "an ONNX model"), "page": (b"<!DOCTYPE html><html></html>", "a web page"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 354355280\n", "a Git LFS pointer"),
+    "empty": (b"", "an empty file"), "gzip": (gzip.compress(b"x" * 99), "a gzip archive"),
+    "pickle": (pickle.dumps({"a": np.zeros(2)}, protocol=4), "a pickle that torch.save didn't write"),
+}
+
+
+@pytest.mark.parametrize("kind", BYTES)
+@pytest.mark.parametrize("ending", ["pt", "npz", "safetensors"])
+def test_a_file_that_is_not_torchs_is_named(kind, ending, tmp_path):
+    content, says = BYTES[kind]
+    (tmp_path / f"w.{ending}").write_bytes(content)
+    refused(tmp_path / f"w.{ending}", says)
+
+
+def test_an_archive_around_the_file_is_named(small, tmp_path):
+    torch.save(small, tmp_path / "ViT-B-16.pt")
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as z:
+        z.write(tmp_path / "ViT-B-16.pt", "ViT-B-16.pt")
+    refused(tmp_path / "w.zip", "a zip archive of ViT-B-16.pt (unpack it)")
+    torch.save(small, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with tarfile.open(tmp_path / "w.tar", "w") as t:  # around a zip file it does no harm: that is found at its end
+        t.add(tmp_path / "old.pt", "old.pt")
+    refused(tmp_path / "w.tar", "a tar archive (unpack it)")
+
+
+def test_the_miniature_under_another_name(tmp_path):
+    shutil.copy(mini.WEIGHTS, tmp_path / "w.pt")
+    assert clip_module.load(tmp_path / "w.pt").visual.image_size == 32

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 import torch
 
 from mp.learners.coop import CoOp
+from mp.runtime import processes
 from mp.runtime.processes import join
 from mp.runtime.errors import RunError
 from mp.commands.meta import train_and_save
@@ -59,11 +61,11 @@ def start(clip, recipe, folder, world, die=None):
         port = s.getsockname()[1]
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
-    processes = [context.Process(target=worker, args=(clip, recipe, folder, rank, world, port, results, die)) for rank in range(world)]
-    for p in processes:
+    workers = [context.Process(target=worker, args=(clip, recipe, folder, rank, world, port, results, die)) for rank in range(world)]
+    for p in workers:
         p.start()
     found = dict(results.get() for _ in range(world - (die is not None)))
-    for p in processes:
+    for p in workers:
         p.join(30)
     return found
 
@@ -88,6 +90,50 @@ def test_a_dead_process_ends_the_others(clip, recipe, tmp_path):
                         "the state of the last good epoch is kept"}
     state = torch.load(tmp_path / "0" / "state.pt", weights_only=True)
     assert 4 <= len(state["log"]) < 10
+
+
+def waits_for_the_first(rank, port, results):
+    """The first process is kept waiting, as by another run's lock, for longer than a collective's time-out."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    processes.PATIENCE = timedelta(seconds=2)
+    processes.join(torch.device("cpu"))
+
+    def find():
+        time.sleep(4)
+        return {"tensor": torch.arange(3.0), "path": ROOT}
+
+    found = processes.agree(find)
+    if rank == 1:
+        time.sleep(4)
+    arrived = time.time()
+    processes.meet()
+    results.put((rank, found["tensor"].tolist(), found["path"], arrived, time.time()))
+    processes.meet()  # whoever leaves first takes the messages with it
+
+
+def test_no_process_waits_in_a_collective_for_another_that_is_kept_waiting():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    both = [context.Process(target=waits_for_the_first, args=(rank, port, results)) for rank in range(2)]
+    for process in both:
+        process.start()
+    found = [results.get() for _ in both]
+    for process in both:
+        process.join(30)
+    assert {(rank, *tensor, path) for rank, tensor, path, _, _ in found} == {(0, 0, 1, 2, ROOT), (1, 0, 1, 2, ROOT)}
+    assert min(left for *_, left in found) >= max(arrived for *_, arrived, _ in found)  # nobody left before all had come
+
+
+def test_trouble_that_all_processes_have_is_told_once(tmp_path):
+    """And no process but the first says that it was interrupted."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--", "run.py"]
+    command = [*torchrun, "meta", "--method", "coop", "--datasets", "nowhere", "--out", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    ours = [line for line in ended.stderr.splitlines() if line.startswith("run.py: ")]
+    assert ended.returncode and len(ours) == 1 and "no dataset 'nowhere'" in ours[0], ended.stderr
 
 
 def test_the_table_of_two_processes_is_that_of_one(tmp_path):

@@ -34,10 +34,10 @@ SAME = dict.fromkeys(faults.FAULTS, "=")
 IN_THE_WAY = dict(folder="Is a directory", loop="Too many levels", forbidden="Permission denied")
 
 FILES = {  # input: file, command, and what each fault ends in
-    "weights": ("w.pt", f"{ZEROSHOT} dtd", READ | ZIP | dict(absent="no such weights file", loop="no such weights file")),
+    "weights": ("w.pt", f"{ZEROSHOT} dtd", READ | ZIP | dict(absent="no such weights file", loop="no such weights file", empty="an empty file")),
     "archive": ("a.pt", f"{OTHER} dtd", READ | ZIP | dict(
-        absent="no such weights file", loop="no such weights file", cut="not a readable weights file")),
-    "arrays": ("m.npz", ARRAYS, READ | dict(absent="no such weights file", loop="no such weights file", empty="incomplete, or over",
+        absent="no such weights file", loop="no such weights file", empty="an empty file", cut="not a readable weights file")),
+    "arrays": ("m.npz", ARRAYS, READ | dict(absent="no such weights file", loop="no such weights file", empty="an empty file",
                                             cut="not a zip file", noise="not a readable weights", huge="not a zip file")),
     "split file": (SPLIT, f"{ZEROSHOT} dtd --out other", READ | JSON | dict(absent="get it from Google Drive id 1u3_QfB46")),
     "class names": (NAMES, f"{ZEROSHOT} imagenet --out other", READ | TEXT | dict(
@@ -135,11 +135,11 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("another vocabulary", weights(**{"token_embedding.weight": torch.zeros(9, 64)}), "9 tokens and 77 positions"),
         ("no pixels", weights(**{"visual.conv1.weight": torch.zeros(64, 3, 0, 0)}), "patches of 0 pixels"),
         ("too narrow", weights(**{"visual.conv1.weight": torch.zeros(32, 3, 16, 16)}), "heads are 64 wide"),
-        ("a number", weights(text_projection=3), "holds no state dict"),
+        ("a number", weights(text_projection=3), "text_projection is missing"),
         ("unknown tensor", weights(extra=torch.zeros(1)), "extra not known"),
         ("a list", lambda path: torch.save([torch.zeros(3)], path), "holds no state dict"),
         ("nothing", lambda path: torch.save({}, path), "holds no state dict"),
-        ("a prompt", lambda path: shutil.copy(path.with_name("p.pt"), path), "holds no state dict"),
+        ("a prompt", lambda path: shutil.copy(path.with_name("p.pt"), path), "holds learnt prompts"),
         ("a picture", picture(9, 9), "not a readable weights file"),
     ],
     "arrays": [

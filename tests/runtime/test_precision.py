@@ -37,6 +37,13 @@ def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, device, in
     assert choose(device).device == torch.device("cuda", index) and chosen == [index]
 
 
+def test_with_torchrun_no_process_takes_anothers_gpu(monkeypatch):
+    for name, value in dict(RANK="1", LOCAL_RANK="1", WORLD_SIZE="2").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="--device cuda:0: with torchrun every process has a GPU of its own; give --device cuda"):
+        choose("cuda:0")
+
+
 def test_the_cpu_is_float32_unless_asked():
     assert choose("cpu") == (torch.device("cpu"), "fp32", None, MEMORY) and choose("cpu", memory=1 / 2).memory == 2**29
     assert choose("cpu", "tf32").half is None

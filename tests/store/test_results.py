@@ -75,6 +75,31 @@ def test_a_prompt_file_in_another_order_is_read_by_name(tmp_path):
     assert list(made) == list(expected) and all(torch.equal(made[k], values[k]) for k in expected)
 
 
+def deep_params(depth, length, width=8):
+    layers = [f"text.{i}" for i in range(1, depth)] + [f"vision.{i}" for i in range(depth)]
+    return {name: torch.zeros(length, width) for name in ["ctx", *layers]}
+
+
+@pytest.mark.parametrize("kept, says", [
+    (deep_params(3, 4), "holds prompts for 3 layers, not 9; give --depth 3,"), (deep_params(12, 4), "not 9; give --depth 12,"),
+    (deep_params(1, 4), "give --depth 1,"), (deep_params(9, 8), "this model needs [4, 8]; give --length 8"),
+    (deep_params(9, 4, 16), "it was made for another model: give the --weights that it was made with"),
+    (deep_params(9, 4) | {"ctx": torch.zeros(8, 8)}, "it is damaged"), (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "damaged"),
+    ({"ctx": torch.zeros(4, 8)}, "and this method needs ctx, text.1,"), (deep_params(9, 4) | {"more": torch.zeros(1)}, "holds the tensors")])
+def test_a_prompt_of_other_settings_is_refused_with_those_that_fit(kept, says, tmp_path):
+    promptfile.write(tmp_path / "p.pt", "promptsrc", kept, {}, {})
+    with pytest.raises(UserError) as error:
+        promptfile.read(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
+    assert says in str(error.value)
+
+
+def test_a_method_without_length_is_not_told_to_change_it(tmp_path):
+    promptfile.write(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(8, 8)}, {}, {})
+    with pytest.raises(UserError) as error:
+        promptfile.read(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
+    assert "--length" not in str(error.value) and "ctx is [8, 8], this model needs [4, 8]" in str(error.value)
+
+
 def test_no_harmonic_mean_of_one_part():
     assert results.with_harmonic_mean({"base": 1.0, "all": 1.0}) == {"base": 1.0, "all": 1.0}
     assert results.with_harmonic_mean({"base": 0.0, "new": 0.0})["harmonic_mean"] == 0.0
