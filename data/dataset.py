@@ -75,7 +75,8 @@ def class_range(n_classes: int, part: str) -> range:
 
 
 def few_shot(items: list[Item], shots: int, seed: int) -> list[Item]:
-    """At most `shots` items of every class: the very images the published benchmarks draw for `seed`.
+    """At most `shots` items of every class: the very images the published benchmarks draw for `seed`, but ImageNet's.
+    Of these the benchmarks' own draw depends on the file system, because their code lists folders unsorted.
 
     Classes are visited in order of first appearance, each sampled with Python's `random` seeded
     once. Restrict to base or new classes afterwards, never before: the draw depends on all of them.

@@ -22,9 +22,8 @@ def unreadable(path, error: Exception, what: str, advice: str) -> str:
     return f"{path}: {what} ({why.splitlines()[0][:120]}); {advice}"
 
 
-def unreadable_image(path, error: Exception) -> str:
+def unreadable_image(path, error: Exception, advice: str = "fetch it again") -> str:
     """The same of an image, which may also be absent."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such image; the dataset is incomplete, unpack it again"
-    advice = "fetch it again; `run.py data --check` lists all such images"
-    return unreadable(path, error, "not a readable image", advice)
+    return unreadable(path, error, "not a readable image", f"{advice}; `run.py data --check` lists all such images")

@@ -1,4 +1,4 @@
-"""Images on their way to the device: decoded, cropped and resized in threads, normalised on the device.
+"""Images on their way to the device: decoded, cropped and resized in threads.
 
 Pillow does all three outside Python's lock, so threads are as quick as processes. Which views come in which order
 depends on the seed, the dataset's name and the epoch, never on the number of threads.
@@ -16,14 +16,15 @@ from torch import Tensor
 
 from data.dataset import Item
 from data.errors import DataError
-from data.images import augment, crop_centre, normalise, open_image
+from data.images import augment, crop_centre, open_image
 
 VIEWS_AT_ONCE = 64  # test views that come together
 AHEAD = 4 * VIEWS_AT_ONCE  # images that are prepared before they are asked for
+KEPT = 2 * 2**30  # bytes of opened images that fine-tuning keeps
 
 
 class Feed:
-    """Views float32 [B, 3, size, size] on `device`. `workers` threads decode files; None: one a core, at most 8."""
+    """Views uint8 [B, size, size, 3] on `device`. `workers` threads decode files; None: one a core, at most 8."""
 
     def __init__(self, size: int, device: torch.device | str = "cpu", workers: int | None = None):
         self.size, self.device = size, torch.device(device)
@@ -40,19 +41,24 @@ class Feed:
 
     def augmented(self, items: list[Item], batch: int, seed: int,
                   name: str) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
-        """epoch -> batches (images, labels [batch]). The items, few-shot ones, are decoded once and kept in memory.
+        """epoch -> batches (images, labels [batch]). The items are opened at once, and those that don't fit into KEPT
+        again in every epoch.
 
         Fewer items than a batch make one smaller batch; an incomplete last batch is dropped. `name` keeps datasets
         of the same seed apart. Raises DataError naming an unreadable image.
         """
         threads = self.threads_for(items)
-        images = list(in_order(open_image, [item.source for item in items], threads))
+        images, room = [], KEPT
+        for image in in_order(open_image, [item.source for item in items], threads):
+            room -= 4 * image.width * image.height  # Pillow has four bytes for an RGB pixel
+            images.append(image if room >= 0 else None)
         labels = np.array([item.label for item in items])
         batch = min(batch, len(items))
 
         def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             def view(i: int) -> np.ndarray:
-                return np.asarray(augment(images[i], self.size, random.Random(f"{seed}/{name}/{epoch}/{i}")))
+                image = images[i] or open_image(items[i].source)
+                return np.asarray(augment(image, self.size, random.Random(f"{seed}/{name}/{epoch}/{i}")))
 
             order = list(range(len(items)))
             random.Random(f"{seed}/{name}/{epoch}").shuffle(order)
@@ -88,8 +94,8 @@ class Feed:
         return tensor.to(self.device, non_blocking=True)
 
     def batch_of(self, views: Iterator[np.ndarray], n: int) -> Tensor:
-        """The next n views. They travel as bytes, a quarter of what floats take, and are normalised on the device."""
-        return normalise(self.arriving(np.stack(list(islice(views, n)))))
+        """The next n views. They stay bytes, a quarter of what floats take; CLIP normalises them."""
+        return self.arriving(np.stack(list(islice(views, n))))
 
 
 def in_order(function: Callable, arguments: Sequence, threads: int) -> Iterator:

@@ -1,45 +1,66 @@
-"""Images as CLIP and the published benchmarks see them: opened as RGB, resized with Pillow, normalised."""
+"""Images as CLIP and the published benchmarks see them: opened as RGB, resized with Pillow."""
+import logging
 import math
 import random
+import warnings
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from data.errors import DataError, unreadable_image
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # others run programs: Pillow gives EPS to Ghostscript
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "AVIF")  # others run programs, as EPS runs Ghostscript
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB")  # of which Pillow makes RGB rightly
 AREA = 0.08, 1.0  # of a random crop, as a share of the image
 RATIO = 3 / 4, 4 / 3  # of a random crop's width to its height
+
+# Pillow's remarks, on EXIF for one, don't say which image they are about, and what they are about changes no pixel.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def open_image(source: str | np.ndarray) -> Image.Image:
     """An RGB image from a file, or from pixels [height, width, 3]. Not rotated by EXIF: the benchmarks aren't.
 
-    The conversion comes first, before any resizing: for palette, RGBA, LA and CMYK files it matters.
-    Raises DataError naming a file that is absent or damaged, a truncated one too.
+    The conversion comes first, before any resizing: for palette, RGBA, LA and CMYK files it matters. Transparency is
+    left out, of an animation the first frame is taken, and of 16 bits the higher 8.
+    Raises DataError naming a file that is absent, damaged, truncated, too large, or of a kind that isn't taken.
     """
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
     try:
         with Image.open(source, formats=FORMATS) as image:
             if not 0 < max(image.size) <= 1000 * min(image.size):  # resizing would need gigabytes
-                raise ValueError("{} by {} pixels".format(*image.size))
-            return image.convert("RGB")
+                why = ValueError("{} by {} pixels".format(*image.size))
+                raise DataError(unreadable_image(source, why, "crop it"))
+            return in_eight_bits(image, source).convert("RGB")
+    except DataError:
+        raise
+    except Image.DecompressionBombError as e:
+        raise DataError(unreadable_image(source, e, "make it smaller")) from None
     except UnidentifiedImageError:
-        raise DataError(unreadable_image(source, ValueError(f"not {', '.join(FORMATS)}"))) from None
+        e = ValueError(f"not {', '.join(FORMATS)}, or of a rare kind")
+        raise DataError(unreadable_image(source, e, "fetch it again, or convert it to 8-bit RGB")) from None
     except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
         raise DataError(unreadable_image(source, e)) from None
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 [..., height, width, 3] to float32 [..., 3, height, width], with torchvision's operations in its order."""
-    x = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
-    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (MEAN, STD))
-    return x.div_(255).sub_(mean).div_(std)
+def in_eight_bits(image: Image.Image, source: str) -> Image.Image:
+    """The image, or of grey in 16 bits the higher 8, as Pillow does with colours: `convert` would make it white.
+
+    Raises DataError for other kinds; a TIFF file's integers may also have 12 bits, or a sign, or be a negative.
+    """
+    if image.mode in MODES:
+        return image
+    grey16 = image.mode.startswith("I")
+    if image.format == "TIFF":
+        kind = image.mode[:4], image.tag_v2.get(BITSPERSAMPLE), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION)
+        grey16 = kind == ("I;16", (16,), 1)  # 1: zero is black
+    if not grey16:
+        why = ValueError(f"pixels of another kind, {image.mode} in Pillow's words")
+        raise DataError(unreadable_image(source, why, "convert it to 8-bit RGB"))
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:

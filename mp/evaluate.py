@@ -36,7 +36,7 @@ def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
 class TestSet:
     """A dataset's test images. The frozen tower's features are computed once and shared by all text-side prompts.
 
-    `views`: gives all test views in order, [B, 3, size, size], some at a time. `recall`: is given the function that
+    `views`: gives all test views in order, [B, size, size, 3], some at a time. `recall`: is given the function that
     computes the features, and may have them already.
     """
 

@@ -13,7 +13,7 @@ from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings
 
-Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, 3, size, size], labels [B])
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, size, size, 3], labels [B])
 
 
 class FinetuneState(NamedTuple):

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from data.dataset import Item
+from data.feed import Feed
 from mp import maml
+from mp.clip.pixels import normalise
 from mp.commands.meta import train_and_save
 from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp
@@ -208,3 +211,34 @@ def test_folders_tell_settings_apart(tmp_path):
     assert name() == "promptsrc-seed1" and name(depth=3) == "promptsrc-depth3-seed1"
     assert name(inner_steps=0, seed=3) == "promptsrc-inner_steps0-seed3"
     assert results.meta_prompt(tmp_path, "promptsrc", 1).parent == results.meta_folder(tmp_path, usual, usual)
+
+
+def test_a_task_of_images_keeps_bytes_and_learns_the_same(clip):
+    """The loss of bytes is that of the normalised floats, to the bit; what a task keeps of an image is a quarter."""
+    learner = make_learner("promptsrc", clip, 2, 4)
+    size = clip.visual.image_size
+    pixels = torch.randint(256, (6, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1] * 3)
+    items = [Item(image.numpy(), 0) for image in pixels]
+    task = make_task(learner, clip, "one", ["cat", "dog"], Feed(size).plain(items), labels.tolist())
+    assert task.inputs[0].dtype == torch.uint8 and torch.equal(task.inputs[0], pixels)
+    floats = learner.inputs(clip, normalise(pixels))
+    losses = [learner(clip, task.classes, *inputs, labels) for inputs in (task.inputs, floats)]
+    assert torch.equal(*losses)
+    for ours, theirs in zip(*(torch.autograd.grad(loss, tuple(learner.parameters())) for loss in losses), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_task_tells_what_an_image_takes(clip, recipe, monkeypatch):
+    learner = make_learner("cocoop", clip, 2, 4)
+    images = [torch.from_numpy(recipe.images("A", "one", 4))]
+
+    def task():
+        return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1])
+
+    needed = task().least_bytes
+    assert needed == 3 * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
+    monkeypatch.setattr(clip, "memory", 2 * needed)
+    assert task().at_once == 2
+    monkeypatch.setattr(clip, "memory", needed - 1)
+    assert task().at_once == 1 and task().least_bytes > clip.memory

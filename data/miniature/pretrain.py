@@ -45,7 +45,7 @@ def initialise(clip: CLIP, generator: torch.Generator) -> None:
 
 
 def draw_corpus(seed: int) -> tuple[Tensor, list[tuple[str, str, str]]]:
-    """Images [n, 3, 32, 32], normalised, and for each (domain, class name, style)."""
+    """Images [n, 32, 32, 3] and for each (domain, class name, style)."""
     rng = np.random.default_rng([2026, mini.STREAMS.index("pretrain"), seed])
     items, about = [], []
     for domain, drawings in DRAWINGS.items():
@@ -58,7 +58,7 @@ def draw_corpus(seed: int) -> tuple[Tensor, list[tuple[str, str, str]]]:
 
 
 def views(items: list[Item]) -> Tensor:
-    """All test views at once, [n, 3, 32, 32]."""
+    """All test views at once, [n, 32, 32, 3]."""
     return torch.cat(list(Feed(SIZES["image_size"]).plain(items)))
 
 
@@ -101,7 +101,7 @@ def train(clip: CLIP, images: Tensor, about: list[tuple[str, str, str]], steps: 
 
 
 def contrastive_loss(clip: CLIP, images: Tensor, captions: list[str]) -> Tensor:
-    """Of B pairs: each image [B, 3, 32, 32] should find its caption among the B, and each caption its image."""
+    """Of B pairs: each image [B, 32, 32, 3] should find its caption among the B, and each caption its image."""
     text = normalize(clip.encode_text(torch.cat([tokenize(caption) for caption in captions])))
     image = normalize(clip.encode_image(images))
     logits = clip.logit_scale.exp().clamp(max=100) * image @ text.T

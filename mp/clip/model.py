@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip import weights
+from mp.clip.pixels import normalise
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
@@ -183,12 +184,14 @@ class CLIP(nn.Module):
         return 4 * KEPT_FLOATS * width * len(tower.resblocks)
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
-        """Features [B, E] of images [B, 3, size, size].
+        """Features [B, E] of images, uint8 [B, size, size, 3] or what `normalise` makes of them [B, 3, size, size].
 
         `prompts` (PromptSRC): one [n, W] per layer, for the first len(prompts) layers. The first is
         appended after the positions are added and before ln_pre; each later one takes the place of
         the last n positions, without ln_pre.
         """
+        if images.dtype == torch.uint8:
+            images = normalise(images)
         with self.precision():
             return self.visual(images, prompts).to(self.logit_scale.dtype)
 

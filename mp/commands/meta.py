@@ -143,7 +143,11 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
         if number % world == rank:
             labels = [item.label for item in items]
             classes = session.suite.load(name).classes
-            tasks.append(make_task(learner, session.clip, name, classes, session.feed.plain(items), labels))
+            task = make_task(learner, session.clip, name, classes, session.feed.plain(items), labels)
+            if task.least_bytes > session.clip.memory:
+                gib = task.least_bytes / 2**30
+                say(f"{name}: one image and its classes take about {gib:.1f} GiB, more than --memory; going on all the same")
+            tasks.append(task)
         else:
             tasks.append(remote_task(name))
     return tasks

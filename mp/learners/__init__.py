@@ -51,7 +51,7 @@ class Learner(Protocol):
         Raises UserError for a name that is empty or too long."""
 
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
-        """What the loss needs of images [B, 3, size, size] and that doesn't depend on what is learnt: computed
+        """What the loss needs of images uint8 [B, size, size, 3] and that doesn't depend on what is learnt: computed
         once where images are seen again. The first is what `classifier`'s function takes. Each is [B, ...]."""
 
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:

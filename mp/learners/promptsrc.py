@@ -65,7 +65,7 @@ class PromptSRC(nn.Module):
 
     @torch.no_grad()
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The images themselves, and what frozen CLIP makes of them [B, E]."""
+        """The images themselves, still bytes, and what frozen CLIP makes of them [B, E]."""
         return images, normalize(clip.encode_image(images))
 
     def text_features(self, clip: CLIP, prompts: ClassPrompts) -> Tensor:
@@ -80,7 +80,7 @@ class PromptSRC(nn.Module):
         return lambda images: clip.logit_scale.exp() * self.image_features(clip, images) @ text.T
 
     def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, frozen: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the four terms for images [B, 3, size, size], their frozen features [B, E] and labels [B]."""
+        """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]."""
         text, image = self.text_features(clip, classes.prompts), self.image_features(clip, images)
         return sum(loss_terms(clip, classes, text, image, frozen, labels).values())
 

@@ -12,7 +12,7 @@ from data import feed
 from data.dataset import Item
 from data.errors import DataError
 from data.feed import VIEWS_AT_ONCE, Feed
-from data.images import augment, normalise, open_image
+from data.images import augment, open_image
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,23 @@ def test_training_views_are_augmented_images(items):
     random.Random("5/x/4").shuffle(order)
     for view, label, i in zip(images, labels, order, strict=True):
         expected = augment(Image.open(items[i].source), 16, random.Random(f"5/x/4/{i}"))
-        assert label == items[i].label and torch.equal(view, normalise(torch.from_numpy(np.array(expected))))
+        assert label == items[i].label and torch.equal(view, torch.from_numpy(np.array(expected)))
+
+
+@pytest.mark.parametrize("room", [0, 20_000, 50_000])
+def test_how_many_images_are_kept_changes_nothing(items, room, monkeypatch):
+    everything = epochs_of(items, 2)
+    opened = []
+    monkeypatch.setattr(feed, "KEPT", room)
+    monkeypatch.setattr(feed, "open_image", lambda source: opened.append(source) or open_image(source))
+    some = epochs_of(items, 2)
+    for a, b in zip(everything, some, strict=True):
+        assert all(torch.equal(*t) for x, y in zip(a, b, strict=True) for t in zip(x, y, strict=True))
+    sizes = np.cumsum([4 * np.prod(Image.open(item.source).size) for item in items[:20]])
+    kept = [item.source for item in items[:20]][: np.searchsorted(sizes, room, "right")]
+    assert 0 < len(kept) < 20 or room == 0
+    again = Counter(opened[20:])  # in three epochs of 18 of the 20 images
+    assert sum(again.values()) >= 3 * (18 - len(kept)) and not again.keys() & set(kept)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -180,7 +180,7 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
                    ("a zero byte", lines("\0 A 320", "1 747-100"), "leaves the image folder"),
                    ("unknown variant", lines("0 A 321", "1 747-100"), "variant 'A 321' is not in variants.txt")],
     "test image": [
-        ("one pixel wide", picture(1, 30_000), "not a readable image (1 by 30000 pixels)"),
+        ("one pixel wide", picture(1, 30_000), "(1 by 30000 pixels); crop it"),
         ("a bomb", lambda path: path.write_bytes(b"BM" + bytes(12) + b"\x28\0\0\0" + b"\xff\xff\xff\x0f" * 2 + b"\1\0\x18\0" + bytes(24)),
          "not a readable image"),
         ("PostScript", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), "not JPEG, PNG, WEBP"),
