@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mp.clip import download
 from mp.runtime import tensors
 from mp.runtime.errors import UserError, unreadable
 
 State = dict[str, Tensor]
-ADVICE = ("give what torch.save(model.state_dict(), FILE) writes of a ViT CLIP with OpenAI's names, or OpenAI's own "
-          f"file: {download.URL}")
+ADVICE = ("give what torch.save(model.state_dict(), FILE) writes of a ViT CLIP with OpenAI's names, or no --weights: "
+          "OpenAI's own are fetched then")
 STORAGES = {"FloatStorage": torch.float, "HalfStorage": torch.half, "BFloat16Storage": torch.bfloat16,
             "DoubleStorage": torch.double, "LongStorage": torch.long}
 TRACE = "/constants.pkl"  # only TorchScript's archives have it
