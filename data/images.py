@@ -11,7 +11,7 @@ from data.errors import DataError, unreadable_image
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # others run programs: Pillow gives EPS to Ghostscript
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "AVIF")  # others run programs, as EPS runs Ghostscript
 AREA = 0.08, 1.0  # of a random crop, as a share of the image
 RATIO = 3 / 4, 4 / 3  # of a random crop's width to its height
 
