@@ -88,8 +88,8 @@ def load(name: str, root: Path) -> Dataset:
         below = first.removeprefix(f"{images}/")
         found = elsewhere([below], folder)
         if found:
-            raise DataError(f"{name}: no image {first}; it lies in {found.removesuffix(below)}: move all that is there to "
-                            f"{images}")
+            raise DataError(f"{name}: no image {first}; it lies in {found.removesuffix(below)}: move all that is there "
+                            f"to {images}")
         require(f"{name}: no image folder", images, [], folder, download)
     return Dataset(name, row.role, row.template, classes, train, test)
 
