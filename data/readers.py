@@ -106,8 +106,8 @@ def read_imagenet(classnames: Path, images: Path) -> Lists:
         raise DataError(f"{train}: no folders; unpack each archive of images into a folder of its own name")
     unnamed = set(ids) - set(names)
     if unnamed:
-        raise DataError(f"{train / min(unnamed)}: {classnames} has no name for it; if class folders are in it, move them "
-                        f"up to {train}; if it is none, move it away; if it is one, fetch {classnames.name} again")
+        raise DataError(f"{train / min(unnamed)}: {classnames} has no name for it; if class folders are in it, move "
+                        f"them up to {train}; if it is none, move it away; if it is one, fetch {classnames.name} again")
     unsorted = set(ids) - set(list_folder(val)[0])
     if unsorted:
         raise DataError(f"{val}: no folder {min(unsorted)}; sort the validation images into class folders, with "
@@ -138,7 +138,7 @@ def list_classes(folder: Path, class_folders: list[str]) -> list[Item]:
 
 
 def list_class(folder: Path, least: int) -> tuple[list[str], list[str]]:
-    """Paths of the images in a class's folder, sorted, and names of what else is in it. Raises DataError for too few."""
+    """Paths of the images in a class's folder, sorted, and names of all else in it. Raises DataError for too few."""
     others, files = list_folder(folder)
     images = []
     for file in files:
@@ -147,8 +147,9 @@ def list_class(folder: Path, least: int) -> tuple[list[str], list[str]]:
         else:
             others.append(file)
     if len(images) < least:
-        raise DataError(f"{folder}: {len(images) or 'no'} images ({', '.join(ENDINGS)}); a class needs {least} or more: "
-                        "add some, or unpack the archive that they are in")
+        found = len(images) or "no"
+        raise DataError(f"{folder}: {found} images ({', '.join(ENDINGS)}); a class needs {least} or more: add some, or "
+                        "unpack the archive that they are in")
     return images, others
 
 
@@ -164,6 +165,6 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
                 if not entry.name.startswith(".") and entry.name not in JUNK:
                     names[entry.is_dir()].append(entry.name)
     except OSError as e:
-        raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move "
-                        "the folder there if it lies elsewhere") from None
+        raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move the "
+                        "folder there if it lies elsewhere") from None
     return sorted(names[True]), sorted(names[False])

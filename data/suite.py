@@ -49,8 +49,8 @@ def choose(suite: Suite, names: list[str]) -> Suite:
         if key(name) in by_key:
             chosen.add(by_key[key(name)])
         elif key(name) in papers:
-            raise DataError(f"{name}: {papers[key(name)]} is of the paper's suite; give --data DIR, the folder that all "
-                            "its datasets are in; for a folder of your own of this name, give its whole path")
+            raise DataError(f"{name}: {papers[key(name)]} is of the paper's suite; give --data DIR, the folder that "
+                            "holds its datasets; for a folder of your own of this name, give its whole path")
         elif os.path.isdir(name):
             add_folder(folders, Path(name), by_key)
         else:
