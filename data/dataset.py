@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Dataset:
 
     `role` is "train" for the datasets that meta-training uses and "test" for those held out
     (the paper's Table 1); both kinds have train and test images. `template` is the handcrafted
-    prompt of the zero-shot baseline, with {} for the class name.
+    prompt of the zero-shot baseline, with {} for the class name. `notes`: what to tell whoever uses it.
     """
     name: str
     role: str
@@ -31,6 +32,7 @@ class Dataset:
     classes: list[str]
     train: list[Item]
     test: list[Item]
+    notes: Sequence[str] = ()
 
     def fingerprint(self, items: list[Item]) -> str:
         """16 hex digits of the class names and of what the items are: their order, labels, pixels or files.

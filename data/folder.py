@@ -1,44 +1,72 @@
 """A user's own dataset: a folder with one sub-folder of images per class, named after the class."""
 import random
+import unicodedata
 from pathlib import Path
 
 from data.dataset import Dataset, Item
 from data.errors import DataError
-from data.readers import list_folder
+from data.readers import ENDINGS, list_class, list_folder
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+TEST_FOLDERS = ("test", "val", "valid", "validation")  # the first that is there
 SPLIT_SEED = 1  # the same division for every run, so that all seeds are tested on the same images
 
 
 def load(folder: Path) -> Dataset:
-    """Classes in sorted order; of each, half of the images, drawn at random, are for training.
+    """Classes in sorted order. Where `train` and `test` (or `val`) hold the class folders, these are the two parts;
+    else half of each class's images, drawn at random, are for training. The notes say what is left out.
 
-    Raises DataError naming what is missing: sub-folders, a class's name, or images (two are needed).
+    Raises DataError naming what is missing or in the way: sub-folders, a class's name, or images.
     """
-    classes, _ = list_folder(folder)
-    if not classes:
-        raise DataError(f"{folder}: no sub-folders; a dataset of your own has one for each class, with its images: "
-                        "make them")
+    train_folder, test_folder, left_out = find_parts(folder)
+    divided = train_folder != test_folder
+    classes = list_names(train_folder)
+    single = set(classes) ^ set(list_names(test_folder))
+    if single:
+        raise DataError(f"{folder}: class {min(single)!r} is not in both {train_folder.name} and {test_folder.name}; "
+                        "both need all classes: add it, or move it away")
     train, test = [], []
     for label, name in enumerate(classes):
-        images = list_class(folder / name)
-        random.Random(f"{SPLIT_SEED}/{name}").shuffle(images)
-        half = len(images) // 2
-        train += [Item(path, label) for path in sorted(images[:half])]
-        test += [Item(path, label) for path in sorted(images[half:])]
-    return Dataset(folder.resolve().name, "test", "a photo of a {}.", classes, train, test)
+        images, others = list_class(train_folder / name, 1 if divided else 2)
+        left_out += others
+        if divided:
+            tested, others = list_class(test_folder / name, 1)
+            left_out += others
+        else:
+            random.Random(f"{SPLIT_SEED}/{name}").shuffle(images)
+            half = len(images) // 2
+            images, tested = sorted(images[:half]), sorted(images[half:])
+        train += [Item(path, label) for path in images]
+        test += [Item(path, label) for path in tested]
+    notes = []
+    if left_out:
+        notes.append(f"left out {len(left_out)} files or folders such as {left_out[0]!r}, which aren't images by their "
+                     f"endings ({', '.join(ENDINGS)}) or not in a class's folder")
+    return Dataset(folder.resolve().name, "test", "a photo of a {}.", classes, train, test, notes)
 
 
-def list_class(folder: Path) -> list[str]:
-    """Paths of the images in a class's folder, sorted. Raises DataError for a bad name or fewer than two images."""
-    words = folder.name.replace("_", " ").strip()
-    if not words or not folder.name.isprintable():
-        raise DataError(f"{folder}: the sub-folder's name is the class's name, and this one is empty or can't be "
-                        "printed; rename it")
-    _, files = list_folder(folder)
-    images = [str(folder / file) for file in files if file.lower().endswith(SUFFIXES)]
-    if len(images) < 2:
-        found = len(images) or "no"
-        raise DataError(f"{folder}: {found} images ({', '.join(SUFFIXES)}); a class needs two, one for training and "
-                        "one for testing: add some")
-    return images
+def find_parts(folder: Path) -> tuple[Path, Path, list[str]]:
+    """Where the class folders for training and for testing are, in the folder itself or its parts; what is left out."""
+    names, others = list_folder(folder)
+    parts = {name.lower(): name for name in names}
+    tests = [parts[name] for name in TEST_FOLDERS if name in parts]
+    if "train" not in parts or not tests or len(names) > 1 + len(tests):
+        return folder, folder, others
+    return folder / parts["train"], folder / tests[0], others + tests[1:]
+
+
+def list_names(folder: Path) -> list[str]:
+    """Classes, sorted. Raises DataError for fewer than two, a bad name, or two that read alike."""
+    names, _ = list_folder(folder)
+    if len(names) < 2:
+        found = f"only the sub-folder {names[0]!r}" if names else "no sub-folders"
+        raise DataError(f"{folder}: {found}; a dataset of your own has one for each class, two or more: make them, or "
+                        "give the folder that they are in")
+    alike: dict[str, str] = {}
+    for name in names:
+        read = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())
+        if not read or not name.isprintable():
+            raise DataError(f"{folder / name}: the sub-folder's name is the class's name, and this one is empty or "
+                            "can't be printed; rename it")
+        if alike.setdefault(read, name) != name:
+            raise DataError(f"{folder}: classes {alike[read]!r} and {name!r} read alike; rename or unite them")
+    return names

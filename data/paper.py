@@ -2,6 +2,7 @@
 
 Adding a dataset with a split file is one row of TABLE. One that lists its images in another way needs a reader, too.
 """
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -78,12 +79,43 @@ def load(name: str, root: Path) -> Dataset:
     folder = root / row.folder
     images, labels = folder / row.images, folder / row.labels
     download = f"{row.source}, {row.size}"
+    require(f"{name}: no folder", folder, [name, row.folder], root, download)
     drive = f"Google Drive id {row.drive_id}" if row.drive_id else download
-    needed = ("folder", folder, download), ("image folder", images, download), ("file", labels, drive)
-    for what, path, source in needed:
-        try:
-            os.stat(path)
-        except OSError as e:
-            why = "" if isinstance(e, FileNotFoundError) else f" ({e.strerror})"
-            raise DataError(f"{name}: no {what} {path}{why}; get it from {source}; {GUIDE}") from None
-    return Dataset(name, row.role, row.template, *row.read(labels, images))
+    require(f"{name}: no file", labels, [row.labels], root, drive)
+    classes, train, test = row.read(labels, images)
+    first = test[0].source
+    if not os.path.exists(first):
+        below = first.removeprefix(f"{images}/")
+        found = elsewhere([below], folder)
+        if found:
+            raise DataError(f"{name}: no image {first}; it lies in {found.removesuffix(below)}: move all that is there "
+                            f"to {images}")
+        require(f"{name}: no image folder", images, [], folder, download)
+    return Dataset(name, row.role, row.template, classes, train, test)
+
+
+def names_of(name: str) -> list[str]:
+    """What a dataset is called: the paper's name, its folder's, and CoOp's, which is in that of the split file."""
+    row = TABLE[name]
+    return [name, row.folder, row.labels.removeprefix("split_zhou_").removesuffix(".json")]
+
+
+def require(what: str, path: Path, names: list[str], below: Path, source: str) -> None:
+    """Raises DataError unless the path is there. It says where one of the names lies instead, or where to get it."""
+    try:
+        os.stat(path)
+    except OSError as e:
+        why = "" if isinstance(e, FileNotFoundError) else f" ({e.strerror})"
+        found = elsewhere(names, below)
+        advice = f"it may be {found}: move that there" if found else f"get it from {source}"
+        raise DataError(f"{what} {path}{why}; {advice}; {GUIDE}") from None
+
+
+def elsewhere(names: list[str], below: Path) -> str | None:
+    """The path of what has one of the names in the folder, or at most three further down, if there is such a thing."""
+    for depth in range(4):
+        for name in names:
+            for found in sorted(glob.glob("*/" * depth + glob.escape(name), root_dir=below)):
+                if os.path.exists(below / found):
+                    return str(below / found)
+    return None

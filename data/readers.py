@@ -7,9 +7,15 @@ import json
 import os
 from pathlib import Path
 
+from PIL import Image
+
 from data.dataset import Item
 from data.errors import DAMAGE, DataError, unreadable
+from data.images import FORMATS
 
+# In class folders, an image is a file with one of these endings, in either case: those of the formats that are opened.
+ENDINGS = tuple(sorted(end for end, kind in Image.registered_extensions().items() if kind in FORMATS))
+JUNK = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that systems leave
 GUIDE = "CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) describes every folder"
 Lists = tuple[list[str], list[Item], list[Item]]
 
@@ -86,20 +92,27 @@ def read_aircraft_list(file: Path, images: Path, label_of: dict[str, int]) -> li
         if variant not in label_of:
             raise DataError(f"{where}: variant {variant!r} is not in variants.txt; fetch both again")
         items.append(Item(image_path(images, image, where) + ".jpg", label_of[variant]))
+    if not items:
+        raise DataError(f"{file}: no image is listed; fetch it again")
     return items
 
 
 def read_imagenet(classnames: Path, images: Path) -> Lists:
     """ImageNet: in train and val a folder of images per WordNet id; the ids in sorted order are labels 0, 1, ..."""
     names = read_class_names(classnames)
-    ids, _ = list_folder(images / "train")
+    train, val = images / "train", images / "val"
+    ids, _ = list_folder(train)
     if not ids:
-        raise DataError(f"{images / 'train'}: no folders; unpack it again")
+        raise DataError(f"{train}: no folders; unpack each archive of images into a folder of its own name")
     unnamed = set(ids) - set(names)
     if unnamed:
-        raise DataError(f"{images / 'train' / min(unnamed)}: {classnames} has no name for it; fetch that file again")
-    classes = [names[wordnet_id] for wordnet_id in ids]
-    return classes, list_classes(images / "train", ids), list_classes(images / "val", ids)
+        raise DataError(f"{train / min(unnamed)}: {classnames} has no name for it; if class folders are in it, move "
+                        f"them up to {train}; if it is none, move it away; if it is one, fetch {classnames.name} again")
+    unsorted = set(ids) - set(list_folder(val)[0])
+    if unsorted:
+        raise DataError(f"{val}: no folder {min(unsorted)}; sort the validation images into class folders, with "
+                        f"valprep.sh or as {GUIDE}")
+    return [names[wordnet_id] for wordnet_id in ids], list_classes(train, ids), list_classes(val, ids)
 
 
 def read_class_names(file: Path) -> dict[str, str]:
@@ -116,27 +129,42 @@ def read_class_names(file: Path) -> dict[str, str]:
 
 
 def list_classes(folder: Path, class_folders: list[str]) -> list[Item]:
-    """Every file in the class folders, which are labelled in their order."""
+    """Every image in the class folders, which are labelled in their order."""
     items = []
     for label, name in enumerate(class_folders):
-        _, files = list_folder(folder / name)
-        if not files:
-            raise DataError(f"{folder / name}: no images; unpack it again")
-        items += [Item(f"{folder}/{name}/{file}", label) for file in files]
+        images, _ = list_class(folder / name, 1)
+        items += [Item(path, label) for path in images]
     return items
 
 
-def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in it, each sorted, without hidden ones. A link is what it leads to.
+def list_class(folder: Path, least: int) -> tuple[list[str], list[str]]:
+    """Paths of the images in a class's folder, sorted, and names of all else in it. Raises DataError for too few."""
+    others, files = list_folder(folder)
+    images = []
+    for file in files:
+        if file.lower().endswith(ENDINGS):
+            images.append(f"{folder}/{file}")
+        else:
+            others.append(file)
+    if len(images) < least:
+        found = len(images) or "no"
+        raise DataError(f"{folder}: {found} images ({', '.join(ENDINGS)}); a class needs {least} or more: add some, or "
+                        "unpack the archive that they are in")
+    return images, others
 
-    Raises DataError naming a folder that can't be read.
+
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in it, each sorted, without hidden ones and junk.
+
+    A link is what it leads to. Raises DataError naming a folder that can't be read.
     """
     names: dict[bool, list[str]] = {True: [], False: []}  # of folders, of files
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not entry.name.startswith(".") and entry.name not in JUNK:
                     names[entry.is_dir()].append(entry.name)
     except OSError as e:
-        raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend or remove it") from None
+        raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move the "
+                        "folder there if it lies elsewhere") from None
     return sorted(names[True]), sorted(names[False])

@@ -39,12 +39,18 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
 
 def choose(suite: Suite, names: list[str]) -> Suite:
     """The suite, evaluating on `names` alone. Raises DataError for a name that means nothing, or two things."""
-    by_key = {key(name): name for name in suite.datasets}
+    papers: dict[str, str] = {}  # the paper's datasets, by all that they are called
+    for dataset in paper.NAMES:
+        papers |= dict.fromkeys(map(key, paper.names_of(dataset)), dataset)
+    by_key = papers if suite.name == "paper" else {key(name): name for name in suite.datasets}
     chosen: set[str] = set()
     folders: dict[str, Path] = {}  # the user's own datasets, by the folder's name
     for name in names:
         if key(name) in by_key:
             chosen.add(by_key[key(name)])
+        elif key(name) in papers:
+            raise DataError(f"{name}: {papers[key(name)]} is of the paper's suite; give --data DIR, the folder that "
+                            "holds its datasets; for a folder of your own of this name, give its whole path")
         elif os.path.isdir(name):
             add_folder(folders, Path(name), by_key)
         else:
@@ -64,7 +70,7 @@ def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> N
     name = path.resolve().name
     if not name or not name.isprintable() or key(name) in taken:
         raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
-                        "can't be printed; rename it")
+                        "can't be printed; rename it, or give the name alone if the suite's dataset is meant")
     for other, other_path in folders.items():
         same_file = other.replace(" ", "") == name.replace(" ", "")  # names of result files are without spaces
         if same_file and other_path != path:

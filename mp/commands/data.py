@@ -95,7 +95,7 @@ def dataset_state(dataset: Dataset, suite: Suite) -> State:
         return State(False, f"{text}; the benchmark has {row.counts[0]} classes: {paper.GUIDE}")
     if row and found != row.counts:
         text += "; the benchmark has {:,} and {:,} images".format(*row.counts[1:])
-    return State(True, text)
+    return State(True, "; ".join([text, *dataset.notes]))
 
 
 def absent(items: list[Item]) -> Iterator[str]:

@@ -145,8 +145,8 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
             classes = session.suite.load(name).classes
             task = make_task(learner, session.clip, name, classes, session.feed.plain(items), labels)
             if task.least_bytes > session.clip.memory:
-                say(f"{name}: one image and its classes take about {task.least_bytes / 2**30:.1f} GiB, more than --memory; "
-                    "going on all the same")
+                say(f"{name}: one image and its classes take about {task.least_bytes / 2**30:.1f} GiB, more than "
+                    "--memory; going on all the same")
             tasks.append(task)
         else:
             tasks.append(remote_task(name))

@@ -77,6 +77,8 @@ class Session:
     def test_set(self, name: str) -> TestSet:
         if name not in self.tests:
             dataset = self.suite.load(name)
+            for note in dataset.notes:
+                self.say_once(f"{name}: {note}")
             images = [item.source for item in dataset.test]
             width = self.clip.text_projection.shape[1]
 

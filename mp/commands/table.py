@@ -72,6 +72,8 @@ def compute_missing(session: Session, args: Namespace) -> None:
     any work, for a file that was made otherwise. What another device made is left as it is.
     """
     prompts, cells = agree(lambda: find_work(session, args))
+    for cell in cells:
+        session.test_set(cell.dataset)  # refused now if its images can't be used
     for settings in prompts:
         learn(session, settings, args.force)
     rank, world = processes()

@@ -55,7 +55,7 @@ DEPENDS_ON = {
 #
 # What can't matter, or only by rounding, isn't part of an identity: --memory (parts of a batch add up to the same sum),
 # --workers, the number of processes, --out, and the versions of torch and Python; each file's provenance tells them.
-# Nor is this code: whoever changes a learner or a loop gives --force, or another --out; the provenance tells the commit.
+# Nor is this code: whoever changes a learner or a loop gives --force or another --out; the provenance tells the commit.
 
 
 def stored(kind: str, identity: Identity) -> dict[str, Any]:

@@ -1,14 +1,19 @@
 """run.py data, and the rehearsal of the paper's suite: every command on files of the published layouts."""
 import json
 import os
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import run as program
 from data import paper
+from data.errors import DataError
+from data.suite import open_suite
+from mp.commands import table
 from tests.conftest import ROOT
 from tests.rehearsal import openai_archive, write_dataset
 
@@ -81,6 +86,51 @@ def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
     data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
     assert "3 classes" in (out := capsys.readouterr().out) and "the benchmark has 10 classes" in out
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A folder of one's own, in which one file isn't known to be an image."""
+    folder = tmp_path / "birds"
+    for name in ("crow/1.png", "crow/2.png", "owl/1.PNG", "owl/2.png", "owl/noending"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), "red").save(folder / name, "PNG")
+    return folder
+
+
+def test_files_that_are_left_out_are_told(birds, tmp_path, capsys):
+    assert program.main(["data", "--datasets", str(birds)]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("birds    ready") and "2 train" in line and "left out 1 files or folders such as 'noending'" in line
+    for command in (["zeroshot"], ["finetune", "--method", "coop", "--epochs", "1"]):
+        assert program.main([*command, "--datasets", str(birds), "--out", str(tmp_path / "runs")]) == 0
+        assert capsys.readouterr().err.count("birds: left out 1 files or folders such as 'noending'") == 1
+
+
+def test_a_dataset_without_test_images_is_refused_before_any_work(two, tmp_path, capsys):
+    shutil.copytree(two / "fgvc_aircraft", tmp_path / "fgvc_aircraft")
+    (tmp_path / "fgvc_aircraft/images_variant_test.txt").write_text("\n")
+    given = ["--data", str(tmp_path), "--weights", str(two / "w.pt"), "--datasets", "FGVCAircraft"]
+    message = f"{tmp_path}/fgvc_aircraft/images_variant_test.txt: no image is listed"
+    assert program.main(["data", *given]) == 2
+    out = capsys.readouterr().out
+    assert "FGVC Aircraft  NOT READY" in out and message in out
+    for command in (["zeroshot"], ["finetune", "--method", "coop"]):
+        assert program.main([*command, *given, "--out", str(tmp_path / "runs")]) == 2
+        assert not (tmp_path / "runs").exists()
+        assert message in capsys.readouterr().err
+
+
+def test_the_table_computes_no_cell_if_a_later_one_cannot_be(birds, monkeypatch):
+    (birds / "owl/1.PNG").unlink()
+    suite = open_suite(None, ["satellite", str(birds)])
+    cells = [SimpleNamespace(dataset=name, seed=None, column=SimpleNamespace(group="", title="")) for name in suite.datasets]
+    computed = []
+    monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
+    monkeypatch.setattr(table, "compute", lambda *given: computed.append(given))
+    with pytest.raises(DataError, match="owl: 1 images"):
+        table.compute_missing(SimpleNamespace(test_set=suite.load), None)
+    assert not computed
 
 
 def test_weights_that_are_wrong(two, tmp_path, capsys, cache_folder, monkeypatch):

@@ -1,5 +1,6 @@
 """The paper's datasets, read from small folders of the same form, and what is said when something is wrong."""
 import csv
+import itertools
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from data import paper
 from data.dataset import Item
 from data.errors import DataError
 from data.readers import list_folder
-from data.suite import open_suite
+from data.suite import key, open_suite
 
 
 def write_split(root, name, classes=3, **changes):
@@ -63,6 +64,13 @@ def test_aircraft(tmp_path):
     (folder / "images_variant_test.txt").write_text("../3 A 320\n")
     with pytest.raises(DataError, match="images_variant_test.txt, line 1 leaves the image folder: '../3'"):
         paper.load("FGVC Aircraft", tmp_path)
+    for part in ("train", "test"):
+        file = folder / f"images_variant_{part}.txt"
+        whole = file.read_text()
+        file.write_text(" \n\n")
+        with pytest.raises(DataError, match=f"images_variant_{part}.txt: no image is listed"):
+            paper.load("FGVC Aircraft", tmp_path)
+        file.write_text(whole)
     (folder / "images_variant_test.txt").write_text("0003 A 320\n")
     (folder / "variants.txt").write_text("747-100\nA 320\nA 321\n")
     with pytest.raises(DataError, match="fgvc_aircraft: no training image of 'A 321'"):
@@ -87,9 +95,12 @@ def test_imagenet(tmp_path):
     assert dataset.classes == ["tench", "great white shark"]
     assert [(Path(i.source).name, i.label) for i in dataset.test] == [
         ("val1.JPEG", 0), ("val2.JPEG", 0), ("val1.JPEG", 1), ("val2.JPEG", 1)]
-    for file in (folder / "images" / "val" / "n02").iterdir():
+    for part in ("train", "val"):  # as people have them: archives that aren't unpacked
+        (folder / "images" / part / "n02" / "n02.tar").touch()
+        assert paper.load("ImageNet", tmp_path) == dataset
+    for file in (folder / "images" / "val" / "n02").glob("*.JPEG"):
         file.unlink()
-    with pytest.raises(DataError, match="n02: no images"):
+    with pytest.raises(DataError, match="val/n02: no images .*unpack the archive"):
         paper.load("ImageNet", tmp_path)
     for text, message in (("n01 tench\n", "n02: .*classnames.txt has no name for it"),
                           ("n01 tench\nn02\n", "classnames.txt, line 2: 'n02' isn't an id and a name"),
@@ -138,6 +149,146 @@ def test_what_is_missing_is_named_with_where_to_get_it(tmp_path):
             paper.load(name, tmp_path)
 
 
+def test_what_must_have_test_images(tmp_path):
+    """The dataset; its new classes may have none."""
+    write_split(tmp_path, "DTD", test=[])
+    with pytest.raises(DataError, match="split_zhou_DescribableTextures.json: no list 'test', or an empty one"):
+        paper.load("DTD", tmp_path)
+    write_split(tmp_path, "DTD", test=[["class0/test0.jpg", 0, "name 0"]])
+    assert [item.label for item in paper.load("DTD", tmp_path).test] == [0]
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """Its folder, with two classes of one image for training and one for testing."""
+    folder = tmp_path / "imagenet"
+    for part, name in itertools.product(("train", "val"), ("n01", "n02")):
+        (folder / "images" / part / name).mkdir(parents=True)
+        (folder / "images" / part / name / f"{name}.JPEG").touch()
+    (folder / "classnames.txt").write_text("n01 tench\nn02 great white shark\n")
+    return folder
+
+
+def test_what_systems_leave_in_imagenet_is_no_class(imagenet):
+    for part in ("train", "val"):
+        (imagenet / "images" / part / "lost+found").mkdir()
+    assert paper.load("ImageNet", imagenet.parent).classes == ["tench", "great white shark"]
+
+
+def refused(imagenet, message):
+    with pytest.raises(DataError, match=message):
+        paper.load("ImageNet", imagenet.parent)
+
+
+def test_flat_validation_images(imagenet):
+    val = imagenet / "images/val"
+    for file in list(val.glob("*/*")):
+        file.rename(val / file.name)
+        file.parent.rmdir()
+        refused(imagenet, "val: no folder n0.; sort the validation images .* valprep.sh")
+
+
+def test_archives_in_place_of_class_folders(imagenet):
+    train = imagenet / "images/train"
+    for file in list(train.glob("*/*")):
+        file.rename(train / f"{file.stem}.tar")
+        file.parent.rmdir()
+    refused(imagenet, "train: no folders; unpack each archive")
+
+
+def test_imagenets_folders_in_other_places(imagenet):
+    train = imagenet / "images/train"
+    train.rename(imagenet / "train")
+    refused(imagenet, "images/train: not a readable folder .*move the folder there if it lies elsewhere")
+    train.mkdir()
+    (imagenet / "train").rename(train / "train")
+    refused(imagenet, "train/train: .*if class folders are in it, move them up to .*images/train")
+
+
+@pytest.mark.parametrize("name, images", [
+    ("Caltech101", "caltech-101/caltech-101/101_ObjectCategories"), ("EuroSAT", "eurosat/EuroSAT_RGB"),
+    ("EuroSAT", "eurosat/EuroSAT/2750"), ("EuroSAT", "eurosat/2750/2750"), ("DTD", "dtd/images/images"),
+    ("DTD", "dtd/dtd/images"), ("OxfordPets", "oxford_pets/images/images"), ("Stanford Cars", "stanford_cars/cars/unpacked"),
+    ("UCF101", "ucf101/UCF-101_midframes"), ("SUN397", "sun397/SUN397/SUN397"), ("Food101", "food-101"),
+    ("FGVC Aircraft", "fgvc_aircraft/images/images"), ("FGVC Aircraft", "fgvc_aircraft/fgvc-aircraft-2013b/data/images")])
+def test_images_that_lie_elsewhere_in_their_folder(name, images, tmp_path):
+    row = paper.TABLE[name]
+    folder = tmp_path / row.folder
+    if name == "FGVC Aircraft":
+        folder.mkdir()
+        (folder / row.labels).write_text("A 320\n")
+        for part in ("train", "test"):
+            (folder / f"images_variant_{part}.txt").write_text("0001 A 320\n")
+        first = "0001.jpg"
+    else:
+        write_split(tmp_path, name)
+        if row.images:
+            (folder / row.images).rmdir()
+        first = "class2/test0.jpg"
+    (tmp_path / images / first).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / images / first).touch()
+    with pytest.raises(DataError) as e:
+        paper.load(name, tmp_path)
+    assert f"no image {folder / row.images / first}; it lies in {tmp_path / images}/: move all" in str(e.value)
+    assert str(e.value).endswith(f"to {folder / row.images}")
+
+
+@pytest.mark.parametrize("there, wanted", [
+    ("split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
+    ("dtd/images/split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
+    ("food-101/split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
+    ("datasets/dtd", "dtd"), ("DTD", "dtd")])
+def test_files_and_folders_that_lie_elsewhere(there, wanted, tmp_path):
+    folder = write_split(tmp_path, "DTD")
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / wanted).rename(tmp_path / there)
+    with pytest.raises(DataError) as e:
+        paper.load("DTD", tmp_path)
+    assert f"{tmp_path / wanted}; it may be {tmp_path / there}: move that there" in str(e.value)
+    assert folder.name == "dtd"
+
+
+def test_links_that_lead_nowhere_are_not_where_a_thing_lies(tmp_path):
+    (tmp_path / "dtd").symlink_to("nowhere")
+    with pytest.raises(DataError, match="no folder .*dtd; get it from"):
+        paper.load("DTD", tmp_path)
+
+
+def test_an_image_folder_that_is_missing(tmp_path):
+    folder = write_split(tmp_path, "EuroSAT")
+    (folder / "2750").rmdir()
+    with pytest.raises(DataError, match="EuroSAT: no image folder .*2750; get it from .*EuroSAT.zip"):
+        paper.load("EuroSAT", tmp_path)
+
+
+NAMES = {  # as CoOp's folders, its classes of datasets and its configuration files have them
+    "Caltech101": "caltech-101 Caltech101 caltech101", "EuroSAT": "eurosat EuroSAT", "UCF101": "ucf101 UCF101",
+    "FGVC Aircraft": "fgvc_aircraft FGVCAircraft", "Flowers102": "oxford_flowers OxfordFlowers Flowers102 flowers_102",
+    "OxfordPets": "oxford_pets OxfordPets OXFORDPETS", "DTD": "dtd DescribableTextures describable_textures",
+    "Food101": "food-101 food101 Food101", "ImageNet": "imagenet ImageNet", "SUN397": "sun397 SUN397",
+    "Stanford Cars": "stanford_cars StanfordCars",
+}
+
+
+@pytest.mark.parametrize("name", paper.NAMES)
+def test_all_the_names_of_a_dataset(name, tmp_path, monkeypatch):
+    """A folder of that name in the working directory is not meant, wherever it is."""
+    monkeypatch.chdir(tmp_path)
+    for word in NAMES[name].split():
+        write_own(tmp_path / word, crow=2, owl=2)
+        assert open_suite(tmp_path, [word, name]).datasets == [name]
+        with pytest.raises(DataError, match=f"{word}: {name} is of the paper's suite; give --data DIR"):
+            open_suite(None, [word])
+        assert open_suite(None, [str(tmp_path / word)]).datasets == [word]
+        with pytest.raises(DataError, match="a dataset's of the suite.* give the name alone if the suite's dataset is meant"):
+            open_suite(tmp_path, [str(tmp_path / word)])
+
+
+def test_no_name_means_two_datasets():
+    words = [key(word) for name in paper.NAMES for word in {*map(key, paper.names_of(name))}]
+    assert len(words) == len(set(words))
+
+
 def write_own(root, **images):
     for name, count in images.items():
         (root / name).mkdir(parents=True)
@@ -176,7 +327,7 @@ def test_a_folder_of_ones_own_that_is_wrong(tmp_path):
         own.load(tmp_path / "a")
     with pytest.raises(DataError, match="empty: no images"):
         own.load(write_own(tmp_path / "b", empty=0, full=4))
-    with pytest.raises(DataError, match="lonely: 1 images .* needs two"):
+    with pytest.raises(DataError, match="lonely: 1 images .* needs 2 or more"):
         own.load(write_own(tmp_path / "c", full=4, lonely=1))
     with pytest.raises(DataError, match="the class's name, and this one is empty"):
         own.load(write_own(tmp_path / "d", **{"full": 4, " ": 4}))

@@ -58,7 +58,7 @@ class Call:
                     os.setpgid(0, 0)
                     code = self.child([str(a) for a in args], cwd, before, env)
                 except SystemExit as e:
-                    code = e.code or 0
+                    code = 1 if isinstance(e.code, str) else e.code or 0
                 except BaseException:
                     traceback.print_exc()
                 for stream in filter(None, (sys.stdout, sys.stderr)):

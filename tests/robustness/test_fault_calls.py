@@ -3,6 +3,7 @@ import os
 import random
 import resource
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -79,6 +80,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --method coop --length 8", "--length 8: plays no part in coop; leave it out"),
     ("zeroshot --prompt p.pt --method coop --depth 3", "--depth 3: plays no part in coop; leave it out"),
     ("finetune --method cocoop --gpa-std 2", "--gpa-std 2.0: plays no part in cocoop; leave it out"),
+    ("finetune --method coop --datasets other/one", "only the sub-folder 'only'; a dataset of your own has one for each class"),
     ("finetune --momentum 1", "--momentum 1.0: out of range; give a number from 0 to below 1"),
     ("finetune --momentum -0.1", "--momentum -0.1: out of range; give a number from 0 to below 1"),
     ("finetune --momentum nan", "--momentum nan: out of range; give a number from 0 to below 1"),
@@ -168,6 +170,12 @@ LATE = [  # what could be found out only at the end is found out before any trai
      "the prompt and the longest class name take 78 of CLIP's 77 positions"),
     ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets other/long", "too long for CLIP"),
     ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets food101", "Food101: no folder"),
+    ("meta --method coop --shots 3 --support 2 --data data --weights w.pt --out o --datasets other/one", "only the sub-folder 'only'"),
+    ("meta --method coop --shots 3 --support 2 --data other --weights w.pt --out o --datasets fgvc_aircraft",
+     "images_variant_test.txt: no image is listed"),
+    ("table --run --data other --weights w.pt --out o --datasets dtd fgvc_aircraft", "images_variant_test.txt: no image is listed"),
+    ("finetune --method coop --data other --weights w.pt --out o --datasets dtd fgvc_aircraft",
+     "images_variant_test.txt: no image is listed"),
 ]
 
 
@@ -185,6 +193,9 @@ def place(world, tmp_path):
     (place / "loop").symlink_to("loop")
     tiny.pictures(place / "other/one", ["only/1.png", "only/2.png"], 0)
     tiny.pictures(place / "other/long", [f"{name}/{i}.png" for name in ("a", "7" * 80) for i in (1, 2)], 0)
+    shutil.copytree(place / "data/fgvc_aircraft", place / "other/fgvc_aircraft")
+    (place / "other/fgvc_aircraft/images_variant_test.txt").write_text("\n")
+    (place / "other/dtd").symlink_to(place / "data/dtd")
     (place / "a b").mkdir()
     os.link(place / "p.pt", place / "a b/ü\n.pt")
     os.link(place / "w.pt", place / "w\n w.pt")

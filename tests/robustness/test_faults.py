@@ -45,7 +45,7 @@ FILES = {  # input: file, command, and what each fault ends in
     "variants": (VARIANTS, f"{ZEROSHOT} fgvcaircraft", READ | TEXT | dict(
         absent="get it from https://www.robots", empty="is not in variants.txt", cut="is not in variants.txt")),
     "image list": (LIST, f"{ZEROSHOT} fgvcaircraft", READ | TEXT | dict(
-        absent="no such file", empty="no training image", cut="fetch")),
+        absent="no such file", empty="no image is listed", cut="fetch")),
     "test image": ("data/dtd/images/banded/test0.png", f"{OTHER} dtd", READ | IMAGE),
     "training image": ("data/dtd/images/banded/train0.png", f"{TUNE} --seeds 3", READ | IMAGE | dict(huge="≈")),
     "checked image": ("data/dtd/images/woven/test1.png", CHECK.replace("data/birds", "dtd"), dict.fromkeys(

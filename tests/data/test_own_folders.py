@@ -1,0 +1,124 @@
+"""Folders as people have them: endings, what is left out, divided folders, and class names that read alike."""
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data import folder as own
+from data.errors import DataError
+from data.images import FORMATS, open_image
+from data.readers import ENDINGS
+
+PICTURE = Image.new("RGB", (9, 7), "red")
+
+
+def write(root, *names):
+    """Empty files."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def below(folder, found):
+    return [(Path(item.source).relative_to(folder).as_posix(), item.label) for item in found]
+
+
+@pytest.mark.parametrize("ending, kind", [
+    (".jpg", "JPEG"), (".jpeg", "JPEG"), (".jpe", "JPEG"), (".jfif", "JPEG"), (".png", "PNG"), (".gif", "GIF"),
+    (".pgm", "PPM"), (".pbm", "PPM"), (".pnm", "PPM"), (".ppm", "PPM"), (".webp", "WEBP"), (".tif", "TIFF"),
+    (".tiff", "TIFF"), (".bmp", "BMP"), (".avif", "AVIF")])
+def test_every_ending_of_what_can_be_opened_is_taken(ending, kind, tmp_path):
+    """In either case; and such a file can indeed be opened."""
+    mode = {".pgm": "L", ".pbm": "1"}.get(ending, "RGB")
+    for name in ("crow/a", "crow/B", "owl/a", "owl/B"):
+        file = tmp_path / (name + (ending.upper() if name.endswith("B") else ending))
+        file.parent.mkdir(exist_ok=True)
+        PICTURE.convert(mode).save(file, kind)
+    dataset = own.load(tmp_path)
+    assert len(dataset.train) == len(dataset.test) == 2 and not dataset.notes
+    for item in dataset.train + dataset.test:
+        assert open_image(item.source).size == (9, 7)
+
+
+def test_endings_are_those_of_the_formats_alone():
+    kinds = Image.registered_extensions()
+    assert {kinds[ending] for ending in ENDINGS} == set(FORMATS)
+    assert not {".eps", ".ps", ".psd", ".pdf", ".jp2", ".ico", ".h5"} & set(ENDINGS)
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path):
+    write(tmp_path, *(f"{name}/{n}.jpg" for name in ("crow", "owl") for n in range(2)))
+    assert not own.load(tmp_path).notes
+    hidden = write(tmp_path, "crow/.DS_Store", ".ipynb_checkpoints/1.jpg", "__MACOSX/crow/1.jpg", "lost+found/x")
+    assert own.load(hidden).classes == ["crow", "owl"] and not own.load(hidden).notes
+    write(tmp_path, "crow/noending", "crow/3.heic", "owl/young/1.jpg", "owl/Thumbs.db", "readme.txt")
+    dataset = own.load(tmp_path)
+    note, = dataset.notes
+    assert note.startswith("left out 5 files or folders such as 'readme.txt', ") and ".jpg" in note and ".avif" in note
+    assert len(dataset.train) == len(dataset.test) == 2
+
+
+@pytest.mark.parametrize("test_name", ["test", "val", "valid", "validation", "Test"])
+def test_a_divided_folder_is_taken_as_such(test_name, tmp_path):
+    write(tmp_path, "train/crow/1.jpg", "train/crow/2.jpg", "train/owl/1.jpg",
+          f"{test_name}/crow/9.jpg", f"{test_name}/owl/8.jpg", f"{test_name}/owl/9.jpg", f"{test_name}/owl/9.txt")
+    dataset = own.load(tmp_path)
+    assert dataset.classes == ["crow", "owl"]
+    assert below(tmp_path, dataset.train) == [("train/crow/1.jpg", 0), ("train/crow/2.jpg", 0), ("train/owl/1.jpg", 1)]
+    assert below(tmp_path, dataset.test) == [(f"{test_name}/{name}", label) for name, label in
+                                             (("crow/9.jpg", 0), ("owl/8.jpg", 1), ("owl/9.jpg", 1))]
+    assert "left out 1 files or folders such as '9.txt'" in dataset.notes[0]
+
+
+def test_of_test_and_val_the_test_part_counts(tmp_path):
+    write(tmp_path, *(f"{part}/{name}/{part}.jpg" for part in ("train", "val", "test") for name in ("crow", "owl")))
+    dataset = own.load(tmp_path)
+    assert below(tmp_path, dataset.test) == [("test/crow/test.jpg", 0), ("test/owl/test.jpg", 1)]
+    assert "left out 1 files or folders such as 'val'" in dataset.notes[0]
+
+
+def test_a_class_named_train_stays_one(tmp_path):
+    """Beside other classes, that is."""
+    write(tmp_path, *(f"{name}/{n}.jpg" for name in ("bus", "test", "train") for n in (1, 2)))
+    assert own.load(tmp_path).classes == ["bus", "test", "train"]
+
+
+@pytest.mark.parametrize("names, message", [
+    (("train/crow/1.jpg", "train/owl/1.jpg", "test/crow/1.jpg", "test/emu/1.jpg"), "class 'emu' is not in both train and test"),
+    (("train/crow/1.jpg", "train/owl/1.jpg", "test/crow/1.jpg", "test/owl/1.txt"), "test/owl: no images"),
+    (("train/1.jpg", "test/1.jpg"), "train: no sub-folders"),
+    (("train/crow/1.jpg", "train/owl/1.jpg"), "only the sub-folder 'train'; .* give the folder that they are in"),
+    (("birds/crow/1.jpg", "birds/owl/1.jpg"), "only the sub-folder 'birds'"),
+    (("jpg/1.jpg", "jpg/2.jpg"), "only the sub-folder 'jpg'"),
+])
+def test_what_is_no_dataset(names, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        own.load(write(tmp_path, *names))
+
+
+@pytest.mark.parametrize("names", [("snow_owl", "snow owl"), ("Owl", "owl"), ("owl", "owl "), ("snow  owl", "snow_owl"),
+                                   ("_owl", "owl"), ("é", "e\u0301"), ("ｏｗｌ", "owl")])
+def test_names_that_read_alike_are_refused(names, tmp_path):
+    write(tmp_path, *(f"{name}/{n}.jpg" for name in names for n in (1, 2)))
+    with pytest.raises(DataError) as e:
+        own.load(tmp_path)
+    assert "read alike; rename or unite them" in str(e.value)
+    assert repr(names[0]) in str(e.value) and repr(names[1]) in str(e.value)
+
+
+def test_the_division_stays_what_it_was(tmp_path):
+    """Half of every class's sorted images, drawn by Python's generator seeded with 1 and the class's name."""
+    counts = {"crow": 7, "owl": 4}
+    write(tmp_path, *(f"{name}/{n}.jpg" for name in counts for n in range(counts[name])))
+    dataset = own.load(tmp_path)
+    expected = []
+    for name in counts:
+        files = [f"{name}/{n}.jpg" for n in range(counts[name])]
+        random.Random(f"1/{name}").shuffle(files)
+        expected.append((sorted(files[: len(files) // 2]), sorted(files[len(files) // 2 :])))
+    train, test = ([file for file, _ in below(tmp_path, found)] for found in (dataset.train, dataset.test))
+    assert train == list(itertools.chain(*(first for first, _ in expected)))
+    assert test == list(itertools.chain(*(second for _, second in expected)))
