@@ -1,23 +1,22 @@
 """Accuracies as text: the averages first, then every dataset, with base, new and all classes."""
 from mp.runtime.text import line_up, spread
 from mp.settings import PARTS
-from mp.table.averages import Accuracies, averaged, gains, numbers, with_averages
+from mp.table.averages import Accuracies, averaged, numbers, with_averages
 
 
 def table(roles: dict[str, str], handcrafted: Accuracies, columns: dict[str, list[Accuracies]]) -> str:
     """A row per average and dataset; `columns` holds one Accuracies per seed. Beside each column its gain
     over the handcrafted prompt: the mean over seeds of the difference."""
-    base = with_averages(handcrafted, roles)
-    groups = [("handcrafted", [base], False)]  # a title, the accuracies of every seed, and whether they are gains
+    base = {None: with_averages(handcrafted, roles)}
+    groups = [("handcrafted", base, None)]  # a title, accuracies by seed, and over what they are shown as gains
     for title, each in columns.items():
-        seeds = [with_averages(accuracies, roles) for accuracies in each]
-        groups.append((title, seeds, False))
-        groups.append(("gain", [gains(accuracies, base) for accuracies in seeds], True))
+        seeds = {number: with_averages(accuracies, roles) for number, accuracies in enumerate(each)}
+        groups += [(title, seeds, None), ("gain", seeds, base)]
     rows = [["", *(PARTS * len(groups))]]
     for name in [*averaged(roles), *roles]:
         row = [name + "*" if roles.get(name) == "train" else name]
-        for _, seeds, are_gains in groups:
-            row += [spread(numbers(seeds, name, part), are_gains) for part in PARTS]
+        for _, seeds, over in groups:
+            row += [spread(numbers(seeds, name, part, over), sign=over is not None) for part in PARTS]
         rows.append(row)
     lines = line_up(rows, gap=1, groups=[(title, len(PARTS)) for title, _, _ in groups])
     return lines + "\n* meta-prompts are trained on this dataset's few-shot images"

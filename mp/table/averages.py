@@ -1,10 +1,11 @@
-"""Accuracies of datasets, their gains, and the averages of the paper's Table 2: over all datasets, those that
-meta-training uses, and those held out."""
+"""Accuracies and gains, and the averages of the paper's Table 2: over all datasets, those that meta-training uses, and
+those held out."""
 from statistics import fmean
 
 from mp.settings import PARTS
 
-Accuracies = dict[str, dict[str, float]]  # dataset or average -> part -> per cent, or points of gain
+Accuracies = dict[str, dict[str, float]]  # dataset or average -> part -> per cent
+BySeed = dict[int | None, Accuracies]     # None: of words, which have no seed
 
 
 def averaged(roles: dict[str, str]) -> dict[str, list[str]]:
@@ -27,15 +28,14 @@ def with_averages(accuracies: Accuracies, roles: dict[str, str]) -> Accuracies:
     return rows | accuracies
 
 
-def gains(accuracies: Accuracies, base: Accuracies) -> Accuracies:
-    """The difference, where both have a number."""
-    found = {}
-    for name, parts in accuracies.items():
-        other = base.get(name, {})
-        found[name] = {part: value - other[part] for part, value in parts.items() if part in other}
+def numbers(seeds: BySeed, name: str, part: str, base: BySeed | None = None) -> list[float]:
+    """One cell's, of every seed that has it: values, or gains over `base`, seed by seed or over what has no seed."""
+    found = []
+    for seed, accuracies in seeds.items():
+        value = accuracies.get(name, {}).get(part)
+        other = 0.0
+        if base is not None:
+            other = base.get(seed, base.get(None, {})).get(name, {}).get(part)
+        if value is not None and other is not None:
+            found.append(value - other)
     return found
-
-
-def numbers(seeds: list[Accuracies], name: str, part: str) -> list[float]:
-    """One cell's, of every seed that has it."""
-    return [one[name][part] for one in seeds if part in one.get(name, {})]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mp.learners import METHODS
 from mp.store import results
-from mp.table.averages import Accuracies
+from mp.table.averages import Accuracies, BySeed, numbers
 
 PAPER = Path(__file__).parents[2] / "data" / "table2.csv"
 
@@ -35,9 +35,14 @@ class Column(NamedTuple):
             return results.zeroshot_file(out, f"meta-{self.method}", dataset, seed)
         return results.zeroshot_file(out, "handcrafted", dataset)
 
+    def numbers(self, columns: dict[str, BySeed], name: str, part: str, gain: bool) -> list[float]:
+        """One cell's, of every seed: points over the baseline, or per cent. `columns`: by their keys."""
+        base = columns.get(self.baseline.key, {}) if gain else None
+        return numbers(columns.get(self.key, {}), name, part, base)
+
 
 def make_columns(methods: list[str]) -> list[Column]:
-    """In the table's order; a baseline comes before what is compared with it."""
+    """In the table's order."""
     words = Column("zeroshot/hand", None, "handcrafted", False)
     columns = [words]
     for method in methods:

@@ -61,8 +61,8 @@ def table_html(table: Table, rows: Rows) -> str:
         lines.append(f"<tr class=first><th>{escape(shown)}</th>" if part == PARTS[0] else "<tr><th></th>")
         lines.append(f'<td class="part">{part}</td>')
         for column, text in zip(COLUMNS, texts):
-            colour = shade(table.ours.of(column, name, part, gain=True))
-            lines.append(f'<td style="{colour}">{escape(text)}</td>')
+            gains = column.numbers(table.ours, name, part, gain=True) if column.baseline else []
+            lines.append(f'<td style="{shade(gains)}">{escape(text)}</td>')
         lines.append("</tr>")
     return f"<table><thead>{''.join(lines)}</tbody></table>"
 
@@ -80,7 +80,7 @@ def bars(table: Table, column: Column) -> str:
     """A column's gains on all classes as horizontal bars: the training datasets, a gap, then the others."""
     gains = {}
     for name in table.roles:
-        of_seeds = table.ours.of(column, name, "all", gain=True)
+        of_seeds = column.numbers(table.ours, name, "all", gain=True)
         gains[name] = fmean(of_seeds) if of_seeds else None
     scale = max([1.0, *(abs(gain) for gain in gains.values() if gain is not None)])
     drawn, y = [], 4

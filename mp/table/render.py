@@ -32,9 +32,9 @@ def make_rows(table: Table, absolute: bool) -> Rows:
 def cell_text(table: Table, column: Column, name: str, part: str, absolute: bool) -> str:
     """A gain, or a value: 75.4, +2.9±0.4, +2.9 (+1.1!) with the paper's in brackets, marked if it differs."""
     as_gain = column.baseline is not None and not absolute
-    ours = table.ours.of(column, name, part, as_gain)
+    ours = column.numbers(table.ours, name, part, as_gain)
     text = spread(ours, as_gain)
-    paper = table.paper.of(column, name, part, as_gain)
+    paper = column.numbers(table.paper, name, part, as_gain)
     if not paper:
         return text
     differs = ours and abs(fmean(ours) - fmean(paper)) > LIMIT
@@ -46,7 +46,7 @@ def make_notes(table: Table, absolute: bool) -> list[str]:
     shown = "per cent" if absolute else "per cent; MP columns: points gained over H"
     seeds = " ".join(map(str, table.seeds))
     lines = [f"{shown}; fine-tuned on {table.classes} classes; seeds {seeds}; * meta-training uses this dataset"]
-    if table.paper.values:
+    if table.paper:
         lines.append(f"(in brackets the paper's value, ! where we differ by more than {LIMIT:g} point)")
     return lines + table.made_by
 
@@ -96,7 +96,7 @@ def csv(table: Table) -> str:
     writer.writerow(["dataset", "metric", *(column.key for column in COLUMNS)])
     for name, part in table.rows:
         if name in table.roles:
-            cells = [table.ours.of(column, name, part, gain=False) for column in COLUMNS]
+            cells = [column.numbers(table.ours, name, part, gain=False) for column in COLUMNS]
             means = [f"{fmean(values):.2f}" if values else "" for values in cells]
             writer.writerow([name, part.capitalize(), *means])
     return out.getvalue()
