@@ -11,7 +11,6 @@ from mp.runtime.errors import DAMAGE, UserError
 from mp.runtime.text import spread
 from mp.settings import PARTS
 from mp.store import promptfile, results
-from mp.store.identity import differences
 from mp.table.columns import COLUMNS, SHOWN, Column
 from mp.table.read import Table
 from mp.table.render import SPANS, TITLES, Rows
@@ -109,7 +108,8 @@ def read_log(prompt: Path) -> Log:
     """Of the meta-training that made the prompt. Nothing if the log isn't there, not readable or of another one."""
     try:
         about = json.loads(prompt.with_name("settings.json").read_text(encoding="utf-8"))
-        if differences(promptfile.read_file(prompt)["identity"], about["identity"]):
+        kept = promptfile.read_file(prompt)["identity"]
+        if json.dumps(kept, sort_keys=True) != json.dumps(about["identity"], sort_keys=True):
             return []
         lines = [json.loads(line) for line in prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()]
         log = [{k: float(line[k]) for k in ("query_loss", "grad_norm", "clipped_norm")} for line in lines]

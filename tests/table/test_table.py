@@ -520,7 +520,8 @@ def test_the_page(filled, capsys):
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "viewport" in text
 
 
-@pytest.mark.parametrize("what", ["another training's log", "no prompt", "damaged prompt", "damaged settings"])
+@pytest.mark.parametrize("what", ["another training's log", "no prompt", "damaged prompt", "damaged settings",
+                                  "a tensor in the prompt"])
 def test_the_page_shows_only_what_belongs_to_the_prompts_that_are_there(filled, tmp_path, capsys, what):
     """Curves and settings of meta-training: those of one method's don't, of the others they do."""
     out = shutil.copytree(filled[0], tmp_path / "runs")
@@ -530,6 +531,8 @@ def test_the_page_shows_only_what_belongs_to_the_prompts_that_are_there(filled, 
         change(settings, ["identity", "settings", "inner_lr"], 0.5)
     elif what == "no prompt":
         prompt.unlink()
+    elif what == "a tensor in the prompt":
+        change(prompt, ["identity", "settings"], torch.ones(2))
     else:
         (prompt if what == "damaged prompt" else settings).write_text("x")
     text = printed(out, "--format", "html", capsys=capsys).out
