@@ -101,29 +101,22 @@ def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
 
     Raises KeyError for a method that isn't in METHODS.
     """
-    generator = torch.Generator().manual_seed(1)
+    rng, generator = random.Random(0), torch.Generator().manual_seed(1)
+    names = [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(block.classes)]
     if block.what == "text gradient":
-        return text_gradient(block, clip, generator)
+        return text_gradient(clip, names, generator)
     settings = PromptSettings(block.method)
     layers = min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
     learner = make_learner(block.method, clip, min(settings.depth, layers), settings.length, generator)
-    batches = [draw_batch(block, clip, learner, generator) for _ in range(block.steps + 1)]
+    parts = [draw_part(block, clip, learner, generator) for _ in range(block.steps + 1)]
     if block.what == "evaluation":
-        (inputs, *_), _ = batches[0][0]
-        if plainly:
-            inputs = inputs[: block.plain_images]
-        return evaluation(block, clip, learner, inputs)
-    return gradient(block, clip, learner, batches, plainly)
+        inputs = parts[0][0]
+        return evaluation(clip, learner, names, inputs[: block.plain_images] if plainly else inputs)
+    return gradient(block, clip, learner, names, parts, plainly)
 
 
-def class_names(count: int) -> list[str]:
-    """Of one to five tokens."""
-    rng = random.Random(0)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(count)]
-
-
-def draw_batch(block: Block, clip: CLIP, learner: Learner, generator: torch.Generator) -> maml.Batch:
-    """One part: what the learner needs of B random images, and labels [B]."""
+def draw_part(block: Block, clip: CLIP, learner: Learner, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """A batch in one part: what the learner needs of B random images, and labels [B]."""
     device = clip.logit_scale.device
     B, E, size = block.images, clip.text_projection.shape[1], clip.visual.image_size
     if learner.sees_images:
@@ -131,14 +124,14 @@ def draw_batch(block: Block, clip: CLIP, learner: Learner, generator: torch.Gene
     else:  # features [B, E] are enough
         inputs = (F.normalize(torch.randn(B, E, generator=generator), dim=-1).to(device),)
     labels = torch.randint(block.classes, (B,), generator=generator).to(device)
-    return [((*inputs, labels), 1.0)]
+    return *inputs, labels
 
 
-def text_gradient(block: Block, clip: CLIP, generator: torch.Generator) -> Run:
+def text_gradient(clip: CLIP, names: list[str], generator: torch.Generator) -> Run:
     """Of the text features in a random direction, for context vectors [4, W] that all classes share."""
-    prompts = class_prompts(clip, class_names(block.classes))
+    prompts = class_prompts(clip, names)
     context = handcrafted_context(clip).requires_grad_()
-    direction = torch.randn(block.classes, clip.text_projection.shape[1], generator=generator).to(context.device)
+    direction = torch.randn(len(names), clip.text_projection.shape[1], generator=generator).to(context.device)
 
     def run() -> list[Tensor]:
         prefix = torch.cat([prompts.sos, context])[None]                     # [1, 5, W]
@@ -147,8 +140,8 @@ def text_gradient(block: Block, clip: CLIP, generator: torch.Generator) -> Run:
     return run
 
 
-def evaluation(block: Block, clip: CLIP, learner: Learner, inputs: Tensor) -> Run:
-    prompts = class_prompts(clip, class_names(block.classes))
+def evaluation(clip: CLIP, learner: Learner, names: list[str], inputs: Tensor) -> Run:
+    prompts = class_prompts(clip, names)
 
     @torch.no_grad()
     def run() -> list[Tensor]:
@@ -156,11 +149,13 @@ def evaluation(block: Block, clip: CLIP, learner: Learner, inputs: Tensor) -> Ru
     return run
 
 
-def gradient(block: Block, clip: CLIP, learner: Learner, batches: list[maml.Batch], plainly: bool) -> Run:
+def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], parts: list[tuple[Tensor, ...]],
+             plainly: bool) -> Run:
     """Of the last batch's loss, after an inner step on each of the others, for all parameters."""
-    classes = learner.prepare(clip, class_names(block.classes))
+    classes = learner.prepare(clip, names)
     params = {k: p.detach() for k, p in learner.named_parameters()}
     inner_lr = METHODS[block.method].meta["inner_lr"]
+    batches = [[(part, 1.0)] for part in parts]  # of the whole weight
 
     def loss(p: maml.Params, part: tuple[Tensor, ...]) -> Tensor:
         return maml.run(learner, p, clip, classes, *part)
@@ -168,7 +163,7 @@ def gradient(block: Block, clip: CLIP, learner: Learner, batches: list[maml.Batc
     def run() -> list[Tensor]:
         for _ in range(block.tasks):
             if plainly:
-                grad = plain.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
+                grad = plain.meta_gradient(loss, params, parts[:-1], parts[-1], inner_lr)
             else:
                 _, grad = maml.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
         return list(grad.values())

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mp.clip.model import CLIP, Packing
-from mp.maml import Batch, Loss, Params
+from mp.maml import Loss, Params
 
 
 class PlainCLIP(CLIP):
@@ -26,11 +26,10 @@ class PlainCLIP(CLIP):
         return (self.ln_final(x[torch.arange(B * C, device=x.device), eot]) @ self.text_projection).view(B, C, -1)
 
 
-def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, inner_lr: float) -> Params:
-    """The gradient of the query loss, with one graph through all inner steps. Batches here have one part."""
+def meta_gradient(loss: Loss, params: Params, support: list, query: tuple[Tensor, ...], inner_lr: float) -> Params:
+    """The gradient of the query loss, with one graph through all inner steps, each on one of `support`."""
     p = start = {k: v.detach().requires_grad_() for k, v in params.items()}
-    for (part, _), in support:
-        grads = torch.autograd.grad(loss(p, part), tuple(p.values()), create_graph=True)
+    for batch in support:
+        grads = torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)
         p = {k: v - inner_lr * g for (k, v), g in zip(p.items(), grads)}
-    (part, _), = query
-    return dict(zip(start, torch.autograd.grad(loss(p, part), tuple(start.values()))))
+    return dict(zip(start, torch.autograd.grad(loss(p, query), tuple(start.values()))))

@@ -37,22 +37,19 @@ def command(args: Namespace) -> None:
         titles = "; ".join(block.title for block in BLOCKS)
         raise UserError(f"--blocks {' '.join(args.blocks)}: no such block; there are {titles}")
     shape = sizes(read_state(args.weights), args.weights) if args.weights else VIT_B16
-    runs = []
-    for block in chosen:
-        runs.append((block, False))
-        if block.plain:
-            runs.append((block, True))
-    measured = {}
+    rows, done, total = [HEAD], 0, len(chosen) + sum(block.plain for block in chosen)
     progress = Progress("measuring")
-    for number, (block, plainly) in enumerate(runs, 1):
-        way = ", the plain way" if plainly else ""
-        say(block.title + way)
-        variables = GIVE_BACK if block.memory_only else {}
-        measured[block, plainly] = alone(measure, block, plainly, args.weights, compute, **variables)
-        progress.update(number, len(runs))
-    rows = [row(block, measured[block, False], measured.get((block, True))) for block in chosen]
+    for block in chosen:
+        measured = []
+        for plainly in (False, True) if block.plain else (False,):
+            say(f"{block.title}, the plain way" if plainly else block.title)
+            variables = GIVE_BACK if block.memory_only else {}
+            measured.append(alone(measure, block, plainly, args.weights, compute, **variables))
+            done += 1
+            progress.update(done, total)
+        rows.append(row(block, *measured))
     print(heading(compute, args.weights or "random weights", shape))
-    print(line_up([HEAD, *rows]))
+    print(line_up(rows))
     print(NOTES.format(memory=compute.memory / GIB))
 
 
@@ -87,7 +84,7 @@ def alone(function: Callable, *args, **variables: str):
             del os.environ[name]
 
 
-def row(block: Block, ours: Measured, plain: Measured | None) -> list[str]:
+def row(block: Block, ours: Measured, plain: Measured | None = None) -> list[str]:
     """The cells below HEAD; those of a plain way that wasn't measured are empty."""
     cells = [block.title, f"{ours.seconds:.2f}", f"{ours.peak / GIB:.3f} ({ours.total / GIB:.1f})"]
     if plain is None:

@@ -7,7 +7,6 @@ from mp.commands.finetune import Report, check_dataset, draw_items, find_init, f
 from mp.commands.meta import learn, meta_settings
 from mp.commands.session import Session, open_session
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
-from mp.learners import METHODS
 from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.processes import agree, first_process, meet, processes
@@ -16,6 +15,7 @@ from mp.settings import MetaSettings
 from mp.store import promptfile, results
 from mp.store.identity import refuse_earlier
 from mp.table import page, render
+from mp.table.columns import SHOWN
 from mp.table.entries import Entry, collect, mismatch
 from mp.table.read import Table, read
 
@@ -36,7 +36,7 @@ def command(args: Namespace) -> None:
         weights = files.sha256(args.weights)
     if not first_process():
         return
-    table = read(suite, out, args.seeds, args.classes, shared_options(args), weights)
+    table = read(suite, out, args.seeds, args.classes, shared_options(args), weights, args.paper)
     text = draw(table, args)
     if args.to:
         files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
@@ -50,10 +50,10 @@ def command(args: Namespace) -> None:
 def draw(table: Table, args: Namespace) -> str:
     if args.format == "csv":
         return render.csv(table)
-    grid = render.grid(table, args.absolute, args.paper)
+    rows, notes = render.make_rows(table, args.absolute), render.make_notes(table, args.absolute)
     if args.format == "html":
-        return page.html(table, grid)
-    return getattr(render, args.format)(grid)
+        return page.html(table, rows, notes)
+    return getattr(render, args.format)(rows, notes)
 
 
 def shared_options(args: Namespace) -> list[str]:
@@ -109,7 +109,7 @@ def compute(session: Session, args: Namespace, cell: Entry, report_epoch: Report
 def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], list[Entry]]:
     """The meta-trainings and cells to compute. Raises UserError for a file that doesn't belong into the table."""
     prompts, wrong = [], {}
-    for method in METHODS:
+    for method in SHOWN:
         for seed in args.seeds:
             path, settings = results.meta_prompt(session.out, method, seed), meta_settings(session, args, method, seed)
             if args.force or not path.exists():
@@ -118,7 +118,7 @@ def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], li
                 wrong[path] = other_prompt(session, path, settings)
     entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights)
     if args.force:
-        return prompts, [entry._replace(result=None) for entry in entries]
+        return prompts, entries
     cells = [entry for entry in entries if entry.result is None]
     for cell in cells:
         if cell.column.tuned:
@@ -129,7 +129,11 @@ def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], li
         wrong[entry.path] = entry.mismatch
         if entry.result and not entry.mismatch and entry.dataset in unfinished:
             wrong[entry.path] = other_images(session, args, entry)
-    refuse([f"{path}: {reason}" for path, reason in wrong.items() if reason])
+    reasons = [f"{path}: {reason}" for path, reason in wrong.items() if reason]
+    if reasons:
+        more = f", and {len(reasons) - 1} more like it" if len(reasons) > 1 else ""
+        raise UserError(f"{reasons[0]}{more}; give --force to compute everything anew, or another --out, or the "
+                        "commands for these alone that `run.py table` prints")
     return prompts, cells
 
 
@@ -151,11 +155,3 @@ def other_images(session: Session, args: Namespace, entry: Entry) -> str:
         items = draw_items(session, dataset, settings)
         wanted["trained_on"] = session.identity(trained_on={dataset.name: items}).trained_on
     return mismatch(entry.identity, wanted)
-
-
-def refuse(wrong: list[str]) -> None:
-    """Raises UserError that names the first of them, if there is one."""
-    if wrong:
-        more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
-        raise UserError(f"{wrong[0]}{more}; give --force to compute everything anew, or another --out, or the commands "
-                        "for these alone that `run.py table` prints")

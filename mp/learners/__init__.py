@@ -24,6 +24,7 @@ class Method(NamedTuple):
     learner: str   # the class, as "module.Class" below mp.learners
     meta: dict[str, Any]
     finetune: dict[str, Any]
+    in_table: bool = True  # whether Table 2 has its columns
 
 
 METHODS = {  # in the order of Table 2's columns

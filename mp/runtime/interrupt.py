@@ -16,7 +16,7 @@ def end_when_interrupted() -> None:
                 child.kill()
             end_line = b"\n" if sys.stderr.isatty() else b""  # of a progress line
             if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
-                os.write(2, end_line + b"run.py: interrupted; give the same command again to go on\n")
+                os.write(2, end_line + b"run.py: interrupted; give the same command again to go on from what it kept\n")
         finally:
             os._exit(130)
 

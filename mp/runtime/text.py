@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 
 def spread(values: list[float], sign: bool = False) -> str:
-    """Mean, and ± standard deviation when there are several values.
+    """Mean, and ± standard deviation when there are several values; "-" without any. Zero has no minus.
 
     >>> spread([1.0, 3.0], sign=True)
     '+2.0±1.4'
     """
-    text = format(statistics.fmean(values), "+.1f" if sign else ".1f")
+    if not values:
+        return "-"
+    mean = round(statistics.fmean(values), 1) + 0.0  # -0.0 becomes 0.0
+    text = format(mean, "+.1f" if sign else ".1f")
     return f"{text}±{statistics.stdev(values):.1f}" if len(values) > 1 else text
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mp.learners import METHODS
 from mp.store import results
-from mp.table.averages import Accuracies
+from mp.table.averages import Accuracies, BySeed, numbers
 
 PAPER = Path(__file__).parents[2] / "data" / "table2.csv"
 
@@ -35,27 +35,26 @@ class Column(NamedTuple):
             return results.zeroshot_file(out, f"meta-{self.method}", dataset, seed)
         return results.zeroshot_file(out, "handcrafted", dataset)
 
-    def command(self, classes: str, has_prompts: bool) -> list[str]:
-        """What computes it: also the meta-prompts, unless they are there."""
-        if self.tuned:
-            of_classes = [] if classes == "base" else ["--classes", classes]
-            return ["finetune", "--method", self.method, "--init", self.init, *of_classes]
-        if self.method is None:
-            return ["zeroshot"]
-        if has_prompts:
-            return ["zeroshot", "--prompt", "meta", "--method", self.method]
-        return ["meta", "--method", self.method]
+    def numbers(self, columns: dict[str, BySeed], name: str, part: str, gain: bool) -> list[float]:
+        """One cell's, of every seed: points over the baseline, or per cent. `columns`: by their keys."""
+        base = columns.get(self.baseline.key, {}) if gain else None
+        return numbers(columns.get(self.key, {}), name, part, base)
 
 
-def tuned_columns(method: str) -> list[Column]:
-    handcrafted = Column(f"finetune/{method}/hand", method, "handcrafted", True)
-    return [handcrafted, Column(f"finetune/{method}/mp", method, "meta", True, handcrafted)]
+def make_columns(methods: list[str]) -> list[Column]:
+    """In the table's order."""
+    words = Column("zeroshot/hand", None, "handcrafted", False)
+    columns = [words]
+    for method in methods:
+        columns.append(Column(f"zeroshot/mp-{method}", method, "meta", False, words))
+    for method in methods:
+        handcrafted = Column(f"finetune/{method}/hand", method, "handcrafted", True)
+        columns += [handcrafted, Column(f"finetune/{method}/mp", method, "meta", True, handcrafted)]
+    return columns
 
 
-HANDCRAFTED = Column("zeroshot/hand", None, "handcrafted", False)
-COLUMNS = [HANDCRAFTED, *(Column(f"zeroshot/mp-{method}", method, "meta", False, HANDCRAFTED) for method in METHODS)]
-for name in METHODS:
-    COLUMNS += tuned_columns(name)
+SHOWN = [method for method, row in METHODS.items() if row.in_table]
+COLUMNS = make_columns(SHOWN)
 
 
 def paper_accuracies() -> dict[str, Accuracies]:

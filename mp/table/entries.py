@@ -1,7 +1,8 @@
 """The results that the table is made of: those that are there, and which of them belong into one table."""
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data.suite import Suite
 from mp.learners import METHODS
@@ -10,10 +11,11 @@ from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import differences
-from mp.table.columns import COLUMNS, Column
+from mp.table.columns import COLUMNS, SHOWN, Column
 
 
-class Entry(NamedTuple):
+@dataclass
+class Entry:
     """A result in the table, or its absence."""
     column: Column
     dataset: str
@@ -40,29 +42,35 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
                 path = column.file(out, dataset, seed, classes)
                 entries.append(Entry(column, dataset, seed, path, results.read(path)))
     there = [entry for entry in entries if entry.result]
-    weights = weights or most_frequent([entry.identity.get("weights") for entry in there])
-    images = {}
-    for dataset in suite.datasets:
-        tested_on = [entry.identity.get("tested_on") for entry in there if entry.dataset == dataset]
-        images[dataset] = most_frequent(tested_on)
+    if weights is None:
+        weights = most_frequent([entry.identity.get("weights") for entry in there])
     prompts = fingerprints(out, seeds)
-
-    def judged(entry: Entry) -> Entry:
-        if entry.result is None:
-            return entry
-        reason = mismatch(entry.identity, {"weights": weights, "tested_on": images[entry.dataset]})
-        if entry.column.tuned and not reason:
-            reason = mismatch(entry.identity.get("settings"), paper_settings(entry, suite, classes))
-        prompt = prompts.get((entry.column.method, entry.seed)) if entry.column.init == "meta" else None
-        if prompt not in (None, entry.identity.get("prompt")) and not reason:
-            reason = "made from another meta-prompt than the one that is there now"
-        return entry._replace(mismatch=reason)
-
-    return [judged(entry) for entry in entries]
+    for dataset in suite.datasets:
+        own = [entry for entry in there if entry.dataset == dataset]
+        images = most_frequent([entry.identity.get("tested_on") for entry in own])
+        for entry in own:
+            different = mismatch(entry.identity, {"weights": weights, "tested_on": images})
+            entry.mismatch = different or misfit(entry, suite, classes, prompts)
+    return entries
 
 
 def most_frequent(values: list) -> Any:
     return max(values, key=values.count, default=None)
+
+
+def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, int], str]) -> str:
+    """Why a result isn't of the paper's settings or of the meta-prompt in `prompts`; "" if it is of both."""
+    column, own_prompt = entry.column, entry.identity.get("prompt")
+    if column.tuned:
+        settings = as_dict(FinetuneSettings(column.method, **METHODS[column.method].finetune, classes=classes,
+                                            seed=entry.seed))
+        if suite.name == "mini":
+            del settings["depth"]  # its towers are shallower than the paper's
+        if different := mismatch(entry.identity.get("settings"), settings):
+            return different
+    if column.init == "meta" and prompts.get((column.method, entry.seed), own_prompt) != own_prompt:
+        return "made from another meta-prompt than the one that is there now"
+    return ""
 
 
 def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
@@ -73,19 +81,10 @@ def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
     return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
-def paper_settings(entry: Entry, suite: Suite, classes: str) -> dict[str, Any]:
-    """What fine-tuning's settings must be."""
-    method = entry.column.method
-    settings = as_dict(FinetuneSettings(method, **METHODS[method].finetune, classes=classes, seed=entry.seed))
-    if suite.name == "mini":
-        del settings["depth"]  # its towers are shallower than the paper's
-    return settings
-
-
 def fingerprints(out: Path, seeds: list[int]) -> dict[tuple[str, int], str]:
     """Of the meta-prompts that are there. Of a damaged one it says so; what was made from it is good all the same."""
     found = {}
-    for method in METHODS:
+    for method in SHOWN:
         for seed in seeds:
             path = results.meta_prompt(out, method, seed)
             try:
@@ -109,8 +108,9 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
     """What computes the results that aren't there, and anew those that don't belong. `options`: for all of them."""
     lines = []
     for column in COLUMNS:
-        absent = [entry for entry in entries if entry.column == column and entry.result is None]
-        left_out = [entry for entry in entries if entry.column == column and entry.mismatch]
+        own = [entry for entry in entries if entry.column == column]
+        absent = [entry for entry in own if entry.result is None]
+        left_out = [entry for entry in own if entry.mismatch]
         if absent:
             lines.append(command_line(absent, out, classes, options))
         if left_out:
@@ -121,8 +121,16 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
 
 
 def command_line(entries: list[Entry], out: Path, classes: str, options: list[str]) -> str:
-    """What computes entries of one column."""
+    """What computes entries of one column: also the meta-prompts, unless they are there."""
     column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
-    has_prompts = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
-    of_seeds = ["--seeds", *map(str, seeds)] if column.method else []
-    return shlex.join(["python", "run.py", *column.command(classes, has_prompts), *of_seeds, *options])
+    words = ["zeroshot"]
+    if column.tuned:
+        words = ["finetune", "--method", column.method, "--init", column.init]
+        words += [] if classes == "base" else ["--classes", classes]
+    elif column.method:
+        there = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
+        words = ["zeroshot", "--prompt", "meta"] if there else ["meta"]
+        words += ["--method", column.method]
+    if column.method:
+        words += ["--seeds", *map(str, seeds)]
+    return shlex.join(["python", "run.py", *words, *options])

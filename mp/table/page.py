@@ -2,17 +2,18 @@
 import json
 import math
 from html import escape
-from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mp.learners import METHODS
-from mp.runtime.errors import DAMAGE
+from mp.runtime.errors import DAMAGE, UserError
+from mp.runtime.text import spread
 from mp.settings import PARTS
-from mp.store import results
-from mp.table.columns import COLUMNS, Column
-from mp.table.read import Cell, Table
-from mp.table.render import Grid, points
+from mp.store import promptfile, results
+from mp.table.columns import COLUMNS, SHOWN, Column
+from mp.table.read import Table
+from mp.table.render import SPANS, TITLES, Rows
 
 STYLE = Path(__file__).with_name("page.css")
 AXIS, HALF = 200, 66                         # of bars: where they begin, and how long they get
@@ -20,19 +21,18 @@ LEFT, BOTTOM, WIDE, HIGH = 34, 110, 266, 100   # of curves
 Log = list[dict[str, float]]                 # a line per epoch
 
 
-def html(table: Table, grid: Grid) -> str:
+def html(table: Table, rows: Rows, notes: list[str]) -> str:
     """The page. Whatever came from a file or the command line is escaped."""
     title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
     gains = [bars(table, column) for column in COLUMNS if column.baseline]
-    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in grid.notes),
-            f'<div class="wide">{table_html(table, grid)}</div>',
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in notes),
+            f'<div class="wide">{table_html(table, rows)}</div>',
             "<h2>Gain of meta-prompts over handcrafted ones, all classes, points</h2>",
             "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
             f'<div class="panels">{"".join(gains)}</div>']
-    logs = {method: read_logs(table, method) for method in METHODS}
-    plots = [plots_of(METHODS[method].title, of_seeds) for method, of_seeds in logs.items() if of_seeds]
+    plots = "".join(plots_of(table, method) for method in SHOWN)
     if plots:
-        body += ["<h2>Meta-training</h2>", f'<div class="panels">{"".join(plots)}</div>']
+        body += ["<h2>Meta-training</h2>", f'<div class="panels">{plots}</div>']
     body += listed("Settings", [escape(line) for line in settings_lines(table)])
     body += listed("Missing", [f"<code>{escape(command)}</code>" for command in table.missing])
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -52,32 +52,35 @@ def listed(title: str, items: list[str]) -> list[str]:
     return [f"<h2>{title}</h2><ul>{lines}</ul>"] if items else []
 
 
-def table_html(table: Table, grid: Grid) -> str:
-    groups = "".join(f'<th colspan="{len(list(same))}">{group}</th>' for group, same in groupby(grid.groups))
-    titles = "".join(f"<th>{title}</th>" for title in grid.titles)
+def table_html(table: Table, rows: Rows) -> str:
+    groups = "".join(f'<th colspan="{columns}">{group}</th>' for group, columns in SPANS)
+    titles = "".join(f"<th>{title}</th>" for title in TITLES)
     lines = [f'<tr><th colspan="2"></th>{groups}</tr><tr><th></th><th></th>{titles}</tr></thead><tbody>']
-    for row, (name, part, *texts) in zip(table.rows, grid.rows):
-        lines.append(f"<tr class=first><th>{escape(name)}</th>" if part == PARTS[0] else "<tr><th></th>")
+    for (name, part), (shown, _, *texts) in zip(table.rows, rows):
+        lines.append(f"<tr class=first><th>{escape(shown)}</th>" if part == PARTS[0] else "<tr><th></th>")
         lines.append(f'<td class="part">{part}</td>')
-        lines += [f'<td style="{shade(cell)}">{escape(text)}</td>' for cell, text in zip(row.cells, texts)]
+        for column, text in zip(COLUMNS, texts):
+            gains = column.numbers(table.ours, name, part, gain=True) if column.baseline else []
+            lines.append(f'<td style="{shade(gains)}">{escape(text)}</td>')
         lines.append("</tr>")
     return f"<table><thead>{''.join(lines)}</tbody></table>"
 
 
-def shade(cell: Cell) -> str:
+def shade(gains: list[float]) -> str:
     """Green for a gain, red for a loss, full at ten points."""
-    if cell.gain is None or cell.gain.mean is None:
+    if not gains:
         return ""
-    colour = "up" if cell.gain.mean > 0 else "down"
-    return f"background: rgba(var(--{colour}), {min(1, abs(cell.gain.mean) / 10) * 0.55:.2f})"
+    mean = fmean(gains)
+    colour = "up" if mean > 0 else "down"
+    return f"background: rgba(var(--{colour}), {min(1, abs(mean) / 10) * 0.55:.2f})"
 
 
 def bars(table: Table, column: Column) -> str:
     """A column's gains on all classes as horizontal bars: the training datasets, a gap, then the others."""
-    index, gains = COLUMNS.index(column), {}
-    for row in table.rows:
-        if row.part == "all" and row.name in table.roles:
-            gains[row.name] = row.cells[index].gain.mean
+    gains = {}
+    for name in table.roles:
+        of_seeds = column.numbers(table.ours, name, "all", gain=True)
+        gains[name] = fmean(of_seeds) if of_seeds else None
     scale = max([1.0, *(abs(gain) for gain in gains.values() if gain is not None)])
     drawn, y = [], 4
     for role in ("train", "test"):
@@ -98,28 +101,31 @@ def bar(name: str, gain: float | None, scale: float, y: int) -> str:
     if gain < 0:
         x, end, way, anchor = AXIS - width, AXIS - width - 3, "down", "end"
     return (f'{label}<rect class="{way}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="12"/>'
-            f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{points([gain], sign=True)}</text>')
+            f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{spread([gain], sign=True)}</text>')
 
 
-def read_logs(table: Table, method: str) -> list[Log]:
-    """Of the method's meta-trainings that are there, for the seeds in their order."""
-    logs = [read_log(results.meta_prompt(table.out, method, seed).with_name("log.jsonl")) for seed in table.seeds]
-    return [log for log in logs if log]
-
-
-def read_log(path: Path) -> Log:
-    """Nothing if it isn't there or not readable."""
+def read_log(prompt: Path) -> Log:
+    """Of the meta-training that made the prompt. Nothing if the log isn't there, not readable or of another one."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        about = json.loads(prompt.with_name("settings.json").read_text(encoding="utf-8"))
+        kept = promptfile.read_file(prompt)["identity"]
+        if json.dumps(kept, sort_keys=True) != json.dumps(about["identity"], sort_keys=True):
+            return []
+        lines = [json.loads(line) for line in prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()]
         log = [{k: float(line[k]) for k in ("query_loss", "grad_norm", "clipped_norm")} for line in lines]
-    except DAMAGE:
+    except (UserError, *DAMAGE):
         return []
-    finite = all(math.isfinite(value) for line in log for value in line.values())
+    finite = all(all(map(math.isfinite, line.values())) for line in log)
     return log if finite else []
 
 
-def plots_of(title: str, logs: list[Log]) -> str:
+def plots_of(table: Table, method: str) -> str:
     """Query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
+    logs = [read_log(results.meta_prompt(table.out, method, seed)) for seed in table.seeds]
+    logs = [log for log in logs if log]
+    if not logs:
+        return ""
+    title = METHODS[method].title
     loss = plot(title, "query loss", logs, {"query_loss": "a"})
     norms = {"grad_norm": "b", "clipped_norm": "a"}
     return loss + plot(title, "‖G‖ before clipping (orange) and after (blue)", logs, norms)
@@ -127,16 +133,19 @@ def plots_of(title: str, logs: list[Log]) -> str:
 
 def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
     """`styles`: a log's key -> the class of its line."""
-    lines = [line for log in logs for line in log]
-    values = [line[key] for line in lines for key in styles]
-    top, bottom, last = max(values), min(values), max(map(len, logs))
-    step, scale = WIDE / max(1, last - 1), HIGH / ((top - bottom) or 1)
-    drawn = ['<path class="axis" d="M34 8V112H302"/>']
+    curves = []
     for log in logs:
         for key, style in styles.items():
-            heights = [BOTTOM - scale * (line[key] - bottom) for line in log]
-            corners = [f"{LEFT + step * i:.1f},{height:.1f}" for i, height in enumerate(heights)]
-            drawn.append(f'<polyline class="{style}" points="{" ".join(corners)}"/>')
+            curves.append((style, [line[key] for line in log]))
+    top = max(max(values) for _, values in curves)
+    bottom = min(min(values) for _, values in curves)
+    last = max(map(len, logs))
+    step, scale = WIDE / max(1, last - 1), HIGH / ((top - bottom) or 1)
+    drawn = ['<path class="axis" d="M34 8V112H302"/>']
+    for style, values in curves:
+        heights = [BOTTOM - scale * (value - bottom) for value in values]
+        corners = [f"{LEFT + step * i:.1f},{height:.1f}" for i, height in enumerate(heights)]
+        drawn.append(f'<polyline class="{style}" points="{" ".join(corners)}"/>')
     for x, y, label in ((30, 14, f"{top:.3g}"), (30, 112, f"{bottom:.3g}"), (300, 124, f"epoch {last}")):
         drawn.append(f'<text class="soft" x="{x}" y="{y}" text-anchor="end">{label}</text>')
     return figure("".join(drawn), 128, what, f"{title}: {what}")
@@ -145,12 +154,11 @@ def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
 def settings_lines(table: Table) -> list[str]:
     """The settings of each method's meta-training and fine-tuning."""
     lines = []
-    for method in METHODS:
-        path = results.meta_prompt(table.out, method, table.seeds[0]).with_name("settings.json")
+    for method in SHOWN:
         try:
-            kept = dict(json.loads(path.read_text(encoding="utf-8"))["identity"]["settings"])
-            lines.append(f"meta-training: {in_words(kept)}")
-        except DAMAGE:
+            kept = promptfile.read_file(results.meta_prompt(table.out, method, table.seeds[0]))
+            lines.append(f"meta-training: {in_words(dict(kept['identity']['settings']))}")
+        except (UserError, *DAMAGE):
             continue
     return lines + [f"fine-tuning: {in_words(kept)}" for kept in table.tuning.values()]
 

@@ -2,104 +2,91 @@
 import csv as csv_module
 import html
 import io
-from collections.abc import Iterable
 from itertools import groupby
-from typing import NamedTuple
+from statistics import fmean
 
 from mp.runtime.text import line_up, spread
 from mp.settings import PARTS
-from mp.table.columns import COLUMNS
-from mp.table.read import Cell, Table
+from mp.table.columns import COLUMNS, Column
+from mp.table.read import Table
 
 LIMIT = 1.0  # points from the paper's value beyond which a cell is marked
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%#_${}"} | {c: f"\\{c}{{}}" for c in "^~"}
                       | {"\\": r"\textbackslash{}", "±": r"$\pm$"})
+GROUPS = [column.group for column in COLUMNS]
+TITLES = [column.title for column in COLUMNS]
+SPANS = [(group, len(list(same))) for group, same in groupby(GROUPS)]  # over how many columns each group stands
+Rows = list[list[str]]  # name, part, and the cells
 
 
-class Grid(NamedTuple):
-    """The table as texts: what every look but CSV's shows."""
-    groups: list[str]       # zero-shot or fine-tuned, and
-    titles: list[str]       # CoOp MP, ..., of every column of cells
-    rows: list[list[str]]   # name, part, and the cells
-    notes: list[str]
+def make_rows(table: Table, absolute: bool) -> Rows:
+    """The table as texts, which every look but CSV's shows. `absolute`: per cent instead of gains."""
+    found = []
+    for name, part in table.rows:
+        star = "*" if table.roles.get(name) == "train" else ""
+        cells = [cell_text(table, column, name, part, absolute) for column in COLUMNS]
+        found.append([name + star, part, *cells])
+    return found
 
 
-def grid(table: Table, absolute: bool = False, paper: bool = False) -> Grid:
-    """`absolute`: per cent instead of gains; `paper`: with the paper's values."""
-    rows = []
-    for row in table.rows:
-        star = "*" if table.roles.get(row.name) == "train" else ""
-        rows.append([row.name + star, row.part, *(cell_text(cell, absolute, paper) for cell in row.cells)])
-    groups, titles = [column.group for column in COLUMNS], [column.title for column in COLUMNS]
-    return Grid(groups, titles, rows, notes(table, absolute, paper))
-
-
-def cell_text(cell: Cell, absolute: bool, paper: bool) -> str:
+def cell_text(table: Table, column: Column, name: str, part: str, absolute: bool) -> str:
     """A gain, or a value: 75.4, +2.9±0.4, +2.9 (+1.1!) with the paper's in brackets, marked if it differs."""
-    as_gain = cell.gain is not None and not absolute
-    number = cell.gain if as_gain else cell.value
-    text = points(number.ours.values(), as_gain) if number.ours else "-"
-    if not paper or number.paper is None:
+    as_gain = column.baseline is not None and not absolute
+    ours = column.numbers(table.ours, name, part, as_gain)
+    text = spread(ours, as_gain)
+    paper = column.numbers(table.paper, name, part, as_gain)
+    if not paper:
         return text
-    differs = number.ours and abs(number.mean - number.paper) > LIMIT
+    differs = ours and abs(fmean(ours) - fmean(paper)) > LIMIT
     mark = "!" if differs else ""
-    return f"{text} ({points([number.paper], as_gain)}{mark})"
+    return f"{text} ({spread(paper, as_gain)}{mark})"
 
 
-def points(values: Iterable[float], sign: bool) -> str:
-    """As `spread`, but zero has no minus: what rounds to it is 0.0, as a gain +0.0."""
-    text = spread(list(values), sign)
-    if text.startswith("-0.0"):
-        return text.replace("-", "+" if sign else "", 1)
-    return text
-
-
-def notes(table: Table, absolute: bool, paper: bool) -> list[str]:
+def make_notes(table: Table, absolute: bool) -> list[str]:
     shown = "per cent" if absolute else "per cent; MP columns: points gained over H"
     seeds = " ".join(map(str, table.seeds))
     lines = [f"{shown}; fine-tuned on {table.classes} classes; seeds {seeds}; * meta-training uses this dataset"]
-    if paper:
+    if table.paper:
         lines.append(f"(in brackets the paper's value, ! where we differ by more than {LIMIT:g} point)")
     return lines + table.made_by
 
 
-def text(grid: Grid) -> str:
-    lines = [["", "", *grid.groups], ["", "", *grid.titles]]
-    for name, part, *cells in grid.rows:
+def text(rows: Rows, notes: list[str]) -> str:
+    lines = [["", "", *GROUPS], ["", "", *TITLES]]
+    for name, part, *cells in rows:
         if part == PARTS[0]:
             lines += [[], [name, part, *cells]]
         else:
             lines.append(["", part, *cells])
-    return "\n".join([line_up(lines, left=2), "", *grid.notes]) + "\n"
+    return "\n".join([line_up(lines, left=2), "", *notes]) + "\n"
 
 
-def markdown(grid: Grid) -> str:
+def markdown(rows: Rows, notes: list[str]) -> str:
     def escape(value: str) -> str:
         return html.escape(value, quote=False).replace("|", "\\|").replace("*", "\\*")
 
-    head = ["", "", *(f"{group} {title}" for group, title in zip(grid.groups, grid.titles))]
-    rule = ["---", "---", *("---:" for _ in grid.titles)]
-    lines = ["| " + " | ".join(map(escape, row)) + " |" for row in [head, rule, *grid.rows]]
-    return "\n".join([*lines, "", *(f"{escape(note)}  " for note in grid.notes)]) + "\n"
+    head = ["", "", *(f"{column.group} {column.title}" for column in COLUMNS)]
+    rule = ["---", "---", *("---:" for _ in COLUMNS)]
+    lines = ["| " + " | ".join(map(escape, row)) + " |" for row in [head, rule, *rows]]
+    return "\n".join([*lines, "", *(f"{escape(note)}  " for note in notes)]) + "\n"
 
 
-def latex(grid: Grid) -> str:
+def latex(rows: Rows, notes: list[str]) -> str:
     """A tabular for the booktabs and multirow packages."""
-    lines = [f"% {note}" for note in grid.notes]
-    lines += [r"\begin{tabular}{ll" + "r" * len(grid.titles) + "}", r"\toprule"]
-    groups = [rf"\multicolumn{{{len(list(same))}}}{{c}}{{{group}}}" for group, same in groupby(grid.groups)]
-    lines += [latex_row(["", "", *groups]), latex_row(["", "", *grid.titles])]
-    for name, part, *cells in grid.rows:
+    def line(cells: list[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    lines = [f"% {note}" for note in notes]
+    lines += [r"\begin{tabular}{ll" + "r" * len(COLUMNS) + "}", r"\toprule"]
+    groups = [rf"\multicolumn{{{columns}}}{{c}}{{{group}}}" for group, columns in SPANS]
+    lines += [line(["", "", *groups]), line(["", "", *TITLES])]
+    for name, part, *cells in rows:
         first = ""
         if part == PARTS[0]:
             lines.append(r"\midrule")
             first = rf"\multirow{{{len(PARTS)}}}{{*}}{{{name.translate(LATEX)}}}"
-        lines.append(latex_row([first, part.capitalize(), *(cell.translate(LATEX) for cell in cells)]))
+        lines.append(line([first, part.capitalize(), *(cell.translate(LATEX) for cell in cells)]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def latex_row(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
 
 
 def csv(table: Table) -> str:
@@ -107,8 +94,9 @@ def csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv_module.writer(out, lineterminator="\n")
     writer.writerow(["dataset", "metric", *(column.key for column in COLUMNS)])
-    for row in table.rows:
-        if row.name in table.roles:
-            means = [f"{cell.value.mean:.2f}" if cell.value.ours else "" for cell in row.cells]
-            writer.writerow([row.name, row.part.capitalize(), *means])
+    for name, part in table.rows:
+        if name in table.roles:
+            cells = [column.numbers(table.ours, name, part, gain=False) for column in COLUMNS]
+            means = [f"{fmean(values):.2f}" if values else "" for values in cells]
+            writer.writerow([name, part.capitalize(), *means])
     return out.getvalue()

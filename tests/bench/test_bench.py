@@ -134,6 +134,12 @@ def test_a_measuring_process_has_environment_variables_of_its_own():
     assert "MALLOC_MMAP_THRESHOLD_" not in os.environ
 
 
+def test_the_help_says_that_nothing_is_kept(capsys):
+    with pytest.raises(SystemExit):
+        program.main(["bench", "--help"])
+    assert "interrupted, it starts anew" in " ".join(capsys.readouterr().out.split())
+
+
 def test_unknown_blocks_and_weights(capsys, tmp_path):
     for args, says in ((["--blocks", "lunch"], "no such block; there are text gradient, 100 classes"),
                        (["--weights", str(tmp_path / "no.pt")], "no.pt: no such weights file"),

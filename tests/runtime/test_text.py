@@ -58,3 +58,9 @@ def test_plain_rows():
 def test_spread():
     assert text.spread([75.36]) == "75.4" and text.spread([2.0, 4.0], sign=True) == "+3.0±1.4"
     assert text.spread([-2.5], sign=True) == "-2.5"
+    assert text.spread([]) == text.spread([], sign=True) == "-"
+
+
+def test_zero_has_no_minus():
+    assert text.spread([-0.04]) == "0.0" and text.spread([-0.04, -0.02], sign=True) == "+0.0±0.0"
+    assert text.spread([-0.06], sign=True) == "-0.1" and text.spread([0.04], sign=True) == "+0.0"

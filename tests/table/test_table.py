@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from argparse import Namespace
 from html.parser import HTMLParser
 
@@ -19,31 +21,36 @@ from data.miniature import suite as mini
 from data.suite import Suite, open_suite
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
-from mp.learners import METHODS
+from mp.learners import DEFAULT_METHOD, METHODS
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import FORMAT, Identity
 from mp.table import columns, page, read, render
 from mp.table.entries import Entry
+from tests.conftest import ROOT
 
-KEYS = ("zeroshot/hand zeroshot/mp-coop zeroshot/mp-cocoop zeroshot/mp-promptsrc finetune/coop/hand finetune/coop/mp "
-        "finetune/cocoop/hand finetune/cocoop/mp finetune/promptsrc/hand finetune/promptsrc/mp").split()
+COLUMNS = {column.key: column for column in columns.COLUMNS}
+KEYS = list(COLUMNS)
 PAPER = Suite("paper", paper.TRAINING, paper.NAMES, None, None, 200)
 MINI = Suite("mini", mini.TRAINING, list(mini.TABLE), None, None, 50)
 
 
-def write(out, suite, seeds, value):
-    """A result file for every cell; `value(key, dataset, part, seed)` in per cent."""
+def write(out, suite, seeds, value, prompt=None):
+    """A result file for every cell; `value(key, dataset, part, seed)` in per cent; `prompt`: the fingerprint in all."""
     for column in columns.COLUMNS:
         for dataset in suite.datasets:
             for seed in seeds if column.method else [None]:
                 settings = None
                 if column.tuned:
                     settings = as_dict(FinetuneSettings(column.method, **METHODS[column.method].finetune, seed=seed))
-                identity = Identity(FORMAT, "ab" * 32, "cpu", "fp32", settings, tested_on={dataset: "0123"})
+                identity = Identity(FORMAT, "ab" * 32, "cpu", "fp32", settings, tested_on={dataset: "0123"}, prompt=prompt)
                 kind = "fine-tuning result" if column.tuned else "zero-shot result"
                 results.cell(column.file(out, dataset, seed, "base"), kind, identity, {"commit": "c0ffee", "torch": "2"},
                              lambda: {"accuracies": {p: value(column.key, dataset, p, seed) for p in PARTS}})
+
+
+def write_prompt(path, **identity):
+    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, {"format": FORMAT, **identity}, {})
 
 
 def change(path, place, value):
@@ -63,21 +70,26 @@ def change(path, place, value):
 def filled(tmp_path_factory):
     """Three seeds of random numbers for the miniature: the folder, and the numbers [key, dataset, part, seed]."""
     out = tmp_path_factory.mktemp("runs")
-    numbers = np.random.default_rng(0).uniform(20, 90, (10, 11, 3, 3))
+    numbers = np.random.default_rng(0).uniform(20, 90, (len(KEYS), 11, 3, 3))
     numbers[0] = numbers[0, :, :, :1]  # the handcrafted zero-shot prompts have no seed
 
     def value(key, dataset, part, seed):
         return numbers[KEYS.index(key), MINI.datasets.index(dataset), PARTS.index(part), (seed or 1) - 1]
 
-    write(out / "mini", MINI, [1, 2, 3], value)
-    for method in METHODS:
-        folder = out / "mini" / "meta" / f"{method}-seed1"
-        folder.mkdir(parents=True)
-        (folder / "log.jsonl").write_text("".join(json.dumps(dict(query_loss=3 / i, grad_norm=9 / i, clipped_norm=min(5, 9 / i)))
-                                                  + "\n" for i in range(1, 51)))
-        (folder / "settings.json").write_text(json.dumps(
-            {"identity": {"settings": {"method": method, "inner_lr": 0.025 / 6}}}))
+    for method in columns.SHOWN:
+        write_training(out / "mini", method)
+    write(out / "mini", MINI, [1, 2, 3], value, promptfile.fingerprint(results.meta_prompt(out / "mini", "coop", 1)))
     return out, numbers
+
+
+def write_training(out, method):
+    """What a meta-training of 50 epochs leaves."""
+    prompt = results.meta_prompt(out, method, 1)
+    identity = {"settings": {"method": method, "inner_lr": 0.025 / 6}}
+    write_prompt(prompt, **identity)
+    log = [dict(query_loss=3 / i, grad_norm=9 / i, clipped_norm=min(5, 9 / i)) for i in range(1, 51)]
+    prompt.with_name("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    prompt.with_name("settings.json").write_text(json.dumps({"identity": {"format": FORMAT, **identity}}))
 
 
 def printed(out, *args, capsys):
@@ -85,12 +97,29 @@ def printed(out, *args, capsys):
     return capsys.readouterr()
 
 
-def test_columns_are_the_papers():
-    assert [c.key for c in columns.COLUMNS] == KEYS
+def test_columns_are_the_papers_in_its_order():
     with open(columns.PAPER, newline="") as f:
-        assert next(csv.reader(f)) == ["dataset", "metric", *KEYS]
-    assert [c.baseline.key for c in columns.COLUMNS if c.baseline] == [
-        *["zeroshot/hand"] * 3, "finetune/coop/hand", "finetune/cocoop/hand", "finetune/promptsrc/hand"]
+        papers = next(csv.reader(f))[2:]
+    assert [key for key in KEYS if key in papers] == papers
+    baselines = {key: COLUMNS[key].baseline.key for key in papers if COLUMNS[key].baseline}
+    assert baselines == {
+        "zeroshot/mp-coop": "zeroshot/hand", "zeroshot/mp-cocoop": "zeroshot/hand", "zeroshot/mp-promptsrc": "zeroshot/hand",
+        "finetune/coop/mp": "finetune/coop/hand", "finetune/cocoop/mp": "finetune/cocoop/hand",
+        "finetune/promptsrc/mp": "finetune/promptsrc/hand"}
+
+
+@pytest.mark.parametrize("in_table", [True, False])
+def test_a_new_method_has_its_columns_by_its_line_among_the_methods(in_table):
+    """Unless the line says that the table doesn't have it."""
+    code = """
+from mp.learners import METHODS, Method
+METHODS["another"] = Method("Another", "coop.CoOp", dict(inner_lr=0.01, batch=8), dict(batch=2), in_table={})
+from mp.table.columns import COLUMNS
+print(*(column.key for column in COLUMNS if column.method == "another"))
+"""
+    ended = subprocess.run([sys.executable, "-c", code.format(in_table)], cwd=ROOT, capture_output=True, text=True, check=True)
+    own = ["zeroshot/mp-another", "finetune/another/hand", "finetune/another/mp"]
+    assert ended.stdout.split() == (own if in_table else [])
 
 
 def test_numbers_against_numpy(filled, capsys):
@@ -99,20 +128,21 @@ def test_numbers_against_numpy(filled, capsys):
     rows, name = {}, ""
     for line in lines[2:]:
         if words := re.split(r"\s\s+", line.strip()):
-            if len(words) == 12:
+            if len(words) == len(KEYS) + 2:
                 name = words.pop(0).rstrip("*")
-            if len(words) == 11:
+            if len(words) == len(KEYS) + 1:
                 rows[name, words[0]] = words[1:]
     assert len(rows) == 14 * 3
     groups = {"Average": range(11), "Average (train)": range(6), "Average (test)": range(6, 11)}
     groups |= {name: [i] for i, name in enumerate(MINI.datasets)}
     for (name, part), cells in rows.items():
-        group = numbers[:, list(groups[name]), PARTS.index(part)].mean(1)  # [10, seeds]
-        for i, (cell, key) in enumerate(zip(cells, KEYS)):
-            base = {"mp": 0, "ha": None}[key.split("/")[-1][:2]] if i < 4 else (i - 1 if key.endswith("mp") else None)
-            values = group[i] - group[base] if base is not None else group[i]
-            sign = "+" if base is not None else ""
-            deviation = f"±{values.std(ddof=1):.1f}" if i else ""
+        of_rows = numbers[:, list(groups[name]), PARTS.index(part)].mean(1)
+        group = dict(zip(KEYS, of_rows))  # key -> [seeds]
+        for cell, key in zip(cells, KEYS):
+            base = "zeroshot/hand" if key.startswith("zeroshot/mp") else key.replace("/mp", "/hand")
+            values = group[key] - group[base] if base != key else group[key]
+            sign = "+" if base != key else ""
+            deviation = f"±{values.std(ddof=1):.1f}" if key != "zeroshot/hand" else ""
             mean = round(values.mean(), 1) + 0.0  # no minus before a zero
             assert cell == f"{mean:{sign}.1f}{deviation}", (name, part, key)
     absolute = printed(out, "--seeds", "2", "--absolute", capsys=capsys).out
@@ -121,23 +151,23 @@ def test_numbers_against_numpy(filled, capsys):
 
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory):
-    """Results that equal the paper's numbers."""
+    """Results that equal the paper's numbers; 50 in a column that it doesn't have."""
     out, published = tmp_path_factory.mktemp("paper"), columns.paper_accuracies()
-    write(out / "paper", PAPER, [1], lambda key, dataset, part, _: published[key][dataset][part])
+    write(out / "paper", PAPER, [1], lambda key, dataset, part, _: published[key][dataset][part] if key in published else 50.0)
     return out
 
 
 def test_the_papers_table_comes_back(papers, tmp_path, capsys):
     data = ["--data", str(tmp_path)]
-    theirs = {tuple(row[:2]): row[2:] for row in csv.reader(columns.PAPER.read_text().splitlines())}
-    ours = {tuple(row[:2]): row[2:] for row in csv.reader(printed(papers, *data, "--format", "csv", capsys=capsys).out.splitlines())}
-    assert ours == theirs
+    theirs = list(csv.DictReader(columns.PAPER.read_text().splitlines()))
+    ours = list(csv.DictReader(printed(papers, *data, "--format", "csv", capsys=capsys).out.splitlines()))
+    assert [{name: row[name] for name in theirs[0]} for row in ours] == theirs
     whole = read.read(PAPER, papers / "paper", [1], "base")
-    new = next(row for row in whole.rows if (row.name, row.part) == ("Average", "new"))
-    assert f"{new.cells[KEYS.index('finetune/coop/mp')].gain.mean:.2f}" == "-18.71"  # as the paper prints it
+    (gain,) = COLUMNS["finetune/coop/mp"].numbers(whole.ours, "Average", "new", gain=True)
+    assert f"{gain:.2f}" == "-18.71"  # as the paper prints it
     text = printed(papers, *data, "--paper", capsys=capsys).out
     assert "-18.7 (-18.7)" in text and "!)" not in text.replace("! where", "")
-    path = columns.COLUMNS[5].file(papers / "paper", "DTD", 1, "base")
+    path = COLUMNS["finetune/coop/mp"].file(papers / "paper", "DTD", 1, "base")
     result = json.loads(path.read_text())
     before = path.read_text()
     result["accuracies"]["new"] += 1.2
@@ -157,32 +187,29 @@ def test_missing_cells_and_the_commands_that_fill_them(tmp_path, capsys):
     out = printed(tmp_path, "--seeds", "1", "2", "--classes", "all", "--datasets", "pets", "cars", capsys=capsys)
     assert "-" in out.out and "±" not in out.out
     commands = [line.strip() for line in out.err.splitlines() if line.startswith("  python run.py")]
-    assert len(commands) == 10
+    assert len(commands) == len(KEYS)
     parsed = [options.parse(shlex.split(line)[2:], "") for line in commands]
-    assert [(a.command, getattr(a, "method", None), getattr(a, "init", None)) for a in parsed[:6]] == [
-        ("zeroshot", "promptsrc", None), ("meta", "coop", None), ("meta", "cocoop", None), ("meta", "promptsrc", None),
-        ("finetune", "coop", "handcrafted"), ("finetune", "coop", "meta")]
+    asked = [(a.command, a.method, getattr(a, "init", None)) for a in parsed]
+    metas = [("meta", method, None) for method in columns.SHOWN]
+    assert asked[: len(metas) + 3] == [("zeroshot", DEFAULT_METHOD, None), *metas, ("finetune", "coop", "handcrafted"),
+                                       ("finetune", "coop", "meta")]
     assert all(a.out == tmp_path and a.datasets == ["pets", "cars"] for a in parsed)
     assert all(a.seeds == [1, 2] for a in parsed[1:])  # handcrafted words have no seed
-    assert all(a.classes == "all" for a in parsed[4:])
+    assert all(a.classes == "all" for a in parsed if a.command == "finetune")
 
 
 def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
-    path = columns.COLUMNS[1].file(tmp_path / "mini", "pets", 1, "base")
+    path = COLUMNS["zeroshot/mp-coop"].file(tmp_path / "mini", "pets", 1, "base")
     path.write_text(path.read_text()[:40])
     out = printed(tmp_path, capsys=capsys)
     assert "pets-seed1.json: damaged; left out" in out.err and "python run.py meta --method coop --seeds 1" in out.err
     assert sum(" - " in line or line.endswith(" -") for line in out.out.splitlines()) == 9  # pets and two averages, 3 parts
 
 
-def write_prompt(path, **identity):
-    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, {"format": FORMAT, **identity}, {})
-
-
 def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
-    change(columns.COLUMNS[4].file(tmp_path / "mini", "pets", 1, "base"), ["identity", "settings", "epochs"], 2)
+    change(COLUMNS["finetune/coop/hand"].file(tmp_path / "mini", "pets", 1, "base"), ["identity", "settings", "epochs"], 2)
     write_prompt(results.meta_prompt(tmp_path / "mini", "coop", 1))
     out = printed(tmp_path, capsys=capsys)
     assert "pets-seed1.json: left out, made otherwise: epochs 2 (now 200); its command below, with --force, makes" in out.err
@@ -214,7 +241,7 @@ def test_a_meta_prompt_that_is_there_is_not_learnt_again_by_the_commands(tmp_pat
     (["tested_on", "pets"], "4567", "tested_on.pets 4567 (now 0123)"), (["tested_on"], [], "tested_on [] (now {'pets': '0123'})")])
 def test_results_of_other_weights_or_images_are_left_out(tmp_path, capsys, place, value, reason):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
-    change(columns.COLUMNS[1].file(tmp_path / "mini", "pets", 1, "base"), ["identity", *place], value)
+    change(COLUMNS["zeroshot/mp-coop"].file(tmp_path / "mini", "pets", 1, "base"), ["identity", *place], value)
     out = printed(tmp_path, capsys=capsys)
     assert f"pets-seed1.json: left out, made otherwise: {reason};" in out.err and out.err.count("left out") == 1
 
@@ -222,13 +249,13 @@ def test_results_of_other_weights_or_images_are_left_out(tmp_path, capsys, place
 def test_the_weights_given_are_those_that_count(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     out = printed(tmp_path, "--weights", str(mini.WEIGHTS), capsys=capsys)
-    assert out.err.count("left out, made otherwise: weights abababababababababab (now") == 11 * 10 and "50.0" not in out.out
+    assert out.err.count("left out, made otherwise: weights abababababababababab (now") == 11 * len(KEYS) and "50.0" not in out.out
 
 
 @pytest.mark.parametrize("place, value", [(["identity", "format"], FORMAT - 1), (["made_by"], {})])
 def test_results_of_earlier_versions_are_refused(tmp_path, capsys, place, value):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
-    change(columns.COLUMNS[1].file(tmp_path / "mini", "pets", 1, "base"), place, value)
+    change(COLUMNS["zeroshot/mp-coop"].file(tmp_path / "mini", "pets", 1, "base"), place, value)
     assert program.main(["table", "--out", str(tmp_path)]) == 2
     assert "pets-seed1.json: from another version of this project" in capsys.readouterr().err
 
@@ -236,7 +263,7 @@ def test_results_of_earlier_versions_are_refused(tmp_path, capsys, place, value)
 def test_depth_counts_on_the_papers_suite_alone(papers, tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     for out, suite, count in ((tmp_path, MINI, 0), (papers, PAPER, 1)):
-        path = columns.COLUMNS[8].file(out / suite.name, suite.datasets[4], 1, "base")
+        path = COLUMNS["finetune/promptsrc/hand"].file(out / suite.name, suite.datasets[4], 1, "base")
         before = path.read_text()
         change(path, ["identity", "settings", "depth"], 3)
         said = printed(out, *(["--data", str(tmp_path)] if suite is PAPER else []), capsys=capsys).err
@@ -246,7 +273,7 @@ def test_depth_counts_on_the_papers_suite_alone(papers, tmp_path, capsys):
 
 def test_two_devices_in_one_table_are_both_named(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
-    path = columns.COLUMNS[4].file(tmp_path / "mini", "pets", 1, "base")
+    path = COLUMNS["finetune/coop/hand"].file(tmp_path / "mini", "pets", 1, "base")
     change(path, ["identity", "device"], "cuda")
     change(path, ["identity", "precision"], "fp16")
     out = printed(tmp_path, capsys=capsys)
@@ -291,8 +318,8 @@ def place(finished, tmp_path):
         yield shutil.copytree(finished[0], tmp_path / "runs")
 
 
-def tuned(place, number=5):
-    return columns.COLUMNS[number].file(place / "mini", "aircraft", 1, "base")
+def tuned(place, key="finetune/coop/mp"):
+    return COLUMNS[key].file(place / "mini", "aircraft", 1, "base")
 
 
 def computed(capsys):
@@ -302,11 +329,11 @@ def computed(capsys):
 
 def test_run_leaves_what_is_finished_and_computes_the_rest(finished, place, capsys, monkeypatch):
     """Whatever device made it. A finished cell isn't opened for its test images; a damaged one is computed again."""
-    for file in [tuned(place), tuned(place, 0), results.meta_prompt(place / "mini", "coop", 1)]:
+    for file in [tuned(place), tuned(place, "zeroshot/hand"), results.meta_prompt(place / "mini", "coop", 1)]:
         change(file, ["identity", "device"], "cuda")
         change(file, ["identity", "precision"], "fp16")
     before = {path: path.read_bytes() for path in place.rglob("*.*") if path.suffix in (".json", ".pt")}
-    missing, damaged = tuned(place, 1), tuned(place, 8)  # one is made from the prompt of "cuda"
+    missing, damaged = tuned(place, "zeroshot/mp-coop"), tuned(place, "finetune/promptsrc/hand")  # one is made from the prompt of "cuda"
     missing.unlink()
     damaged.write_text("{")
     assert program.main([*SMALL, "--out", str(place)]) == 0
@@ -321,34 +348,35 @@ def test_run_leaves_what_is_finished_and_computes_the_rest(finished, place, caps
     assert program.main([*SMALL, "--out", str(place)]) == 0 and not computed(capsys)
 
 
-@pytest.mark.parametrize("number, key, reason", [
-    (0, ["weights"], "weights 0 (now"), (5, ["settings", "lr"], "lr 0 (now 0.002)"),
-    (5, ["tested_on", "aircraft"], "tested_on.aircraft 0 (now"), (7, ["trained_on", "aircraft"], "trained_on.aircraft 0 (now"),
-    (5, ["prompt"], "another meta-prompt"), ("prompt", ["settings", "inner_steps"], "settings.inner_steps 0 (now 4)"),
+@pytest.mark.parametrize("where, key, reason", [
+    ("zeroshot/hand", ["weights"], "weights 0 (now"), ("finetune/coop/mp", ["settings", "lr"], "lr 0 (now 0.002)"),
+    ("finetune/coop/mp", ["tested_on", "aircraft"], "tested_on.aircraft 0 (now"), ("finetune/cocoop/mp", ["trained_on", "aircraft"], "trained_on.aircraft 0 (now"),
+    ("finetune/coop/mp", ["prompt"], "another meta-prompt"), ("prompt", ["settings", "inner_steps"], "settings.inner_steps 0 (now 4)"),
     ("prompt", ["weights"], "weights 0 (now"), ("prompt", ["trained_on", "flowers"], "trained_on.flowers 0 (now")])
-def test_run_refuses_before_any_work_what_was_made_otherwise(place, capsys, number, key, reason):
-    path = results.meta_prompt(place / "mini", "coop", 1) if number == "prompt" else tuned(place, number)
+def test_run_refuses_before_any_work_what_was_made_otherwise(place, capsys, where, key, reason):
+    path = results.meta_prompt(place / "mini", "coop", 1) if where == "prompt" else tuned(place, where)
     change(path, ["identity", *key], 0)
-    tuned(place, 9).unlink()  # something to do
+    tuned(place, "finetune/promptsrc/mp").unlink()  # something to do
     results.meta_prompt(place / "mini", "cocoop", 1).unlink()
     assert program.main([*SMALL, "--out", str(place)]) == 2
     said = capsys.readouterr().err
     assert re.search(f"run.py: {re.escape(str(path))}: made .*{re.escape(reason)}.*; give --force", said), said
-    assert not tuned(place, 9).exists() and "meta-training" not in said
+    assert not tuned(place, "finetune/promptsrc/mp").exists() and "meta-training" not in said
 
 
 def test_run_names_the_first_and_how_many_more(place, capsys):
-    for number in (4, 5, 6):
-        change(tuned(place, number), ["identity", "settings", "lr"], 0)
+    for key in ("finetune/coop/hand", "finetune/coop/mp", "finetune/cocoop/hand"):
+        change(tuned(place, key), ["identity", "settings", "lr"], 0)
     assert program.main([*SMALL, "--out", str(place)]) == 2
     said = capsys.readouterr().err
-    assert f"{tuned(place, 4)}: made otherwise: lr 0 (now 0.002), and 2 more like it; give --force to compute everything" in said
+    path = tuned(place, "finetune/coop/hand")
+    assert f"{path}: made otherwise: lr 0 (now 0.002), and 2 more like it; give --force to compute everything" in said
 
 
 def test_all_images_of_a_dataset_may_have_changed(place, capsys):
     """What is finished agrees, but isn't what missing cells would be made from."""
-    for number in range(10):
-        change(tuned(place, number), ["identity", "tested_on", "aircraft"], "0")
+    for key in KEYS:
+        change(tuned(place, key), ["identity", "tested_on", "aircraft"], "0")
     assert program.main([*SMALL, "--out", str(place)]) == 0  # nothing is missing
     tuned(place).unlink()
     assert program.main([*SMALL, "--out", str(place)]) == 2
@@ -362,8 +390,8 @@ def test_force_computes_everything_with_the_same_bits(finished, place, capsys):
     change(prompt, ["identity", "device"], "cuda")
     assert program.main([*SMALL, "--force", "--out", str(place)]) == 0
     out = capsys.readouterr()
-    assert "cell 10/10" in out.err and out.out == finished[1] and prompt.read_bytes() == first
-    assert len(before) == 9 and all(path.stat().st_mtime_ns > time for path, time in before.items())
+    assert f"cell {len(KEYS)}/{len(KEYS)}" in out.err and out.out == finished[1] and prompt.read_bytes() == first
+    assert len(before) == len(KEYS) - 1 and all(path.stat().st_mtime_ns > time for path, time in before.items())
 
 
 def test_every_cell_is_handed_on_with_force_and_its_epochs_are_shown(monkeypatch, capsys):
@@ -379,11 +407,13 @@ def test_every_cell_is_handed_on_with_force_and_its_epochs_are_shown(monkeypatch
         monkeypatch.setattr(table, name, lambda session, args, method, seed: (method, seed))
     monkeypatch.setattr(table, "find_init", lambda session, given, settings: given)
     monkeypatch.setattr(table, "tune_one", tune_one)
-    cells = [Entry(column, "pets", 3 if column.method else None, None, None) for column in columns.COLUMNS[:6]]
+    chosen = [COLUMNS[key] for key in KEYS if key.startswith("zeroshot/")]
+    chosen += [COLUMNS["finetune/coop/hand"], COLUMNS["finetune/coop/mp"]]
+    cells = [Entry(column, "pets", 3 if column.method else None, None, None) for column in chosen]
     monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
     fake = Namespace(test_set=str, find_prompt=lambda *given: given)
     table.compute_missing(fake, options.parse(["table", "--run", "--force"], ""))
-    assert forced == [(HANDCRAFTED, True), *(((("meta", m, 3), (m, 3), 3), True) for m in METHODS),
+    assert forced == [(HANDCRAFTED, True), *(((("meta", m, 3), (m, 3), 3), True) for m in columns.SHOWN),
                       (("coop", 3), "handcrafted", True), (("coop", 3), "meta", True)]
     assert computed(capsys)[-1] == "fine-tuned CoOp MP, pets, seed 3"
 
@@ -394,17 +424,29 @@ def test_one_process_of_several_prints(filled, capsys, monkeypatch):
     assert printed(filled[0], capsys=capsys) == ("", "")
 
 
+def numbers_of(**columns):
+    """What the table holds of one dataset's new classes; `columns`: hand and mp, by seed."""
+    keys = {"hand": "finetune/coop/hand", "mp": "finetune/coop/mp", "words": "zeroshot/hand", "learnt": "zeroshot/mp-coop"}
+    by_key = {}
+    for name, seeds in columns.items():
+        by_key[keys[name]] = {seed: {"pets": {"new": value}} for seed, value in seeds.items()}
+    return by_key
+
+
 def test_a_gain_without_its_baseline_is_a_dash():
-    cell = read.Cell(read.Number({1: 70.0}, 75.0), read.Number({}, 2.0))
-    assert render.cell_text(cell, False, True) == "- (+2.0)" and render.cell_text(cell, True, True) == "70.0 (75.0!)"
-    assert render.cell_text(cell._replace(gain=None), False, True) == "70.0 (75.0!)"
+    whole = Namespace(ours=numbers_of(mp={1: 70.0}), paper=numbers_of(hand={None: 73.0}, mp={None: 75.0}))
+    column = COLUMNS["finetune/coop/mp"]
+    assert render.cell_text(whole, column, "pets", "new", False) == "- (+2.0)"
+    assert render.cell_text(whole, column, "pets", "new", True) == "70.0 (75.0!)"
+    assert render.cell_text(whole, column._replace(baseline=None), "pets", "new", False) == "70.0 (75.0!)"
 
 
 def test_gains_are_seed_by_seed_or_over_what_has_no_seed():
-    ours = read.Number({1: 70.0, 2: 60.0}, 50.0)
-    assert ours.minus(read.Number({2: 58.0, 3: 1.0}, 45.0)) == read.Number({2: 2.0}, 5.0)
-    assert ours.minus(read.Number({None: 58.0}, None)) == read.Number({1: 12.0, 2: 2.0}, None)
-    assert ours.minus(read.Number({}, 45.0)).mean is None
+    found = numbers_of(mp={1: 70.0, 2: 60.0}, hand={2: 58.0, 3: 1.0}, words={None: 58.0}, learnt={1: 70.0, 2: 60.0})
+    for key, gains in (("finetune/coop/mp", [2.0]), ("zeroshot/mp-coop", [12.0, 2.0])):
+        assert COLUMNS[key].numbers(found, "pets", "new", gain=True) == gains
+        assert COLUMNS[key].numbers(found, "pets", "base", gain=True) == []
+    assert COLUMNS["finetune/coop/hand"].numbers(found, "pets", "new", gain=False) == [58.0, 1.0]
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "csv", "latex", "html"])
@@ -414,24 +456,23 @@ def test_zero_has_no_minus(papers, tmp_path, capsys, form):
     loss = {"finetune/coop/mp": -0.04, "zeroshot/mp-coop": -1e-9}
 
     def value(key, dataset, part, seed):
-        base = {"finetune/coop/mp": "finetune/coop/hand", "zeroshot/mp-coop": "zeroshot/hand"}.get(key, key)
+        base = {"finetune/coop/mp": "finetune/coop/hand"}.get(key, key if key in published else "zeroshot/hand")
+        base = "zeroshot/hand" if key == "zeroshot/mp-coop" else base
         return published[base][dataset][part] + loss.get(key, 0)
 
     write(tmp_path / "paper", PAPER, [1], value)
     shown = printed(tmp_path, "--data", str(tmp_path), "--paper", "--format", form, capsys=capsys).out
     assert not re.search(r"-0\.0(?!\d)", shown) and (form == "csv" or "+0.0" in shown)
-    assert render.points([-0.04], sign=False) == "0.0" and render.points([-0.04, -0.02], sign=True) == "+0.0±0.0"
-    assert render.points([-0.06], sign=True) == "-0.1" and render.points([0.04], sign=True) == "+0.0"
 
 
 def test_markdown_latex_and_files(filled, tmp_path, capsys):
     out, _ = filled
     lines = printed(out, "--format", "markdown", capsys=capsys).out.splitlines()
     table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 2 + 14 * 3 and {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {13}
+    assert len(table) == 2 + 14 * 3 and {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(KEYS) + 3}
     lines = printed(out, "--format", "latex", "--seeds", "1", "2", capsys=capsys).out.splitlines()
     rows = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
-    assert len(rows) == 1 + 14 * 3 and all(len(re.findall(r"(?<!\\)&", line)) == 11 for line in rows)
+    assert len(rows) == 1 + 14 * 3 and all(len(re.findall(r"(?<!\\)&", line)) == len(KEYS) + 1 for line in rows)
     assert r"$\pm$" in rows[1] and "±" not in "".join(rows)
     said = printed(out, "--format", "csv", "--to", str(tmp_path / "t.csv"), capsys=capsys)
     assert said.out == "" and "t.csv written" in said.err
@@ -471,12 +512,33 @@ def test_the_page(filled, capsys):
     text = shown.out
     found = Checker(text)
     assert found.addresses == [] and "script" not in found.tags and "http" not in text.replace("http-equiv", "")
-    assert found.tags.count("tr") == 2 + 14 * 3 and found.tags.count("rect") == 6 * 11
-    assert found.tags.count("polyline") == 3 * 3 and "inner_lr 0.004167" in "".join(found.texts)
+    assert found.tags.count("tr") == 2 + 14 * 3 and found.tags.count("rect") == 11 * len([c for c in columns.COLUMNS if c.baseline])
+    assert found.tags.count("polyline") == 3 * len(columns.SHOWN) and "inner_lr 0.004167" in "".join(found.texts)
     assert "fine-tuning: method promptsrc, seed 1, depth 9, length 4, classes base, epochs 20, lr 0.0025" in "".join(found.texts)
     gain = (numbers[1] - numbers[0])[:, 2, 0]
     assert all(f"{g:+.1f}".replace("-0.0", "+0.0") in found.texts for g in gain)
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "viewport" in text
+
+
+@pytest.mark.parametrize("what", ["another training's log", "no prompt", "damaged prompt", "damaged settings",
+                                  "a tensor in the prompt"])
+def test_the_page_shows_only_what_belongs_to_the_prompts_that_are_there(filled, tmp_path, capsys, what):
+    """Curves and settings of meta-training: those of one method's don't, of the others they do."""
+    out = shutil.copytree(filled[0], tmp_path / "runs")
+    prompt = results.meta_prompt(out / "mini", "coop", 1)
+    settings = prompt.with_name("settings.json")
+    if what == "another training's log":
+        change(settings, ["identity", "settings", "inner_lr"], 0.5)
+    elif what == "no prompt":
+        prompt.unlink()
+    elif what == "a tensor in the prompt":
+        change(prompt, ["identity", "settings"], torch.ones(2))
+    else:
+        (prompt if what == "damaged prompt" else settings).write_text("x")
+    text = printed(out, "--format", "html", capsys=capsys).out
+    assert text.count("<polyline") == 3 * (len(columns.SHOWN) - 1)
+    told = text.count("meta-training: method")
+    assert told == len(columns.SHOWN) - ("prompt" in what) and "inner_lr 0.5" not in text
 
 
 def test_what_comes_from_files_is_escaped(tmp_path):
@@ -484,9 +546,9 @@ def test_what_comes_from_files_is_escaped(tmp_path):
     suite = MINI._replace(datasets=[nasty])
     write(tmp_path, suite, [1], lambda *_: 40.0)
     whole = read.read(suite, tmp_path, [1], "base")._replace(missing=["<script>"], made_by=["</style><script>"])
-    grid = render.grid(whole)
-    found = Checker(page.html(whole, grid))
+    rows, notes = render.make_rows(whole, False), render.make_notes(whole, False)
+    found = Checker(page.html(whole, rows, notes))
     assert "img" not in found.tags and "script" not in found.tags and nasty in "".join(found.texts)
-    for line in render.markdown(grid).splitlines()[2:5]:
-        assert len(re.findall(r"(?<!\\)\|", line)) == 13
-    assert r"\&" in render.latex(grid) and r"\^{}\~{}" in render.latex(grid)
+    for line in render.markdown(rows, notes).splitlines()[2:5]:
+        assert len(re.findall(r"(?<!\\)\|", line)) == len(KEYS) + 3
+    assert r"\&" in render.latex(rows, notes) and r"\^{}\~{}" in render.latex(rows, notes)
