@@ -95,7 +95,9 @@ def sizes(state: State, path: Path) -> dict[str, int]:
                  image_width=width, image_layers=layers(state, "visual.transformer"),
                  text_width=text_width, text_layers=layers(state, "transformer"), embed=embed)
     known = heads_are_known(width, shape["image_layers"]) and heads_are_known(text_width, shape["text_layers"])
-    if not known or 0 in shape.values():
+    if 0 in shape.values():
+        raise not_clip(path, f"not CLIP's weights, {min(shape, key=shape.get)} is 0")
+    if not known:
         raise not_clip(path, f"towers {width} and {text_width} wide with {shape['image_layers']} and "
                              f"{shape['text_layers']} layers; only of OpenAI's ViTs (B/32, B/16, L/14, L/14@336px) it "
                              "is known that the heads are 64 wide")

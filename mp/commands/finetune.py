@@ -166,7 +166,9 @@ def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches,
     damaged, and RunError for a loss that isn't finite: then the state of the last good epoch stays.
     """
     file = state_file(path)
-    state, log = states.resume(file, PROMPT_KIND, identity, start(learner), settings.epochs, {"loss": 0.0})
+    fresh = start(learner)
+    found, log = states.resume(file, PROMPT_KIND, identity, fresh, settings.epochs, {"loss": 0.0})
+    state = states.placed_like(found, fresh)
     try:
         for state in finetune(learner, clip, classes, batches, settings, state):
             log.append({"loss": state.numbers["loss"]})

@@ -113,8 +113,8 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     file = folder / "state.pt"
     fresh = start(learner)
     line = {name: 0.0 for name in LINE} | {"epoch": 0, "tasks": {task.name: 0.0 for task in tasks}}
-    state, log = agree(lambda: states.resume(file, KIND, identity, fresh, settings.epochs, line))
-    state = states.placed_like(state, fresh)  # another process sent it
+    found, log = agree(lambda: states.resume(file, KIND, identity, fresh, settings.epochs, line))
+    state = states.placed_like(found, fresh)
     if log and first_process():
         write_log(folder, log)  # perhaps a kill came between an epoch's state and its line
     try:

@@ -181,8 +181,8 @@ COMMANDS = {  # name -> its own options, whether it computes results, one line, 
               "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a "
               "dash, and the commands that fill it are named."),
     "bench": (add_bench, False, "speed and memory on this machine",
-              "Time and peak memory of each building block beside the plain way. Nothing is kept: interrupted, it starts "
-              "anew."),
+              "Time and peak memory of each building block beside the plain way. Nothing is kept: interrupted, it "
+              "starts anew."),
 }
 
 

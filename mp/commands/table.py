@@ -15,7 +15,7 @@ from mp.settings import MetaSettings
 from mp.store import promptfile, results
 from mp.store.identity import refuse_earlier
 from mp.table import page, render
-from mp.table.columns import SHOWN
+from mp.table.columns import COLUMNS, SHOWN, Column
 from mp.table.entries import Entry, collect, mismatch
 from mp.table.read import Table, read
 
@@ -72,58 +72,63 @@ def compute_missing(session: Session, args: Namespace) -> None:
     any work, for a file that was made otherwise. What another device made is left as it is.
     """
     prompts, cells = agree(lambda: find_work(session, args))
-    for cell in cells:
-        session.test_set(cell.dataset)  # refused now if its images can't be used
-    for settings in prompts:
-        learn(session, settings, args.force)
+    for _, dataset, _ in cells:
+        session.test_set(dataset)  # refused now if its images can't be used
+    for method, seed in prompts:
+        learn(session, meta_settings(session, args, method, seed), args.force)
     rank, world = processes()
     own = cells[rank::world]
+    by_key = {column.key: column for column in COLUMNS}
     progress = Progress("cell")
-    for number, cell in enumerate(own):
-        title = f"{cell.column.group} {cell.column.title}, {cell.dataset}"
-        if cell.seed is not None:
-            title += f", seed {cell.seed}"
+    for number, (key, dataset, seed) in enumerate(own):
+        column = by_key[key]
+        title = f"{column.group} {column.title}, {dataset}"
+        if seed is not None:
+            title += f", seed {seed}"
 
         def report_epoch(epoch: int, text: str, new: int) -> None:
             progress.update(number, len(own), f"{title}, epoch {epoch}, {text}", new=0)
 
-        compute(session, args, cell, report_epoch)
+        compute(session, args, column, dataset, seed, report_epoch)
         progress.update(number + 1, len(own), title, new=1)
     meet()  # the first process reads all
 
 
-def compute(session: Session, args: Namespace, cell: Entry, report_epoch: Report) -> None:
+def compute(session: Session, args: Namespace, column: Column, dataset: str, seed: int | None,
+            report_epoch: Report) -> None:
     """One cell; it is kept in its file."""
-    test, method = session.test_set(cell.dataset), cell.column.method
-    if cell.column.tuned:
-        settings = finetune_settings(session, args, method, cell.seed)
-        tune_one(session, test, settings, find_init(session, cell.column.init, settings), args.force, report_epoch)
+    test, method = session.test_set(dataset), column.method
+    if column.tuned:
+        settings = finetune_settings(session, args, method, seed)
+        tune_one(session, test, settings, find_init(session, column.init, settings), args.force, report_epoch)
         return
     prompt = HANDCRAFTED
     if method:
-        settings = meta_settings(session, args, method, cell.seed)
-        prompt = learnt_prompt(session, session.find_prompt("meta", method, cell.seed), settings, cell.seed)
+        settings = meta_settings(session, args, method, seed)
+        prompt = learnt_prompt(session, session.find_prompt("meta", method, seed), settings, seed)
     evaluate(session, test, prompt, args.force)
 
 
-def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], list[Entry]]:
-    """The meta-trainings and cells to compute. Raises UserError for a file that doesn't belong into the table."""
+def find_work(session: Session, args: Namespace) -> tuple[list[tuple], list[tuple]]:
+    """The meta-trainings (method, seed) and cells (column's key, dataset, seed) to compute. Raises UserError for a file
+    that doesn't belong into the table."""
     prompts, wrong = [], {}
     for method in SHOWN:
         for seed in args.seeds:
             path, settings = results.meta_prompt(session.out, method, seed), meta_settings(session, args, method, seed)
             if args.force or not path.exists():
-                prompts.append(settings)
+                prompts.append((method, seed))
             else:
                 wrong[path] = other_prompt(session, path, settings)
     entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights)
-    if args.force:
-        return prompts, entries
-    cells = [entry for entry in entries if entry.result is None]
+    cells = [entry for entry in entries if entry.result is None or args.force]
     for cell in cells:
         if cell.column.tuned:
             settings = finetune_settings(session, args, cell.column.method, cell.seed)
             check_dataset(session, session.suite.load(cell.dataset), settings)
+    work = [(cell.column.key, cell.dataset, cell.seed) for cell in cells]
+    if args.force:
+        return prompts, work
     unfinished = {cell.dataset for cell in cells}
     for entry in entries:
         wrong[entry.path] = entry.mismatch
@@ -134,7 +139,7 @@ def find_work(session: Session, args: Namespace) -> tuple[list[MetaSettings], li
         more = f", and {len(reasons) - 1} more like it" if len(reasons) > 1 else ""
         raise UserError(f"{reasons[0]}{more}; give --force to compute everything anew, or another --out, or the "
                         "commands for these alone that `run.py table` prints")
-    return prompts, cells
+    return prompts, work
 
 
 def other_prompt(session: Session, path: Path, settings: MetaSettings) -> str:

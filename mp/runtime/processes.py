@@ -70,7 +70,8 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
 
 
 def agree(find: Callable[[], Found]) -> Found:
-    """What the first process finds, in all of them: its disk decides. Tensors that were sent are on the CPU.
+    """What the first process finds, in all of them: its disk decides. It finds tensors, numbers, strings, and lists,
+    tuples and dicts of them; the tensors that it sends are on the CPU.
 
     The others may wait for hours, as it may be kept waiting by another run's lock: they look now and then for its
     message, which no time-out ends. Raises RunError if it is gone.
@@ -92,7 +93,7 @@ def agree(find: Callable[[], Found]) -> Found:
         while not messages().check([f"found {number}"]):
             time.sleep(LOOK_AGAIN)
         packed = io.BytesIO(messages().get(f"found {number}"))
-    return torch.load(packed, map_location="cpu", weights_only=False)  # of this very run, so it may hold any objects
+    return torch.load(packed, map_location="cpu", weights_only=True)
 
 
 def meet() -> None:

@@ -18,13 +18,13 @@ def save(path: Path, kind: str, identity: Identity, state: NamedTuple, log: Log)
 
 
 def resume(path: Path, kind: str, identity: Identity, fresh: NamedTuple, epochs: int,
-           line: dict[str, Any]) -> tuple[NamedTuple, Log]:
-    """The state in `path`, of `fresh`'s type and where its tensors are, and the log; `fresh` and no log without a file.
+           line: dict[str, Any]) -> tuple[dict[str, Any], Log]:
+    """The state in `path`, as `placed_like` takes it, and the log; `fresh` and no log without a file.
 
     `line`: a line of the log, for its form. Raises UserError if the state was made otherwise, or is damaged.
     """
     if not path.exists():
-        return fresh, []
+        return as_dicts(fresh), []
     file = tensors.read(path)
     require_same(path, file.get("identity"), kind, identity)
     log = file.get("log")
@@ -35,7 +35,7 @@ def resume(path: Path, kind: str, identity: Identity, fresh: NamedTuple, epochs:
         wrong = "its number of epochs"
     if wrong:
         raise UserError(f"{path}: damaged ({wrong}); delete it, and the same command starts from the beginning")
-    return placed_like(file["state"], fresh), log
+    return file["state"], log
 
 
 def as_dicts(value: Any) -> Any:
@@ -46,10 +46,9 @@ def as_dicts(value: Any) -> Any:
 
 
 def placed_like(value: Any, like: Any) -> Any:
-    """A state, or what `as_dicts` made of it, as a state again; tensors on the devices and in the order of `like`'s."""
+    """What `as_dicts` made of a state, as a state again; tensors on the devices and in the order of `like`'s."""
     if hasattr(like, "_asdict"):
-        values = as_dicts(value)
-        return type(like)(**{name: placed_like(values[name], inner) for name, inner in like._asdict().items()})
+        return type(like)(**{name: placed_like(value[name], inner) for name, inner in like._asdict().items()})
     if isinstance(like, dict):
         return {name: placed_like(value[name], inner) for name, inner in like.items()}
     return value.to(like.device) if isinstance(like, Tensor) else value

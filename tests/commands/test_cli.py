@@ -159,7 +159,7 @@ def test_unknown_words(tmp_path, fails, monkeypatch):
     fails("meta", "--datasets", "MNIST", cwd=tmp_path, says="no dataset 'MNIST' in the mini suite, and no folder of that name")
     (tmp_path / "mine" / "pets").mkdir(parents=True)
     fails("meta", "--datasets", "mine/pets", cwd=tmp_path, says="mine/pets: results are kept by the folder's name")
-    fails("meta", "--method", "coop", "--epochs", "1", "--datasets", "mine", "--out", "out", cwd=tmp_path, says="; a class needs")
+    fails("meta", "--method", "coop", "--epochs", "1", "--datasets", "mine", "--out", "out", cwd=tmp_path, says="; a dataset of your own has")
     assert not list((tmp_path / "out").rglob("prompt.pt"))  # found before the training
     fails("meta", "--data", "nowhere", cwd=tmp_path, says="nowhere: no such folder")
     monkeypatch.setenv("MP_DATA", "elsewhere")

@@ -102,7 +102,7 @@ def test_files_that_are_left_out_are_told(birds, tmp_path, capsys):
     assert program.main(["data", "--datasets", str(birds)]) == 0
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith("birds    ready") and "2 train" in line and "left out 1 files or folders such as 'noending'" in line
-    for command in (["zeroshot"], ["finetune", "--method", "coop", "--epochs", "1"]):
+    for command in (["zeroshot"], ["finetune", "--method", "coop", "--epochs", "1", "--classes", "all"]):
         assert program.main([*command, "--datasets", str(birds), "--out", str(tmp_path / "runs")]) == 0
         assert capsys.readouterr().err.count("birds: left out 1 files or folders such as 'noending'") == 1
 
@@ -124,7 +124,7 @@ def test_a_dataset_without_test_images_is_refused_before_any_work(two, tmp_path,
 def test_the_table_computes_no_cell_if_a_later_one_cannot_be(birds, monkeypatch):
     (birds / "owl/1.PNG").unlink()
     suite = open_suite(None, ["satellite", str(birds)])
-    cells = [SimpleNamespace(dataset=name, seed=None, column=SimpleNamespace(group="", title="")) for name in suite.datasets]
+    cells = [("zeroshot/hand", name, None) for name in suite.datasets]
     computed = []
     monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
     monkeypatch.setattr(table, "compute", lambda *given: computed.append(given))

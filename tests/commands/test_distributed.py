@@ -100,7 +100,7 @@ def waits_for_the_first(rank, port, results):
 
     def find():
         time.sleep(4)
-        return {"tensor": torch.arange(3.0), "path": ROOT}
+        return {"tensor": torch.arange(3.0), "path": str(ROOT)}
 
     found = processes.agree(find)
     if rank == 1:
@@ -123,7 +123,7 @@ def test_no_process_waits_in_a_collective_for_another_that_is_kept_waiting():
     found = [results.get() for _ in both]
     for process in both:
         process.join(30)
-    assert {(rank, *tensor, path) for rank, tensor, path, _, _ in found} == {(0, 0, 1, 2, ROOT), (1, 0, 1, 2, ROOT)}
+    assert {(rank, *tensor, path) for rank, tensor, path, _, _ in found} == {(0, 0, 1, 2, str(ROOT)), (1, 0, 1, 2, str(ROOT))}
     assert min(left for *_, left in found) >= max(arrived for *_, arrived, _ in found)  # nobody left before all had come
 
 

@@ -133,7 +133,7 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("sparse", weights(text_projection=torch.zeros(64, 32).to_sparse()), "no plain tensor of floating-point"),
         ("another context", weights(positional_embedding=torch.zeros(50, 64)), "49408 tokens and 50 positions"),
         ("another vocabulary", weights(**{"token_embedding.weight": torch.zeros(9, 64)}), "9 tokens and 77 positions"),
-        ("no pixels", weights(**{"visual.conv1.weight": torch.zeros(64, 3, 0, 0)}), "patches of 0 pixels"),
+        ("no pixels", weights(**{"visual.conv1.weight": torch.zeros(64, 3, 0, 0)}), "_size is 0"),
         ("too narrow", weights(**{"visual.conv1.weight": torch.zeros(32, 3, 16, 16)}), "heads are 64 wide"),
         ("a number", weights(text_projection=3), "text_projection is missing"),
         ("unknown tensor", weights(extra=torch.zeros(1)), "extra not known"),

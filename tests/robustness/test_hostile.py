@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mp.clip import weights
+from mp.clip import checkpoint, weights
 from mp.runtime.errors import UserError
 from tests.robustness import faults, tiny
 from tests.conftest import ROOT
@@ -116,7 +116,7 @@ def test_a_torchscript_archive_is_only_read(tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_archive_holds_what_torch_reads_from_it(tmp_path):
     openai_archive(random_state(SMALL), tmp_path / "a.pt")
-    theirs, ours = torch.jit.load(str(tmp_path / "a.pt")).state_dict(), weights.read_archive(tmp_path / "a.pt")
+    theirs, ours = torch.jit.load(str(tmp_path / "a.pt")).state_dict(), checkpoint.read_archive(tmp_path / "a.pt")
     assert theirs.keys() == ours.keys() and all(torch.equal(ours[k], theirs[k]) and ours[k].dtype == theirs[k].dtype for k in ours)
 
 

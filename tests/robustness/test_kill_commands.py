@@ -117,7 +117,7 @@ def lose_a_thread(function):
 def test_a_thread_runs_out_of_memory(command, function, fresh):
     place, whole = fresh("place"), fresh("whole")
     for root in (place, whole):
-        tiny.pictures(root / "many", [f"{name}/{i}.png" for name in ("a", "b") for i in range(70)], 4)
+        tiny.pictures(root / "many", [f"{name}/{i}.png" for name in ("a", "b", "c") for i in range(70)], 4)
     command = command.format("--data data --weights w.pt --datasets many")
     ended = run(command, place, lambda: lose_a_thread(function))
     COUNTS["kills"] += 1

@@ -137,7 +137,7 @@ def test_other_settings_of_meta_training_have_a_folder_of_their_own(world, undam
     """An interrupted run isn't touched by one whose settings are in the folder's name."""
     place, command = copy(world, tmp_path / "w"), META.format("cocoop")
     kept = (place / STATE).read_bytes()
-    for option in ("--epochs 1", "--inner-lr 0.1", "--clip-norm inf", "--first-order", "--sum-tasks", "--depth 3"):
+    for option in ("--epochs 1", "--inner-lr 0.1", "--clip-norm inf", "--first-order", "--sum-tasks", "--support 1"):
         ended = run(f"{command} {option}", place)
         COUNTS["fault cases"] += 1
         assert ended.code == 0 and (place / STATE).read_bytes() == kept, ended.err

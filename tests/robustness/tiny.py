@@ -28,8 +28,8 @@ def write(root: Path) -> None:
              for part, n in (("train", 3), ("val", 1), ("test", 2))}
     pictures(dtd / "images", [path for part in ("train", "test") for path, _, _ in split[part]], 0)
     (dtd / paper.TABLE["DTD"].labels).write_text(json.dumps(split))
-    pictures(root / "imagenet/images", [f"{part}/n0{w}/{i}.png" for part in ("train", "val") for w in (1, 2) for i in (1, 2)], 1)
-    (root / "imagenet/classnames.txt").write_text("n01 tench\nn02 great white shark\n")
+    pictures(root / "imagenet/images", [f"{part}/n0{w}/{i}.png" for part in ("train", "val") for w in (1, 2, 3) for i in (1, 2)], 1)
+    (root / "imagenet/classnames.txt").write_text("n01 tench\nn02 great white shark\nn03 goldfish\n")
     pictures(root / "fgvc_aircraft/images", [f"{i}.png" for i in range(4)], 2)
     for path in (root / "fgvc_aircraft/images").iterdir():
         path.rename(path.with_suffix(".jpg"))

@@ -409,7 +409,7 @@ def test_every_cell_is_handed_on_with_force_and_its_epochs_are_shown(monkeypatch
     monkeypatch.setattr(table, "tune_one", tune_one)
     chosen = [COLUMNS[key] for key in KEYS if key.startswith("zeroshot/")]
     chosen += [COLUMNS["finetune/coop/hand"], COLUMNS["finetune/coop/mp"]]
-    cells = [Entry(column, "pets", 3 if column.method else None, None, None) for column in chosen]
+    cells = [(column.key, "pets", 3 if column.method else None) for column in chosen]
     monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
     fake = Namespace(test_set=str, find_prompt=lambda *given: given)
     table.compute_missing(fake, options.parse(["table", "--run", "--force"], ""))
