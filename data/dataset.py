@@ -42,11 +42,11 @@ class Dataset:
         the folder that all of them share, and its size: a million files aren't read. Raises DataError if one is absent.
         """
         files = [item.source for item in items if isinstance(item.source, str)]
-        shared, slash, _ = os.path.commonprefix(files).rpartition("/")
+        start = os.path.commonprefix(files).rfind("/") + 1
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         for item in items:
             digest.update(f"\0{item.label} ".encode())
-            digest.update(image_identity(item.source, len(shared + slash)))
+            digest.update(image_identity(item.source, start))
         return digest.hexdigest()[:16]
 
 
@@ -61,18 +61,13 @@ def image_identity(source: str | np.ndarray, start: int) -> bytes:
     return f"{size} {source[start:]}".encode("utf-8", "surrogatepass")
 
 
-def base_count(n_classes: int) -> int:
-    """How many of the sorted labels are base classes: the first ceil(n/2); the rest are new."""
-    return math.ceil(n_classes / 2)
-
-
 def class_range(n_classes: int, part: str) -> range:
-    """Labels of the part "base", "new" or "all".
+    """Labels of the part "base", which is the first half, rounded up, "new" or "all".
 
     >>> list(class_range(5, "base")), list(class_range(5, "new"))
     ([0, 1, 2], [3, 4])
     """
-    base = base_count(n_classes)
+    base = math.ceil(n_classes / 2)
     return {"base": range(base), "new": range(base, n_classes), "all": range(n_classes)}[part]
 
 

@@ -1,4 +1,5 @@
-"""What is wrong with a dataset, in one line for the user."""
+"""What is wrong with a dataset or another file, in one line for the user. Imports no other file of the project."""
+import pickle
 
 
 class DataError(ValueError):
@@ -11,15 +12,12 @@ DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, Recursio
 
 def unreadable(path, error: Exception, what: str, advice: str) -> str:
     """Of a file that can't be read: `what` it is, why, and what to do. If the trouble isn't its own, it may be good."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, OSError) and error.filename and not isinstance(error, FileNotFoundError):
+        return f"{path}: can't be read ({reason(error)}); mend that, then give the same command again"
+    if short_of_memory(error):
         return (f"{path}: too large for the memory; give the same command where there is more, or if the file is "
                 f"larger than it should be: {advice}")
-    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.filename and not isinstance(error, FileNotFoundError):
-        return f"{path}: can't be read ({why}); mend that, then give the same command again"
-    if isinstance(error, (RuntimeError, EOFError, LookupError)):  # which tell about the reader, not the file
-        why = "incomplete, or overwritten"
-    return f"{path}: {what} ({why.splitlines()[0][:120]}); {advice}"
+    return f"{path}: {what} ({reason(error)}); {advice}"
 
 
 def unreadable_image(path, error: Exception, advice: str = "fetch it again") -> str:
@@ -27,3 +25,21 @@ def unreadable_image(path, error: Exception, advice: str = "fetch it again") -> 
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such image; the dataset is incomplete, unpack it again"
     return unreadable(path, error, "not a readable image", f"{advice}; `run.py data --check` lists all such images")
+
+
+def reason(error: Exception) -> str:
+    """What an error says of a file, in a few words. Those of torch's and Python's readers are about themselves."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if "TorchScript" in text:
+        return "a TorchScript archive"
+    if isinstance(error, pickle.UnpicklingError):
+        return "not plain tensors"
+    if isinstance(error, NotImplementedError):
+        return "packed in a way that isn't known here"
+    if isinstance(error, (RuntimeError, EOFError, LookupError)):
+        return "incomplete, or overwritten"
+    return text.splitlines()[0][:120]
+
+
+def short_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "alloc_cpu" in str(error)

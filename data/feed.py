@@ -36,8 +36,8 @@ class Feed:
             return np.asarray(crop_centre(open_image(item.source), self.size))
 
         views = in_order(view, items, self.threads_for(items))
-        for some in chunks(items):
-            yield self.batch_of(views, len(some))
+        for _ in range(0, len(items), VIEWS_AT_ONCE):
+            yield self.batch_of(views, VIEWS_AT_ONCE)
 
     def augmented(self, items: list[Item], batch: int, seed: int,
                   name: str) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
@@ -69,32 +69,28 @@ class Feed:
 
         return batches
 
-    def unreadable(self, items: Sequence[Item]) -> Iterator[list[str]]:
-        """What is wrong with the images that can't be opened, one list for each of `chunks(items)`."""
+    def troubles(self, items: Sequence[Item]) -> Iterator[str]:
+        """For each image what is wrong with it; "" if it can be opened."""
         def trouble(item: Item) -> str:
             try:
                 open_image(item.source)
+                return ""
             except DataError as e:
                 return str(e)
-            return ""
 
-        troubles = in_order(trouble, items, self.threads_for(items))
-        for some in chunks(items):
-            yield list(filter(None, islice(troubles, len(some))))
+        return in_order(trouble, items, self.threads_for(items))
 
     def threads_for(self, items: Sequence[Item]) -> int:
         """None for pixels in memory: such images are so small that a thread costs more than it does."""
         return self.workers if isinstance(items[0].source, str) else 0
 
     def arriving(self, array: np.ndarray) -> Tensor:
-        """The array on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
+        """The array there; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
         tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def batch_of(self, views: Iterator[np.ndarray], n: int) -> Tensor:
-        """The next n views. They stay bytes, a quarter of what floats take; CLIP normalises them."""
+        """The next views, n or as many as are left. They stay bytes, a quarter of floats' size; CLIP normalises them."""
         return self.arriving(np.stack(list(islice(views, n))))
 
 
@@ -117,9 +113,3 @@ def in_order(function: Callable, arguments: Sequence, threads: int) -> Iterator:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def chunks(items: Sequence[Item]) -> list[range]:
-    """The items' indices in ranges of VIEWS_AT_ONCE, the last one shorter."""
-    indices = range(len(items))
-    return [indices[start : start + VIEWS_AT_ONCE] for start in range(0, len(items), VIEWS_AT_ONCE)]

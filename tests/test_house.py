@@ -21,7 +21,7 @@ FLOORS = {  # what each may import beside itself, from the top; the first that a
     "mp.clip": ("mp.runtime",),
     "mp.store": ("mp.settings", "mp.runtime"),
     "mp.settings": ("mp.runtime.errors",),
-    "mp.runtime": (),
+    "mp.runtime": ("data.errors",),
     "data.miniature.pretrain": ("data", "mp"),
     "data": (),
     "mp": (),
@@ -65,7 +65,7 @@ def test_every_file_imports_from_its_own_floor_or_those_below(path):
     module, imported = module_of(path), imports(path)
     assert not misplaced(module, imported)
     if any(begins(module, floor) for floor in TORCH_ALONE):
-        others = {name.split(".")[0] for name in imported} - {"mp", "torch"}
+        others = {name.split(".")[0] for name in imported} - {"mp", "data", "torch"}
         assert others <= sys.stdlib_module_names
 
 
@@ -77,10 +77,10 @@ def test_the_rule_would_notice():
     assert "mp.runtime.files" in imports(ROOT / "mp/clip/weights.py") | imports(ROOT / "mp/clip/download.py")
 
 
-def test_importing_the_outer_loop_loads_at_most_20_modules():
+def test_importing_the_outer_loop_loads_at_most_22_modules():
     code = "import sys, mp.meta; print(sum(name.split('.')[0] in ('mp', 'data', 'run') for name in sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert 0 < int(out) <= 20
+    assert 0 < int(out) <= 22
 
 
 def test_the_loops_know_no_file_and_print_nothing():

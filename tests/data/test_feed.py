@@ -81,8 +81,8 @@ def test_an_unreadable_image_is_named(items, workers, tmp_path):
         list(Feed(16, workers=workers).plain(broken))
     with pytest.raises(DataError, match="cut.jpg: not a readable image"):
         Feed(16, workers=workers).augmented(broken, 4, 1, "x")
-    found = list(Feed(16, workers=workers).unreadable(broken))
-    assert [len(part) for part in found] == [0, 2] and "cut.jpg" in found[1][0] and "gone.jpg" in found[1][1]
+    found = list(Feed(16, workers=workers).troubles(broken))
+    assert found[:100] == [""] * 100 and len(found) == 102 and "cut.jpg" in found[100] and "gone.jpg" in found[101]
 
 
 def test_threads_work_ahead_but_not_far_and_end_with_their_consumer(items, monkeypatch):
