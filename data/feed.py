@@ -87,7 +87,9 @@ class Feed:
     def arriving(self, array: np.ndarray) -> Tensor:
         """The array there; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
         tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def batch_of(self, views: Iterator[np.ndarray], n: int) -> Tensor:
         """The next views, n or as many as are left. They stay bytes, a quarter of floats' size; CLIP normalises them."""

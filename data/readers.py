@@ -158,13 +158,14 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
 
     A link is what it leads to. Raises DataError naming a folder that can't be read.
     """
-    names: dict[bool, list[str]] = {True: [], False: []}  # of folders, of files
+    folders, files = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith(".") and entry.name not in JUNK:
-                    names[entry.is_dir()].append(entry.name)
+                    kind = folders if entry.is_dir() else files
+                    kind.append(entry.name)
     except OSError as e:
         raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move the "
                         "folder there if it lies elsewhere") from None
-    return sorted(names[True]), sorted(names[False])
+    return sorted(folders), sorted(files)

@@ -19,13 +19,10 @@ from mp.runtime.progress import Progress
 def command(args: Namespace) -> None:
     """Print one line for each, and two for what isn't ready. Raises UserError if something isn't."""
     suite = open_suite(args.data, args.datasets)
-    width = max(map(len, ["weights", *suite.datasets]))
-    wrong = []
-    if not report("weights", width, partial(describe_weights, args.weights or suite.weights)):
-        wrong.append("weights")
-    for name in suite.datasets:
-        if not report(name, width, partial(describe_dataset, name, suite)):
-            wrong.append(name)
+    things = [("weights", partial(describe_weights, args.weights or suite.weights))]
+    things += [(name, partial(describe_dataset, name, suite)) for name in suite.datasets]
+    width = max(len(name) for name, _ in things)
+    wrong = [name for name, describe in things if not report(name, width, describe)]
     if suite.name == "paper" and wrong:
         print(paper.GUIDE)
     if args.check:
