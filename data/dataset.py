@@ -20,26 +20,20 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of named classes, divided into train and test.
-
-    `role` is "train" for the datasets that meta-training uses and "test" for those held out
-    (the paper's Table 1); both kinds have train and test images. `template` is the handcrafted
-    prompt of the zero-shot baseline, with {} for the class name. `notes`: what to tell whoever uses it.
-    """
+    """Images of named classes, divided into train and test."""
     name: str
-    role: str
-    template: str
+    role: str      # in Table 1: "train" if meta-training uses it, "test" if it is held out
+    template: str  # handcrafted prompt of the zero-shot baseline, with {} for the class name
     classes: list[str]
     train: list[Item]
     test: list[Item]
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what to tell whoever uses it
 
     def fingerprint(self, items: list[Item]) -> str:
         """16 hex digits of the class names and of what the items are: their order, labels, pixels or files.
 
-        Results and prompts record the fingerprint of the images they were tested and trained on, so that other
-        images of the same names aren't taken for them, wherever the folder lies. Of a file counts its path below
-        the folder that all of them share, and its size: a million files aren't read. Raises DataError if one is absent.
+        By it results and prompts know the images they were tested and trained on, wherever the folder lies: of a file
+        counts its path below the folder that all share, and its size. Raises DataError if one is absent.
         """
         files = [item.source for item in items if isinstance(item.source, str)]
         start = os.path.commonprefix(files).rfind("/") + 1
@@ -75,8 +69,7 @@ def few_shot(items: list[Item], shots: int, seed: int) -> list[Item]:
     """At most `shots` items of every class: the very images the published benchmarks draw for `seed`, but ImageNet's.
     Of these the benchmarks' own draw depends on the file system, because their code lists folders unsorted.
 
-    Classes are visited in order of first appearance, each sampled with Python's `random` seeded
-    once. Restrict to base or new classes afterwards, never before: the draw depends on all of them.
+    Restrict to base or new classes afterwards, never before: the draw depends on all of them, in order of appearance.
     """
     by_label: dict[int, list[Item]] = {}
     for item in items:
