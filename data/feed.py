@@ -85,14 +85,14 @@ class Feed:
         return self.workers if isinstance(items[0].source, str) else 0
 
     def arriving(self, array: np.ndarray) -> Tensor:
-        """The array there; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
+        """The array on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
     def batch_of(self, views: Iterator[np.ndarray], n: int) -> Tensor:
-        """The next views, n or as many as are left. They stay bytes, a quarter of floats' size; CLIP normalises them."""
+        """At most n of the next views. They stay bytes, a quarter of what floats take; CLIP normalises them."""
         return self.arriving(np.stack(list(islice(views, n))))
 
 

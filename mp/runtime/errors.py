@@ -1,5 +1,5 @@
-"""What can go wrong, and how it is said. Of the project it imports data/errors.py alone: files are files."""
-from data.errors import DAMAGE, reason, short_of_memory, unreadable  # which all of mp/ takes from here
+"""What can go wrong, and how it is said. Imports no torch, and of the project only what `data/` says of files, too."""
+from data.errors import DAMAGE, reason, short_of_memory, unreadable  # which the rest of mp/ takes from here
 
 
 class UserError(Exception):
