@@ -41,7 +41,7 @@ def read_content(path: Path) -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 inside = archive.namelist()
-        if any(name.endswith(".npy") for name in inside):
+        if path.suffix == ".npz" or any(name.endswith(".npy") for name in inside):
             return read_arrays(path)
         if any(name.endswith(TRACE) for name in inside):
             return read_archive(path)
