@@ -24,9 +24,6 @@ class MetaState(NamedTuple):
     numbers: dict[str, Any]   # of this epoch, as `summary` gives them
 
 
-SumShares = Callable[[list[Tensor]], list[Tensor]]  # of tensors over all processes
-
-
 def start(learner: Learner) -> MetaState:
     """Line 1: p is the learner's handcrafted start."""
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}
@@ -34,7 +31,7 @@ def start(learner: Learner) -> MetaState:
 
 
 def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, state: MetaState | None = None,
-               sum_shares: SumShares = lambda tensors: tensors) -> Iterator[MetaState]:
+               sum_shares: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors) -> Iterator[MetaState]:
     """Algorithm 1. Yields a state after every epoch; the last one's `params` are the meta-prompt.
 
     `state`: an earlier one to go on from; the states that follow are the same bits. `sum_shares`: where several
@@ -49,8 +46,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         G = {k: torch.zeros_like(v) for k, v in p.items()}
         losses = torch.zeros(len(tasks), settings.inner_steps + 1, device=device)
         for number, task in enumerate(tasks):                                 # line 3
-            if task.remote:
-                continue
+            if not task.inputs:
+                continue                                                      # another process computes it
             loss = loss_of(task, learner, clip)
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
@@ -62,9 +59,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
             p, G, adam, settings.meta_lr, settings.clip_norm)
         where = f"epoch {epoch + 1}"
         check_losses(losses, tasks, where)
-        zero_gradients = check_gradients(p, norms(G), where, "inner_lr or meta_lr")
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
-        numbers["zero_gradients"] = zero_gradients
+        numbers["zero_gradients"] = check_gradients(p, norms(G), where, "inner_lr or meta_lr")
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, p, adam, numbers)
 

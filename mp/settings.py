@@ -90,8 +90,7 @@ class FinetuneSettings(PromptSettings):
                              "averages_epochs")
 
     def __post_init__(self):
-        """As of all settings. A `gpa_mean` of None, as in a method's row, becomes a number: at the paper's share of the
-        epochs."""
+        """A `gpa_mean` of None, as in a method's row, becomes a number: at the paper's share of the epochs."""
         if self.gpa_mean is None and isinstance(self.epochs, int):
             epochs = min(self.epochs, sys.maxsize)  # more are no float
             object.__setattr__(self, "gpa_mean", GPA_SHARE * epochs)

@@ -18,18 +18,13 @@ Indices = np.ndarray  # of a task's images
 
 
 class Task(NamedTuple):
-    """One training dataset as a learner sees it: N images a class."""
+    """One training dataset as a learner sees it: N images a class. Of one that another process computes, the name."""
     name: str
-    classes: Any                # as the learner prepared them
-    inputs: tuple[Tensor, ...]  # of the learner, each [n, ...]
-    labels: Tensor              # [n]
+    classes: Any = None              # as the learner prepared them
+    inputs: tuple[Tensor, ...] = ()  # of the learner, each [n, ...]
+    labels: Tensor = torch.empty(0)  # [n]
     at_once: int = sys.maxsize  # images of a batch that go through the model together; more are too much for the memory
     least_bytes: int = 0        # about what a gradient keeps for one image and all classes
-
-    @property
-    def remote(self) -> bool:
-        """Another process computes it."""
-        return not self.inputs
 
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
@@ -56,11 +51,6 @@ def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) ->
     if len(set(labels)) == len(labels):
         raise UserError(f"{name}: one training image of each class, such as {class_names[labels[0]]!r}; meta-training "
                         "needs a support and a query image of at least one class: add images")
-
-
-def remote_task(name: str) -> Task:
-    """A task that another process computes."""
-    return Task(name, (), (), torch.empty(0))
 
 
 def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
@@ -94,8 +84,7 @@ def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) ->
     """Line 4: the support batches, one an inner step, and the query batch of a task in an epoch, in parts of
     `task.at_once` images.
 
-    They depend on (seed, epoch, number of the task) alone, so a resumed run and one shared out over processes draw the
-    same.
+    They depend on (seed, epoch, number) alone: a resumed run, and one shared out over processes, draw the same.
     """
     rng = np.random.default_rng([settings.seed, epoch, number])
     support, query = divide(task.labels.numpy(), settings.support, rng)

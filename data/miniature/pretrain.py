@@ -23,7 +23,7 @@ from data.miniature.styles import STYLES, render
 from mp.clip import checkpoint, tokenizer
 from mp.clip.model import CLIP
 from mp.learners.prompts import normalize, template_features
-from mp.learners.templates import TEMPLATES
+from mp.learners.promptsrc import TEMPLATES
 
 SIZES = dict(image_size=32, patch=8, image_width=128, image_layers=3, text_width=128, text_layers=3, embed=64)
 IMAGES_PER_STYLE, PHOTOS = 30, 3  # of every class; photos are three times as frequent, as on the web

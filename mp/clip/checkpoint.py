@@ -46,8 +46,6 @@ def read_content(path: Path) -> Any:
         if any(name.endswith(TRACE) for name in inside):
             return read_archive(path)
         return tensors.load(path)
-    except tensors.Objects as e:
-        raise not_clip(path, f"holds {e}, as of a whole model or a trainer's settings, which aren't loaded") from None
     except Exception as e:  # there is nothing that damaged bytes don't raise
         what = "" if isinstance(e, OSError) else foreign(path, inside)
         if what:
@@ -67,25 +65,27 @@ def foreign(path: Path, inside: list[str]) -> str:
     return "" if head else "an empty file"
 
 
-def flat(content: dict, folder: str = "", depth: int = 6) -> dict[str, Any]:
-    """What a checkpoint's dicts hold, by names such as "model/state_dict/logit_scale"; down to `depth` dicts."""
+class Inert(dict):
+    """Stands for every class that an archive names, such as its modules': holds its attributes and does nothing."""
+
+    def __init__(self, *_):
+        super().__init__()
+
+    def __setstate__(self, attributes):
+        if isinstance(attributes, dict):
+            self.update(attributes)
+
+
+def flat(content: dict, folder: str = "", depth: int = 8) -> dict[str, Any]:
+    """What dicts hold, by names such as "model/state_dict/logit_scale"; an archive's modules, such as "visual.proj"."""
     entries = {}
     for name, value in content.items():
         if isinstance(value, dict) and depth:
-            entries |= flat(value, f"{folder}{name}/", depth - 1)
+            separator = "." if isinstance(value, Inert) else "/"
+            entries |= flat(value, f"{folder}{name}{separator}", depth - 1)
         else:
             entries[f"{folder}{name}"] = value
     return entries
-
-
-class Inert:
-    """Stands for every class that an archive names, such as its modules': keeps its attributes and does nothing."""
-
-    def __init__(self, *_):
-        self.attributes = {}
-
-    def __setstate__(self, attributes):
-        self.attributes = attributes if isinstance(attributes, dict) else {}
 
 
 class ArchiveReader(pickle.Unpickler):
@@ -107,27 +107,15 @@ class ArchiveReader(pickle.Unpickler):
         return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
 
-def read_archive(path: Path) -> dict[str, Any]:
-    """The state dict of OpenAI's archive: all tensors, named by the attributes that lead to them.
-
-    Beside them stands what else the archive states: numbers and words, and whether its code, read as text, has GELU.
-    """
-    state = {}
-
-    def collect(value, name: str) -> None:
-        if isinstance(value, (Tensor, str)) or type(value) is int:
-            state[name] = value
-        elif isinstance(value, Inert):
-            for key, inner in value.attributes.items():
-                collect(inner, f"{name}.{key}" if name else key)
-
+def read_archive(path: Path) -> Inert:
+    """OpenAI's archive: its modules' attributes; "activation" is GELU if its code, read as text, has that."""
     with zipfile.ZipFile(path) as archive:
         trace = next(name for name in archive.namelist() if name.endswith(TRACE))
-        collect(ArchiveReader(archive, trace.removesuffix(TRACE)).load(), "")
+        module = ArchiveReader(archive, trace.removesuffix(TRACE)).load()
         for name in archive.namelist():
             if name.endswith(".py") and b"torch.gelu(" in archive.read(name):
-                state["activation"] = "GELU"
-    return state
+                module["activation"] = "GELU"
+    return module
 
 
 def read_arrays(path: Path) -> State:

@@ -62,7 +62,7 @@ def is_right(path: Path, sha256: str) -> bool:
 
 def receive(url: str, partial: Path, pause: float) -> None:
     """Append to `partial` what it lacks, in as many tries as bring something. Raises as `blocks` does."""
-    progress = Progress(f"fetching {url.rpartition('/')[2]}, MB", first=size(partial) // MB)
+    progress = Progress(f"fetching {url.rpartition('/')[2]}, MB")
     fruitless = 0
     while True:
         before = size(partial)
@@ -71,7 +71,8 @@ def receive(url: str, partial: Path, pause: float) -> None:
                 with open(partial, "ab" if start else "wb") as f:
                     f.write(block)
                 have = start + len(block)
-                progress.update(have // MB, total // MB + (have < total))  # less than a MB may be missing: not done yet
+                more = have < total  # perhaps by less than a MB
+                progress.update(have // MB, total // MB + more, new=len(block) / MB)
             return
         except ConnectionError:
             fruitless = 0 if size(partial) > before else fruitless + 1

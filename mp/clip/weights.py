@@ -14,7 +14,6 @@ PATCHES = "visual.conv1.weight"  # every CLIP has it
 # No tensor tells how wide a tower's heads are. They are 64 wide in OpenAI's, of these widths and numbers of layers, and
 # in all narrower towers that are published; not so in ViT-H, g and bigG.
 OPENAIS = ((512, 12), (768, 12), (1024, 24))
-ACTIVATION = ("act", "activation", "hidden_act")  # names of a setting that says it
 FOREIGN_NAMES = {  # a part of a tensor's name, and what has it
     ".ctx.": "learnt prompts, not CLIP's weights (this project's go after --prompt or --init)",
     ".vision_model.": "CLIP's weights by Hugging Face's names, which aren't OpenAI's",
@@ -72,9 +71,8 @@ def contradicts(name: str, value: int | str, shape: dict[str, int]) -> bool:
     if "gelu" in name and isinstance(value, bool):
         return value != ("quick" in name)
     text = str(value).lower()
-    if name == "name" and "vit-" in text:  # of an open_clip model, which has GELU unless it ends in -quickgelu
-        return "quick" not in text
-    return ("gelu" in text or name in ACTIVATION) and "quick" not in text
+    openclip = name == "name" and "vit-" in text  # their models have GELU unless the name ends in -quickgelu
+    return (openclip or "gelu" in text or name in ("act", "activation", "hidden_act")) and "quick" not in text
 
 
 def sizes(state: State, path: Path) -> dict[str, int]:

@@ -20,7 +20,7 @@ from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings, in_words
 from mp.store import promptfile, results, states
 from mp.store.identity import Identity, require_same, stored
-from mp.tasks import Task, check_divisible, make_task, remote_task
+from mp.tasks import Task, check_divisible, make_task
 
 KIND = "meta-prompt"
 FILES = ("prompt.pt", "state.pt", "settings.json", "log.jsonl")  # of one meta-training
@@ -136,7 +136,7 @@ def write_log(folder: Path, log: states.Log) -> None:
 
 
 def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]) -> list[Task]:
-    """The training tasks in their order; with torchrun, this process's share of them, and stand-ins for the others'."""
+    """The training tasks in their order; with torchrun, this process's share of them, and the names of the others."""
     rank, world = processes()
     tasks = []
     for number, (name, items) in enumerate(images.items()):
@@ -149,5 +149,5 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
                     "--memory; going on all the same")
             tasks.append(task)
         else:
-            tasks.append(remote_task(name))
+            tasks.append(Task(name))
     return tasks

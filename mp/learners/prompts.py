@@ -70,10 +70,9 @@ def tokenize_names(template: str, names: list[str]) -> Tensor:
 def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
     """Normalised text features [B, C, E] for prefixes [B, P, W]; `deep` as in CLIP.encode_prompts.
 
-    What would keep more than the memory budget is encoded in chunks of images and classes. With gradients a
-    chunk keeps only its inputs and is computed again in the backward pass. The result is the same. This bounds the
-    memory of a first derivative; the graph of a second one keeps what was computed again, of all chunks, so there only
-    a batch in parts (mp/tasks.py) bounds it.
+    What would keep more than the memory budget is encoded in chunks of images and classes, with the same result. A
+    chunk keeps only its inputs and is computed again in the backward pass. The graph of a second derivative keeps all
+    chunks even so; there a batch in parts (mp/tasks.py) bounds the memory.
     """
     check_length(clip, classes, prefix.shape[1])
     bytes_per_image = classes.tokens() * clip.kept_bytes(clip.transformer)
@@ -81,13 +80,11 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
     if len(classes.chunks) == 1 and len(prefix) <= images_at_once:
         return normalize(clip.encode_prompts(prefix, *classes.chunks[0], deep))
 
-    def encode(some: Tensor, chunk: Chunk) -> Tensor:
-        # Nothing here is random, so the generators' state needn't be kept (on a GPU that would wait for it).
-        return checkpoint(clip.encode_prompts, some, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
-
     rows = []
     for some in prefix.split(images_at_once):
-        columns = [encode(some, chunk) for chunk in classes.chunks]
+        # Nothing here is random, so the generators' state needn't be kept (on a GPU that would wait for it).
+        columns = [checkpoint(clip.encode_prompts, some, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
+                   for chunk in classes.chunks]
         rows.append(torch.cat(columns, 1))
     return normalize(torch.cat(rows))
 

@@ -3,6 +3,7 @@
 loss = cross-entropy + 25 · |text - frozen text| + 20 · |image - frozen image| + KL(frozen ‖ prompted)
 """
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from mp.clip.model import CLIP
 from mp.learners.prompts import (ClassPrompts, class_prompts, encode_classes, handcrafted_context, normalize,
                                  template_features)
-from mp.learners.templates import TEMPLATES
 from mp.runtime.errors import UserError
 
+# The first 60 of OpenAI's 80 ImageNet templates.
+TEMPLATES = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
 TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 20.0  # paper, section 4.2; PromptSRC's own code has 10 for images
 START_STD = 0.02                        # of prompts that don't start from words, as in the original
 
@@ -22,7 +24,7 @@ START_STD = 0.02                        # of prompts that don't start from words
 class AnchoredClasses(NamedTuple):
     """The classes, and the features that frozen CLIP gives them."""
     prompts: ClassPrompts
-    frozen: Tensor         # [C, E] normalised mean over 60 templates
+    frozen: Tensor         # [C, E] normalised mean over the templates
 
 
 class PromptSRC(nn.Module):

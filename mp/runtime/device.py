@@ -27,9 +27,8 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     Parameters and whatever has a gradient are float32 everywhere. fp32 is exactly that; tf32 lets CUDA round
     the inputs of matrix products; bf16 and fp16 also run the towers in half precision where no gradient is
     needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
-    `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2. What needs more is
-    computed in chunks, with the same result; not the free memory, so that the same command gives the same bits.
-    On CUDA, too, every sum gets one order. Raises UserError for an unknown device or one this machine lacks.
+    `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2: not the free memory, so
+    that the same command gives the same bits. Raises UserError for an unknown device or one this machine lacks.
     """
     chosen = find(device)
     on_gpu = chosen.type == "cuda"
@@ -54,20 +53,18 @@ def find(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     own = os.environ.get("LOCAL_RANK", "0")  # with torchrun every process of a machine has a GPU of its own
+    if device == "cpu":
+        return torch.device("cpu")
     if device == "cuda":
         device = f"cuda:{own}"
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N") from None
-    if found.type == "cuda" and device != f"cuda:{own}" and processes()[1] > 1:
+    if not device.startswith("cuda:"):
+        raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N")
+    if device != f"cuda:{own}" and processes()[1] > 1:
         raise UserError(f"--device {device}: with torchrun every process has a GPU of its own; give --device cuda")
-    if found.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {device}: not supported; use cpu or cuda")
-    if found.type == "cuda" and found.index >= torch.cuda.device_count():
-        raise UserError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; "
-                        "use --device cpu")
-    return found
+    count = torch.cuda.device_count()
+    if device not in [f"cuda:{number}" for number in range(count)]:
+        raise UserError(f"--device {device}: this machine has {count} CUDA devices; use --device cpu")
+    return torch.device(device)
 
 
 def same_bits_on_cuda() -> None:

@@ -78,8 +78,7 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
-    """One process at a time; the others wait. The system frees the lock of a process that dies. Where it has no locks,
-    nobody waits.
+    """One process at a time; the others wait. The system frees the lock of a process that dies.
 
     Raises UserError with the advice if the folder can't be written.
     """

@@ -70,8 +70,8 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
 
 
 def agree(find: Callable[[], Found]) -> Found:
-    """What the first process finds, in all of them: its disk decides. It finds tensors, numbers, strings, and lists,
-    tuples and dicts of them; the tensors that it sends are on the CPU.
+    """What the first process finds, in all of them: its disk decides. It finds tensors, which come on the CPU, numbers,
+    strings, and lists, tuples and dicts of them.
 
     The others may wait for hours, as it may be kept waiting by another run's lock: they look now and then for its
     message, which no time-out ends. Raises RunError if it is gone.
@@ -80,20 +80,17 @@ def agree(find: Callable[[], Found]) -> Found:
     rank, world = processes()
     if world == 1:
         return find()
+    packed = io.BytesIO()
+    if rank == 0:
+        torch.save(find(), packed)
     with gone_is_an_error():
         number = messages().add(f"calls of {rank}", 1)
-    if rank == 0:
-        found = find()
-        packed = io.BytesIO()
-        torch.save(found, packed)
-        with gone_is_an_error():
+        if rank == 0:
             messages().set(f"found {number}", packed.getvalue())
-        return found
-    with gone_is_an_error():
         while not messages().check([f"found {number}"]):
             time.sleep(LOOK_AGAIN)
-        packed = io.BytesIO(messages().get(f"found {number}"))
-    return torch.load(packed, map_location="cpu", weights_only=True)
+        found = messages().get(f"found {number}")
+    return torch.load(io.BytesIO(found), map_location="cpu", weights_only=True)
 
 
 def meet() -> None:

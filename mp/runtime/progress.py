@@ -6,17 +6,14 @@ from mp.runtime.processes import first_process
 
 
 class Progress:
-    """One line for one loop.
+    """One line for one loop. `patience`: nothing is shown of what takes less than so many seconds."""
 
-    `patience`: nothing is shown of what takes less than so many seconds. `first`: steps done before this run.
-    """
-
-    def __init__(self, label: str, patience: float = 0, first: int = 0):
-        self.label, self.patience, self.first = label, patience, first
-        self.new = 0  # steps that this run did
+    def __init__(self, label: str, patience: float = 0):
+        self.label, self.patience = label, patience
+        self.new = 0.0  # steps that this run did
         self.started, self.shown = time.monotonic(), 0.0
 
-    def update(self, done: int, total: int, text: str = "", new: int | None = None) -> None:
+    def update(self, done: int, total: int, text: str = "", new: float | None = None) -> None:
         """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, or all.
 
         Of several processes the first one speaks.
@@ -24,7 +21,7 @@ class Progress:
         if not first_process():
             return
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        self.new = done - self.first if new is None else self.new + new
+        self.new = done if new is None else self.new + new
         pause = 0.2 if terminal else 10
         shown_lately = done < total and now - self.shown < pause
         if shown_lately or now - self.started < self.patience:

@@ -34,14 +34,10 @@ def read(path: Path) -> dict:
                                    "give another, or delete it and give the command again")) from None
 
 
-class Objects(ValueError):
-    """Of a file with more than tensors, numbers, strings, lists and dicts: loading it could run anything."""
-
-
 def load(path: Path):
     """What torch.save wrote, on the CPU, without running code from the file.
 
-    Raises OSError, MemoryError, Objects that names a class, and ValueError with the reason for all else.
+    Raises OSError, MemoryError, and ValueError with the reason for all else.
     """
     try:
         source = checked_copy(path) if zipfile.is_zipfile(path) else path  # torch's formats: zip, and an old one
@@ -54,7 +50,7 @@ def load(path: Path):
         if short_of_memory(e):
             raise MemoryError from None
         if found := re.search(r"GLOBAL (\S+)", str(e)):
-            raise Objects(f"Python objects ({found[1][:80]})") from None
+            raise ValueError(f"Python objects ({found[1][:80]}), which aren't loaded") from None
         raise ValueError(reason(e)) from None
 
 
@@ -99,10 +95,8 @@ def listed(names: dict) -> str:
 
 
 def tensor_mismatch(value, like: Tensor, name: str) -> str:
-    if not isinstance(value, Tensor):
-        return f"{name} is {type(value).__name__}, not a plain tensor"
-    if value.layout != torch.strided or value.device.type != "cpu":
-        return f"{name} is {value.layout} on {value.device.type}, not a plain tensor"
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return f"{name} is not a plain tensor"
     if value.shape != like.shape:
         return f"{name} is {list(value.shape)}, this model needs {list(like.shape)}"
     if value.dtype != like.dtype:

@@ -31,16 +31,15 @@ def line_up(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2, groups: 
     """
     widths = [max(map(len, column)) for column in zip(*filter(None, rows))]
     gaps = [0] + [gap] * (len(widths) - 1)
-    titles = []
+    titles = " " * (sum(widths[:left]) + gap * (left - 1))
     column = left
     for title, size in groups:
         gaps[column] = gap + 2
         room = sum(widths[column : column + size]) + gap * (size - 1)
         widths[column] += max(0, len(title) - room)
-        titles.append(" " * (gap + 2) + f"{title:^{room}}")
+        titles += " " * (gap + 2) + f"{title:^{room}}"
         column += size
-    indent = sum(widths[:left]) + gap * (left - 1)
-    lines = [" " * indent + "".join(titles)] if groups else []
+    lines = [titles] if groups else []
     for row in rows:
         text = ""
         for i, cell in enumerate(row):

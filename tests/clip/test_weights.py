@@ -105,10 +105,15 @@ def test_openais_shapes_are_known(sizes):
 @pytest.mark.parametrize("sizes", [
     H, G, BIG_G, H | {"image_layers": 2, "text_layers": 2}, SHAPE | {"image_width": 896}, SHAPE | {"image_layers": 24},
     LARGE | {"text_width": 1280},
-    SMALL | {"image_width": 96}, SMALL | {"image_layers": 0}])
+    SMALL | {"image_width": 96}])
 def test_heads_of_other_shapes_are_not_guessed(sizes):
     with pytest.raises(UserError, match="only of OpenAI's ViTs .* the heads are 64 wide"):
         weights.sizes(shapes(sizes), "w.pt")
+
+
+def test_a_tower_without_layers_is_no_clip():
+    with pytest.raises(UserError, match="not CLIP's weights, image_layers is 0"):
+        weights.sizes(shapes(SMALL | {"image_layers": 0}), "w.pt")
 
 
 @pytest.fixture(scope="module")

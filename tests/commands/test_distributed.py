@@ -20,7 +20,7 @@ from mp.commands.meta import train_and_save
 from mp.learners import METHODS
 from mp.settings import MetaSettings, as_dict
 from mp.store.identity import FORMAT, Identity
-from mp.tasks import Task, remote_task
+from mp.tasks import Task
 from tests.conftest import ROOT
 
 WORDS = {"one": ["cat", "t-rex", "sea or lake"], "two": ["café", "wheelchair"], "three": ["dog", "red fox"]}
@@ -33,7 +33,7 @@ def train(clip, recipe, folder, rank=0, world=1, epochs=10, die=None):
         labels = torch.arange(len(words)).repeat_interleave(8)
         images = torch.from_numpy(recipe.images("A", name, len(labels)))
         tasks.append(Task(name, learner.prepare(clip, words), learner.inputs(clip, images), labels)
-                     if number % world == rank else remote_task(name))
+                     if number % world == rank else Task(name))
 
     def report(numbers):
         if numbers["epoch"] == die:

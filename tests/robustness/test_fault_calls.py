@@ -40,7 +40,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --seeds 1.5", "'1.5' is not a seed"),
     ("meta --device tpu", "--device tpu: unknown"),
     ("meta --device cuda:99", "use --device cpu"),
-    ("meta --device meta", "use cpu or cuda"),
+    ("meta --device meta", "--device meta: unknown"),
     ("meta --precision fp8", "invalid choice: 'fp8'"),
     ("meta --depth 0", "--depth 0: out of range; give 1 or more"),
     ("meta --length 0", "--length 0: out of range; give 1 or more"),

@@ -86,7 +86,7 @@ def test_the_cpu_is_float32_unless_asked():
     before = torch.get_float32_matmul_precision()
     choose("cpu", "bf16")
     assert torch.get_float32_matmul_precision() == before
-    for bad in ("tpu", "meta", "cuda:77"):
+    for bad in ("tpu", "meta", "cuda:77", "cuda:999", "cuda:x"):  # torch takes 999 for -25
         with pytest.raises(UserError, match=f"--device {bad}"):
             choose(bad)
 
