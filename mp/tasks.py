@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mp.clip.model import CLIP, SECOND_ORDER
 from mp.learners import Learner
-from mp.learners.prompts import class_prompts
 from mp.maml import Batch
 from mp.runtime.errors import UserError
 from mp.settings import MetaSettings
@@ -24,7 +23,6 @@ class Task(NamedTuple):
     inputs: tuple[Tensor, ...] = ()  # of the learner, each [n, ...]
     labels: Tensor = torch.empty(0)  # [n]
     at_once: int = sys.maxsize  # images of a batch that go through the model together; more are too much for the memory
-    least_bytes: int = 0        # about what a gradient keeps for one image and all classes
 
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
@@ -39,11 +37,9 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
     for images in views:
         inputs.append([t.cpu() for t in learner.inputs(clip, images)])
     classes = learner.prepare(clip, class_names)
-    image_bytes = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
-    text_bytes = SECOND_ORDER * class_prompts(clip, class_names).tokens() * clip.kept_bytes(clip.transformer)
-    at_once = max(1, clip.memory // image_bytes)
-    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once,
-                max(image_bytes, text_bytes))
+    bytes_per_image = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
+    at_once = max(1, clip.memory // bytes_per_image)
+    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once)
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ import torch
 from data.dataset import Item
 from data.feed import Feed
 from mp import maml
-from mp.clip.pixels import normalise
+from mp.clip.model import normalise
 from mp.commands.meta import train_and_save
 from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp

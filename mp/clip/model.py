@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip import weights
-from mp.clip.pixels import normalise
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
@@ -26,6 +25,8 @@ from mp.runtime.device import MEMORY
 KEPT_FLOATS = 16  # per token, layer and unit of width
 SECOND_ORDER = 3  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
 KeysValues = tuple[Tensor, Tensor]
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)  # both of the images' colours, in CLIP's training
 
 
 class Packing(NamedTuple):
@@ -127,6 +128,13 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 [..., height, width, 3] to float32 [..., 3, height, width], with torchvision's operations in its order."""
+    x = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    mean, std = (values.to(x.device, non_blocking=True) for values in (MEAN, STD))
+    return x.div_(255).sub_(mean).div_(std)
 
 
 class ImageTower(nn.Module):

@@ -16,7 +16,7 @@ from data.dataset import Item
 from data.errors import DataError
 from data.feed import Feed
 from data.images import augment, crop_centre, open_image, random_box
-from mp.clip.pixels import MEAN, STD, normalise
+from mp.clip.model import MEAN, STD, normalise
 from tests.conftest import GOLDEN, ROOT
 
 
