@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,12 +107,9 @@ def is_result(result: Any) -> bool:
 def refuse_earlier_version(out: Path) -> None:
     """Raises UserError if a file below `out` comes from another version: then none is read, and nothing is mixed."""
     for path in sorted(out.glob("*/*/*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except DAMAGE:
-            continue  # whoever needs it will say so
-        if isinstance(content, dict) and "made_by" in content:
-            refuse_earlier(path, None)
+        with suppress(*DAMAGE):  # whoever needs it will say so
+            if "made_by" in json.loads(path.read_text(encoding="utf-8")):
+                refuse_earlier(path, None)
 
 
 def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
