@@ -108,14 +108,10 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Prom
         raise RunError(f"{dataset.name}, {e}; the state of the last good epoch is kept") from None
     learner.load_state_dict(state.prompt)
     accuracies = test.learnt(learner)
-    made_from = stored(PROMPT_KIND, identity)
-    promptfile.write(prompt_file(path), settings.method, state.prompt, made_from, session.provenance)
+    prompt = path.with_suffix(".prompt.pt")
+    promptfile.write(prompt, settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
     return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-            "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
-
-
-def prompt_file(result: Path) -> Path:
-    return result.with_suffix(".prompt.pt")
+            "prompt_sha256": promptfile.fingerprint(prompt)}
 
 
 def state_file(result: Path) -> Path:

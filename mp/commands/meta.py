@@ -2,7 +2,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     for name, items in images.items():
         check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
     identity = session.identity(settings, trained_on=images)
-    with locked_by_first(folder):
+    # The first process holds the folder for all of this run; another run waits, then finds the work done.
+    with files.locked(folder / ".lock") if first_process() else nullcontext():
         if force and first_process():
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)
@@ -73,11 +74,6 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
         if first_process():
             files.discard(folder / "state.pt")  # also that of a run that was killed at its very end
     return prompt
-
-
-def locked_by_first(folder: Path) -> AbstractContextManager:
-    """The first process holds the folder for all of this run; another run waits, then finds the work done."""
-    return files.locked(folder / ".lock") if first_process() else nullcontext()
 
 
 def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity,

@@ -9,7 +9,7 @@ from typing import Any
 
 from mp.learners import DEFAULT_METHOD, METHODS, learner_class
 from mp.runtime.errors import UserError
-from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
+from mp.settings import PARTS, POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag
 
 LARGEST = 3.4e38  # of float32
 
@@ -45,8 +45,8 @@ def up_to(limit: int, what: str) -> Callable[[str], int]:
 
 def positive(text: str) -> float:
     value = number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    if not POSITIVE.holds(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {POSITIVE.words}")
     return value
 
 
