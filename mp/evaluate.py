@@ -1,5 +1,6 @@
 """Accuracy on base, new and all classes, from one pass over a dataset's test images."""
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,13 +45,11 @@ class TestSet:
                  recall: Callable[[Callable[[], Tensor]], Tensor] = lambda compute: compute()):
         self.dataset, self.clip, self.views, self.recall = dataset, clip, views, recall
         self.labels = torch.tensor([item.label for item in dataset.test])
-        self.computed: Tensor | None = None
 
+    @cached_property
     def features(self) -> Tensor:
         """Normalised features [n, E] of frozen CLIP."""
-        if self.computed is None:
-            self.computed = self.recall(self.compute_features).to(self.clip.logit_scale.device)
-        return self.computed
+        return self.recall(self.compute_features).to(self.clip.logit_scale.device)
 
     @torch.no_grad()
     def compute_features(self) -> Tensor:
@@ -60,13 +59,13 @@ class TestSet:
     def handcrafted(self, template: str) -> dict[str, float]:
         """Zero-shot accuracies with the same template, such as "a photo of a {}.", for every class."""
         text = normalize(template_features(self.clip, template, self.dataset.classes))
-        return accuracies((self.features() @ text.T).cpu(), self.labels)
+        return accuracies((self.features @ text.T).cpu(), self.labels)
 
     @torch.no_grad()
     def learnt(self, learner: Learner) -> dict[str, float]:
         """Accuracies with a learner's prompts."""
         prompts = class_prompts(self.clip, self.dataset.classes)  # not `prepare`: what only the loss needs is left out
         classify = learner.classifier(self.clip, prompts)
-        inputs = self.views() if learner.sees_images else self.features().split(FEATURES_AT_ONCE)
+        inputs = self.views() if learner.sees_images else self.features.split(FEATURES_AT_ONCE)
         logits = [classify(some) for some in inputs]
         return accuracies(torch.cat(logits).cpu(), self.labels)

@@ -122,7 +122,7 @@ def as_dict(settings: PromptSettings) -> dict[str, Any]:
     return {name: str(value) if value == math.inf else value for name, value in asdict(settings).items()}
 
 
-def in_words(settings: PromptSettings) -> str:
-    """All of them on one line."""
+def in_words(values: dict[str, Any]) -> str:
+    """Of `as_dict` or a file: all of them on one line."""
     return ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
-                     for name, value in asdict(settings).items())
+                     for name, value in values.items())

@@ -126,10 +126,10 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
             return features.recall(identity_of(images, **changes), images.name, sources, expected.shape[1], compute)
 
         calls.clear()
-        assert torch.equal(evaluation(images, clip, recall).features(), expected)
+        assert torch.equal(evaluation(images, clip, recall).features, expected)
         return bool(calls)
 
-    expected = evaluation(dataset, clip).features()
+    expected = evaluation(dataset, clip).features
     assert computes() and not computes()
     for change in ({"weights": "2"}, {"device": "cuda"}, {"precision": "bf16"}):
         assert computes(**change) and not computes(**change) and not computes()

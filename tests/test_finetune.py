@@ -138,7 +138,7 @@ def test_gaussian_weights():
 def test_the_average_has_its_mean_at_the_same_share_of_the_epochs(epochs, mean):
     settings = FinetuneSettings("promptsrc", **METHODS["promptsrc"].finetune | {"epochs": epochs})
     assert as_dict(settings)["gpa_mean"] == mean and type(settings.gpa_mean) is float and settings.gpa_std == 1.0
-    assert f"gpa_mean {mean:g}, gpa_std 1" in in_words(settings)
+    assert f"gpa_mean {mean:g}, gpa_std 1" in in_words(as_dict(settings))
     weights = gaussian_weights(epochs, settings.gpa_mean, settings.gpa_std)
     assert abs(sum(e * w for e, w in enumerate(weights, 1)) - mean) < 0.3
     assert replace(settings, depth=2).gpa_mean == mean  # for the miniature's towers

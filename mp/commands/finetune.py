@@ -1,36 +1,29 @@
 """run.py finetune: the recipe (mp/finetune.py) on each dataset, from a handcrafted or a learnt prompt; accuracies."""
+import copy
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data.dataset import Dataset, Item, class_range, restrict
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
 from mp.commands.options import settings_from
 from mp.commands.session import Session, open_session
+from mp.commands.zeroshot import Prompt, learnt_prompt
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.progress import Progress, say
-from mp.settings import FinetuneSettings, in_words
+from mp.settings import FinetuneSettings, as_dict, in_words
 from mp.store import promptfile, results, states
 from mp.store.identity import Identity, stored
 
 KIND, PROMPT_KIND = "fine-tuning result", "fine-tuned prompt"
 Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of them are new since the last call
-
-
-class Init(NamedTuple):
-    """The prompt that fine-tuning starts from."""
-    label: str               # of its results' folder
-    fingerprint: str         # "handcrafted", or of the file's tensors
-    file: Path | None = None
-
-
-HANDCRAFTED = Init("handcrafted", "handcrafted")
 
 
 def command(args: Namespace) -> None:
@@ -41,29 +34,22 @@ def command(args: Namespace) -> None:
     settings = runs[args.seeds[0]]
     for name in session.suite.datasets:
         check_dataset(session, session.suite.load(name), settings)
-    start_from = args.init if args.init in ("handcrafted", "meta") else Path(args.init).name
-    title = f"{args.method} from {start_from}"
-    say(f"fine-tuning {title}: {in_words(settings)}")
+    title = f"{args.method} from {Path(args.init).name}"
+    say(f"fine-tuning {title}: {in_words(as_dict(settings))}")
     handcrafted, columns = {}, [{} for _ in args.seeds]
-    tests = session.test_sets()
+    tests = [session.test_set(name) for name in session.suite.datasets]
     progress, done, total = Progress("epoch"), 0, len(tests) * len(args.seeds) * settings.epochs
     for test in tests:
         name = test.dataset.name
         handcrafted[name] = test.handcrafted(test.dataset.template)
         for column, seed in zip(columns, args.seeds):
-            report_epoch = reporter(progress, done, total, f"{name}, seed {seed}")
+            def report_epoch(epoch: int, text: str, new: int) -> None:
+                progress.update(done + epoch, total, f"{name}, seed {seed}, {text}", new)
+
             column[name] = tune_one(session, test, runs[seed], inits[seed], args.force, report_epoch)
             done += settings.epochs
     roles = {test.dataset.name: test.dataset.role for test in tests}
     print(accuracy_report.table(roles, handcrafted, {title: columns}))
-
-
-def reporter(progress: Progress, before: int, total: int, title: str) -> Report:
-    """Of one fine-tuning, where `before` of all `total` epochs are those of earlier ones."""
-    def report_epoch(epoch: int, text: str, new: int) -> None:
-        progress.update(before + epoch, total, f"{title}, {text}", new)
-
-    return report_epoch
 
 
 def finetune_settings(session: Session, args: Namespace, method: str, seed: int) -> FinetuneSettings:
@@ -74,17 +60,15 @@ def finetune_settings(session: Session, args: Namespace, method: str, seed: int)
     return settings
 
 
-def find_init(session: Session, given: str, settings: FinetuneSettings) -> Init:
+def find_init(session: Session, given: str, settings: FinetuneSettings) -> Prompt:
     """What `--init` stands for. Raises UserError, before any work, for a file that isn't there or doesn't fit."""
     if given == "handcrafted":
-        return HANDCRAFTED
-    path = session.find_prompt(given, settings.method, settings.seed)
-    session.learner_from(path, settings)
-    fingerprint = promptfile.fingerprint(path)
-    return Init("meta" if given == "meta" else fingerprint[:12], fingerprint, path)
+        return Prompt(given, None, session.learner(settings), given)
+    prompt = learnt_prompt(session, given, settings)
+    return prompt._replace(label="meta" if given == "meta" else prompt.fingerprint[:12])
 
 
-def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Init, force: bool,
+def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: Prompt, force: bool,
              report_epoch: Report) -> dict[str, float]:
     """Accuracies after fine-tuning on one dataset, from its result file if that is there.
 
@@ -97,24 +81,19 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     if force:
         files.discard(state_file(path))
-    computed = []
-
-    def compute() -> dict[str, Any]:
-        computed.append(path)
-        return tune(session, test, settings, init, items, identity, path, report_epoch)
-
+    there = not force and results.read(path)
+    compute = partial(tune, session, test, settings, init, items, identity, path, report_epoch)
     result = results.cell(path, KIND, identity, session.provenance, compute, force)
     files.discard(state_file(path))
-    if not computed:
+    if there:
         report_epoch(settings.epochs, "done before", 0)
     return result["accuracies"]
 
 
-def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init, items: list[Item], identity: Identity,
-         path: Path, report_epoch: Report) -> dict[str, Any]:
+def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Prompt, items: list[Item],
+         identity: Identity, path: Path, report_epoch: Report) -> dict[str, Any]:
     """Fine-tune on the items, evaluate, and write the prompt beside the result's `path`; what the result holds."""
-    dataset = test.dataset
-    learner = session.learner(settings) if init.file is None else session.learner_from(init.file, settings)
+    dataset, learner = test.dataset, copy.deepcopy(init.learner)
     labels = class_range(len(dataset.classes), settings.classes)
     classes = session.prepare(learner, dataset.classes[labels.start : labels.stop])
     batches = session.feed.augmented(items, settings.batch, settings.seed, dataset.name)
@@ -126,17 +105,13 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Init
     try:
         state, losses = train_and_save(learner, session.clip, classes, batches, settings, identity, path, report)
     except RunError as e:
-        raise RunError(f"{dataset.name}, {e}") from None
+        raise RunError(f"{dataset.name}, {e}; the state of the last good epoch is kept") from None
     learner.load_state_dict(state.prompt)
     accuracies = test.learnt(learner)
-    made_from = stored(PROMPT_KIND, identity)
-    promptfile.write(prompt_file(path), settings.method, state.prompt, made_from, session.provenance)
+    prompt = path.with_suffix(".prompt.pt")
+    promptfile.write(prompt, settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
     return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-            "prompt_sha256": promptfile.fingerprint(prompt_file(path))}
-
-
-def prompt_file(result: Path) -> Path:
-    return result.with_suffix(".prompt.pt")
+            "prompt_sha256": promptfile.fingerprint(prompt)}
 
 
 def state_file(result: Path) -> Path:
@@ -169,11 +144,8 @@ def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches,
     fresh = start(learner)
     found, log = states.resume(file, PROMPT_KIND, identity, fresh, settings.epochs, {"loss": 0.0})
     state = states.placed_like(found, fresh)
-    try:
-        for state in finetune(learner, clip, classes, batches, settings, state):
-            log.append({"loss": state.numbers["loss"]})
-            states.save(file, PROMPT_KIND, identity, state, log)
-            report(state)
-    except RunError as e:
-        raise RunError(f"{e}; the state of the last good epoch is kept") from None
+    for state in finetune(learner, clip, classes, batches, settings, state):
+        log.append({"loss": state.numbers["loss"]})
+        states.save(file, PROMPT_KIND, identity, state, log)
+        report(state)
     return state, [line["loss"] for line in log]

@@ -2,7 +2,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from mp.runtime import files
 from mp.runtime.errors import RunError
 from mp.runtime.processes import agree, first_process, meet, processes, total
 from mp.runtime.progress import Progress, say
-from mp.settings import MetaSettings, in_words
+from mp.settings import MetaSettings, as_dict, in_words
 from mp.store import promptfile, results, states
 from mp.store.identity import Identity, require_same, stored
 from mp.tasks import Task, check_divisible, make_task
 
 KIND = "meta-prompt"
 FILES = ("prompt.pt", "state.pt", "settings.json", "log.jsonl")  # of one meta-training
-LINE = ("epoch", "query_loss", "grad_norm", "clipped_norm", "tasks", "seconds")  # of the log: an epoch's numbers
+LINE = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "tasks": {}, "seconds": 0.0}  # of the log
 
 
 def command(args: Namespace) -> None:
@@ -34,7 +34,8 @@ def command(args: Namespace) -> None:
     prompts = []
     for settings in runs:
         path = learn(session, settings, args.force)
-        prompts.append(learnt_prompt(session, path, settings, settings.seed))
+        usual = path == results.meta_prompt(session.out, settings.method, settings.seed)
+        prompts.append(learnt_prompt(session, "meta" if usual else path, settings))
     if first_process():
         title = folder_of(session, runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
         compare(session, {title: prompts}, args.force)
@@ -60,7 +61,8 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     for name, items in images.items():
         check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
     identity = session.identity(settings, trained_on=images)
-    with locked_by_first(folder):
+    # The first process holds the folder for all of this run; another run waits, then finds the work done.
+    with files.locked(folder / ".lock") if first_process() else nullcontext():
         if force and first_process():
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)
@@ -74,15 +76,10 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     return prompt
 
 
-def locked_by_first(folder: Path) -> AbstractContextManager:
-    """The first process holds the folder for all of this run; another run waits, then finds the work done."""
-    return files.locked(folder / ".lock") if first_process() else nullcontext()
-
-
 def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]], identity: Identity,
           folder: Path) -> None:
     """Meta-train on the images, which are by dataset; writes the settings first, and the prompt at the end."""
-    say(f"meta-training {folder}: {in_words(settings)}")
+    say(f"meta-training {folder}: {in_words(as_dict(settings))}")
     learner = session.learner(settings)
     for name in session.suite.training + session.suite.datasets:
         session.check_names(session.suite.load(name), settings)
@@ -112,7 +109,7 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     """
     file = folder / "state.pt"
     fresh = start(learner)
-    line = {name: 0.0 for name in LINE} | {"epoch": 0, "tasks": {task.name: 0.0 for task in tasks}}
+    line = LINE | {"tasks": {task.name: 0.0 for task in tasks}}
     found, log = agree(lambda: states.resume(file, KIND, identity, fresh, settings.epochs, line))
     state = states.placed_like(found, fresh)
     if log and first_process():

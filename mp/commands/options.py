@@ -9,7 +9,7 @@ from typing import Any
 
 from mp.learners import DEFAULT_METHOD, METHODS, learner_class
 from mp.runtime.errors import UserError
-from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
+from mp.settings import PARTS, POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag
 
 LARGEST = 3.4e38  # of float32
 
@@ -45,18 +45,26 @@ def up_to(limit: int, what: str) -> Callable[[str], int]:
 
 def positive(text: str) -> float:
     value = number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    if not POSITIVE.holds(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {POSITIVE.words}")
     return value
 
 
-def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any]]) -> None:
-    """An option for every field that has a help text. `of_methods`: method -> the values that its row sets."""
+def of_row(kind: type, method: str) -> dict[str, Any]:
+    """The values of this kind of settings that the method's row in METHODS has."""
+    row = METHODS[method]
+    return {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
+
+
+def add_settings(parser: Parser, kind: type) -> None:
+    """The method, and an option for every field that has a help text."""
+    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD,
+                        help="prompt learner, of a learnt prompt its own (default: %(default)s)")
     add = parser.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
     for one in fields(kind):
         if not one.metadata:
             continue
-        about = f"{one.metadata['about']} (default: {shown_default(one, of_methods)})"
+        about = f"{one.metadata['about']} (default: {shown_default(one, kind)})"
         if one.type is bool:
             add(flag(one.name), action="store_true", default=None, help=about)
         else:
@@ -67,8 +75,6 @@ def add_settings(parser: Parser, kind: type, of_methods: dict[str, dict[str, Any
 def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
     """Settings of a method: the options that were given; else the `usual` values, those of its row in METHODS, and the
     defaults of the fields. Raises UserError for an option that plays no part in the method, or is out of bounds."""
-    row = METHODS[method]
-    of_method = {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
     given = {}
     for one in fields(kind):
         value = getattr(args, one.name, None)
@@ -78,22 +84,17 @@ def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: An
         if only_if and not getattr(learner_class(method), only_if):
             raise UserError(f"{flag(one.name)} {value}: plays no part in {method}; leave it out")
         given[one.name] = value
-    return kind(method, **(of_method | usual | given))
+    return kind(method, **(of_row(kind, method) | usual | given))
 
 
-def shown_default(one: Field, of_methods: dict[str, dict[str, Any]]) -> str:
-    by_method = {method: values[one.name] for method, values in of_methods.items()
-                 if values.get(one.name) is not None}
-    if by_method:
-        return ", ".join(f"{method} {value:.4g}" for method, value in by_method.items())
+def shown_default(one: Field, kind: type) -> str:
+    by_method = {method: of_row(kind, method).get(one.name) for method in METHODS}
+    shown = [f"{method} {value:.4g}" for method, value in by_method.items() if value is not None]
+    if shown:
+        return ", ".join(shown)
     if one.type is bool:
         return "off"
     return "none" if one.default is MISSING else str(one.default)
-
-
-def add_method(parser: Parser, about: str) -> None:
-    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD,
-                        help=f"{about} (default: %(default)s)")
 
 
 def add_inputs(parser: Parser) -> None:
@@ -128,25 +129,21 @@ def add_output(parser: Parser) -> None:
 
 def add_data(parser: Parser) -> None:
     parser.add_argument("--check", action="store_true", help="open every image once and list the unreadable ones")
-    add_inputs(parser)
 
 
 def add_meta(parser: Parser) -> None:
-    add_method(parser, "prompt learner")
-    add_settings(parser, MetaSettings, {name: row.meta for name, row in METHODS.items()})
+    add_settings(parser, MetaSettings)
 
 
 def add_zeroshot(parser: Parser) -> None:
     parser.add_argument("--prompt", nargs="+", default=["handcrafted"], metavar="P",
                         help='handcrafted, meta, a prompt FILE, or words such as "an image of a {}."')
-    add_method(parser, "of the meta-prompt")
-    add_settings(parser, PromptSettings, {})
+    add_settings(parser, PromptSettings)
 
 
 def add_finetune(parser: Parser) -> None:
-    add_method(parser, "prompt learner")
     parser.add_argument("--init", default="handcrafted", metavar="I", help="handcrafted, meta or a prompt FILE")
-    add_settings(parser, FinetuneSettings, {name: row.finetune for name, row in METHODS.items()})
+    add_settings(parser, FinetuneSettings)
 
 
 def add_table(parser: Parser) -> None:
@@ -164,25 +161,19 @@ def add_bench(parser: Parser) -> None:
                         help="CLIP's weights (default: random, of ViT-B/16's shape)")
     parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
                         help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
-    add_machine(parser)
 
 
-COMMANDS = {  # name -> its own options, whether it computes results, one line, more
-    "data": (add_data, False, "what is ready, and what is missing",
-             "Say of the weights and every dataset whether it is ready, or what is missing, where it belongs and "
-             "where to get it. Ends with code 0 if all is ready."),
-    "meta": (add_meta, True, "learn a meta-prompt (Algorithm 1)",
-             "Learn a meta-prompt by Algorithm 1 and compare it with the handcrafted one."),
-    "zeroshot": (add_zeroshot, True, "accuracy of a prompt as it is",
-                 "Accuracy of prompts as they are, beside the handcrafted ones."),
-    "finetune": (add_finetune, True, "fine-tune on each dataset",
-                 "Fine-tune on few-shot images of each dataset, then evaluate."),
-    "table": (add_table, True, "the paper's Table 2 from the results",
-              "Table 2 from the results in --out: meta-prompt columns as gains, as in the paper. What is missing is a "
-              "dash, and the commands that fill it are named."),
-    "bench": (add_bench, False, "speed and memory on this machine",
-              "Time and peak memory of each building block beside the plain way. Nothing is kept: interrupted, it "
-              "starts anew."),
+ALL = (add_inputs, add_output, add_machine)
+COMMANDS = {  # name -> its options, and what it does
+    "data": ((add_data, add_inputs), "what is ready of weights and datasets, and what is missing, where it belongs and "
+             "where to get it; ends with code 0 if all is ready"),
+    "meta": ((add_meta, *ALL), "learn a meta-prompt (Algorithm 1) and compare it with the handcrafted prompt"),
+    "zeroshot": ((add_zeroshot, *ALL), "accuracy of prompts as they are, beside the handcrafted ones"),
+    "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
+    "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
+              "the commands that fill what is missing"),
+    "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "
+              "nothing is kept: interrupted, it starts anew"),
 }
 
 
@@ -190,13 +181,10 @@ def build(about: str) -> Parser:
     parser = Parser("run.py", description=about, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
-    for name, (add_own, computes, summary, more) in COMMANDS.items():
-        command = commands.add_parser(name, allow_abbrev=False, help=summary, description=more)
-        add_own(command)
-        if computes:
-            add_inputs(command)
-            add_output(command)
-            add_machine(command)
+    for name, (parts, what) in COMMANDS.items():
+        command = commands.add_parser(name, allow_abbrev=False, help=what, description=what)
+        for add_part in parts:
+            add_part(command)
     return parser
 
 

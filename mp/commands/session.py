@@ -1,7 +1,9 @@
 """What commands open first: the suite, CLIP, the output folder; and what they all ask for."""
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from mp.store.identity import FORMAT, Identity, refuse_earlier
 from mp.store.provenance import provenance
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself alone, for `cache`
 class Session:
     suite: Suite
     clip: CLIP
@@ -36,10 +38,7 @@ class Session:
     precision: str
     feed: Feed
     provenance: dict[str, Any]   # of every file this command writes
-    tests: dict[str, TestSet] = field(default_factory=dict)
-    fingerprints: dict[str, str] = field(default_factory=dict)  # of datasets' test images
     prepared: dict[tuple, Any] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
 
     # What a file's content depends on
 
@@ -50,13 +49,13 @@ class Session:
             format=FORMAT, weights=self.weights, device=self.feed.device.type, precision=self.precision,
             settings=as_dict(settings) if settings else None,
             trained_on={name: self.suite.load(name).fingerprint(items) for name, items in (trained_on or {}).items()},
-            tested_on={tested_on.name: self.test_fingerprint(tested_on)} if tested_on else None,
+            tested_on={tested_on.name: self.test_fingerprint(tested_on.name)} if tested_on else None,
             prompt=prompt)
 
-    def test_fingerprint(self, dataset: Dataset) -> str:
-        if dataset.name not in self.fingerprints:
-            self.fingerprints[dataset.name] = dataset.fingerprint(dataset.test)
-        return self.fingerprints[dataset.name]
+    @cache
+    def test_fingerprint(self, name: str) -> str:
+        dataset = self.suite.load(name)
+        return dataset.fingerprint(dataset.test)
 
     # Datasets
 
@@ -64,37 +63,28 @@ class Session:
         """`shots` training images of every class of a dataset; says which classes have fewer, and uses these."""
         dataset = self.suite.load(name)
         items = few_shot(dataset.train, settings.shots, settings.seed)
-        counts = [0] * len(dataset.classes)
-        for item in items:
-            counts[item.label] += 1
-        few = [f"{word} ({count})" for word, count in zip(dataset.classes, counts) if count < settings.shots]
+        counts = Counter(item.label for item in items)
+        few = [f"{word} ({counts[i]})" for i, word in enumerate(dataset.classes) if counts[i] < settings.shots]
         if few:
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
             self.say_once(f"{name}: fewer than {settings.shots} training images of {', '.join(few[:5])}{more}; using "
                           "what there is")
         return items
 
+    @cache
     def test_set(self, name: str) -> TestSet:
-        if name not in self.tests:
-            dataset = self.suite.load(name)
-            for note in dataset.notes:
-                self.say_once(f"{name}: {note}")
-            images = [item.source for item in dataset.test]
-            width = self.clip.text_projection.shape[1]
+        dataset = self.suite.load(name)
+        for note in dataset.notes:
+            self.say_once(f"{name}: {note}")
+        return TestSet(dataset, self.clip, partial(self.shown, dataset), partial(self.recall, dataset))
 
-            def views() -> Iterator[Tensor]:
-                return self.shown(dataset)
-
-            def recall(compute: Callable[[], Tensor]) -> Tensor:
-                if not isinstance(images[0], str):  # drawn, and so small that computing is quicker
-                    return compute()
-                return features.recall(self.identity(tested_on=dataset), name, images, width, compute)
-
-            self.tests[name] = TestSet(dataset, self.clip, views, recall)
-        return self.tests[name]
-
-    def test_sets(self) -> list[TestSet]:
-        return [self.test_set(name) for name in self.suite.datasets]
+    def recall(self, dataset: Dataset, compute: Callable[[], Tensor]) -> Tensor:
+        """The features of the test images that `compute` gives, from the cache folder if they are there."""
+        images = [item.source for item in dataset.test]
+        if not isinstance(images[0], str):  # drawn, and so small that computing is quicker
+            return compute()
+        width = self.clip.text_projection.shape[1]
+        return features.recall(self.identity(tested_on=dataset), dataset.name, images, width, compute)
 
     def shown(self, dataset: Dataset) -> Iterator[Tensor]:
         """Test views, some at a time, with a line of progress if it takes long."""
@@ -121,15 +111,13 @@ class Session:
         length = settings.length if learner_class(settings.method).has_depth else START_TOKENS
         check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + length)
 
-    def learner(self, settings: PromptSettings) -> Learner:
-        """The method's learner from its handcrafted start; what is random in it follows the seed."""
+    def learner(self, settings: PromptSettings, prompt: Path | None = None) -> Learner:
+        """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors
+        of a prompt file; raises UserError if they don't fit."""
         generator = torch.Generator().manual_seed(settings.seed)
-        return make_learner(settings.method, self.clip, settings.depth, settings.length, generator)
-
-    def learner_from(self, path: Path, settings: PromptSettings) -> Learner:
-        """The method's learner with the tensors of a prompt file. Raises UserError if they don't fit."""
-        learner = self.learner(settings)
-        learner.load_state_dict(promptfile.read(path, settings.method, learner.state_dict()))
+        learner = make_learner(settings.method, self.clip, settings.depth, settings.length, generator)
+        if prompt:
+            learner.load_state_dict(promptfile.read(prompt, settings.method, learner.state_dict()))
         return learner
 
     def prepare(self, learner: Learner, names: list[str]) -> Any:
@@ -139,11 +127,11 @@ class Session:
             self.prepared[key] = learner.prepare(self.clip, names)
         return self.prepared[key]
 
-    def find_prompt(self, given: str, method: str, seed: int) -> Path:
+    def find_prompt(self, given: str | Path, settings: PromptSettings) -> Path:
         """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
         if given == "meta":
-            path = results.meta_prompt(self.out, method, seed)
-            advice = f"make it with: python run.py meta --method {method} --seeds {seed}"
+            path = results.meta_prompt(self.out, settings.method, settings.seed)
+            advice = f"make it with: python run.py meta --method {settings.method} --seeds {settings.seed}"
         else:
             path, advice = Path(given), "`run.py meta` makes one, and says where"
         if not path.is_file():
@@ -162,10 +150,9 @@ class Session:
         for name in numbers["zero_gradients"]:
             self.say_once(f"the gradient of {name} is exactly zero, so it learns nothing")
 
+    @cache  # so that it is said once
     def say_once(self, text: str) -> None:
-        if text not in self.told:
-            self.told.add(text)
-            say(text)
+        say(text)
 
 
 def open_session(args: Namespace) -> Session:

@@ -104,8 +104,7 @@ def compute(session: Session, args: Namespace, column: Column, dataset: str, see
         return
     prompt = HANDCRAFTED
     if method:
-        settings = meta_settings(session, args, method, seed)
-        prompt = learnt_prompt(session, session.find_prompt("meta", method, seed), settings, seed)
+        prompt = learnt_prompt(session, "meta", meta_settings(session, args, method, seed))
     evaluate(session, test, prompt, args.force)
 
 

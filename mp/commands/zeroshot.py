@@ -31,41 +31,33 @@ HANDCRAFTED = Prompt("handcrafted")
 
 
 def command(args: Namespace) -> None:
-    settings_from(PromptSettings, args, args.method)  # bad ones are refused, also where no prompt asks for them
+    # Bad settings are refused also where no prompt asks for them.
+    runs = [settings_from(PromptSettings, args, args.method, seed=seed) for seed in args.seeds]
     session = open_session(args)
     asked = {}  # title -> prompts, one per seed
     for given in dict.fromkeys(args.prompt):
         if given == "meta":
-            asked[f"meta {args.method}"] = [meta_prompt(session, args, seed) for seed in args.seeds]
+            asked[f"meta {args.method}"] = [learnt_prompt(session, given, settings) for settings in runs]
         elif "{}" in given:
             digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
             asked[given] = [Prompt(f"words-{digest[:8]}", given)]
+        elif " " in given and not os.path.exists(given):
+            raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in "
+                            "'a photo of a {}.'")
         elif given != "handcrafted":
-            asked[given] = [prompt_in_file(session, args, given)]
+            asked[given] = [learnt_prompt(session, given, runs[0])]
     compare(session, asked, args.force)
 
 
-def meta_prompt(session: Session, args: Namespace, seed: int) -> Prompt:
-    settings = session.clamp_depth(settings_from(PromptSettings, args, args.method, seed=seed))
-    path = session.find_prompt("meta", args.method, seed)
-    return learnt_prompt(session, path, settings, seed)
-
-
-def prompt_in_file(session: Session, args: Namespace, given: str) -> Prompt:
-    if " " in given and not os.path.exists(given):
-        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in "
-                        "'a photo of a {}.'")
-    settings = session.clamp_depth(settings_from(PromptSettings, args, args.method))
-    return learnt_prompt(session, session.find_prompt(given, args.method, settings.seed), settings)
-
-
-def learnt_prompt(session: Session, path: Path, settings: PromptSettings, seed: int | None = None) -> Prompt:
-    """A prompt file, ready to evaluate. Its results are named after the method and the seed if it is the method's usual
+def learnt_prompt(session: Session, given: str | Path, settings: PromptSettings) -> Prompt:
+    """Of a file, or of "meta". Its results are named after the method and the seed if it is the method's usual
     meta-prompt, else after the method and its fingerprint."""
-    learner = session.learner_from(path, settings)
+    settings = session.clamp_depth(settings)
+    path = session.find_prompt(given, settings)
+    learner = session.learner(settings, path)
     fingerprint = promptfile.fingerprint(path)
-    if seed is not None and path == results.meta_prompt(session.out, settings.method, seed):
-        return Prompt(f"meta-{settings.method}", None, learner, fingerprint, seed)
+    if given == "meta":
+        return Prompt(f"meta-{settings.method}", None, learner, fingerprint, settings.seed)
     return Prompt(f"{settings.method}-{fingerprint[:8]}", None, learner, fingerprint)
 
 
@@ -87,7 +79,7 @@ def compare(session: Session, asked: dict[str, list[Prompt]], force: bool = Fals
     """Evaluate every prompt, one per seed and title, on every dataset; keep the results and print them side by side."""
     handcrafted = {}
     columns = {title: [{} for _ in prompts] for title, prompts in asked.items()}
-    progress, tests = Progress("evaluating dataset"), session.test_sets()
+    progress, tests = Progress("evaluating dataset"), [session.test_set(name) for name in session.suite.datasets]
     for number, test in enumerate(tests, 1):
         name = test.dataset.name
         handcrafted[name] = evaluate(session, test, HANDCRAFTED, force)

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,11 @@ def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], 
     found = None if force else read(path)
     if found is None:
         with files.locked(path.with_name(f".{path.stem}.lock")):
-            found = None if force else read(path, set_aside=True)
+            found = None if force else read(path)
             if found is None:
+                if path.exists() and not force:
+                    say(f"{path}: damaged; set aside as {path.stem}.damaged and computed again")
+                    os.replace(path, path.with_suffix(".damaged"))
                 found = computed(kind, identity, provenance, compute)
                 files.write_json(path, found)
     require_same(path, found["identity"], kind, identity)
@@ -70,27 +74,20 @@ def computed(kind: str, identity: Identity, provenance: dict[str, Any],
                     "provenance": provenance | {"seconds": seconds}}
 
 
-def read(path: Path, set_aside: bool = False) -> dict[str, Any] | None:
-    """A result file; None if there is none, or if it is damaged: then it is set aside where that is asked for.
-
-    Raises UserError for a file of another version, or one that can't be read.
-    """
+def read(path: Path) -> dict[str, Any] | None:
+    """A result file; None if there is none, or it is damaged. Raises UserError for one of another version, or one that
+    can't be read."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        if "made_by" in result:
-            refuse_earlier(path, None)
         if is_result(result):
             refuse_earlier(path, result["identity"])
             return result
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        pass
     except OSError as e:
         raise UserError(f"{path}: not readable ({reason(e)}); it is needed or in the way: mend or move it") from None
     except (*DAMAGE, AttributeError):
         pass
-    if set_aside:
-        say(f"{path}: damaged; set aside as {path.stem}.damaged and computed again")
-        os.replace(path, path.with_suffix(".damaged"))
     return None
 
 
@@ -104,14 +101,11 @@ def is_result(result: Any) -> bool:
 
 
 def refuse_earlier_version(out: Path) -> None:
-    """Raises UserError if a file below `out` comes from another version: then none is read, and nothing is mixed."""
+    """Raises UserError if a file below `out` has an earlier version's layout: then none is read, nothing is mixed."""
     for path in sorted(out.glob("*/*/*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except DAMAGE:
-            continue  # whoever needs it will say so
-        if isinstance(content, dict) and "made_by" in content:
-            refuse_earlier(path, None)
+        with suppress(*DAMAGE):  # whoever needs it will say so
+            if "made_by" in json.loads(path.read_text(encoding="utf-8")):
+                refuse_earlier(path, None)
 
 
 def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:

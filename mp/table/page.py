@@ -4,12 +4,11 @@ import math
 from html import escape
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from mp.learners import METHODS
 from mp.runtime.errors import DAMAGE, UserError
 from mp.runtime.text import spread
-from mp.settings import PARTS
+from mp.settings import PARTS, in_words
 from mp.store import promptfile, results
 from mp.table.columns import COLUMNS, SHOWN, Column
 from mp.table.read import Table
@@ -161,11 +160,3 @@ def settings_lines(table: Table) -> list[str]:
         except (UserError, *DAMAGE):
             continue
     return lines + [f"fine-tuning: {in_words(kept)}" for kept in table.tuning.values()]
-
-
-def in_words(settings: dict[str, Any]) -> str:
-    words = []
-    for name, value in settings.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        words.append(f"{name} {shown}")
-    return ", ".join(words)

@@ -48,7 +48,7 @@ def meta_run(method, clip, out):
 def tune_run(method, clip, out):
     opened = session(clip, out)
     settings = FinetuneSettings(method, depth=2, epochs=4, lr=0.01, batch=4, gpa_mean=3.0)
-    tune.tune_one(opened, opened.test_set("one"), settings, tune.HANDCRAFTED, False, lambda *_: None)
+    tune.tune_one(opened, opened.test_set("one"), settings, tune.find_init(opened, "handcrafted", settings), False, lambda *_: None)
 
 
 def start(kind, method, clip, out, before=lambda: None):

@@ -88,8 +88,10 @@ def run_zeroshot(session, words="a {}."):
     return zeroshot.evaluate(session, session.test_set("one"), zeroshot.Prompt("x", words))
 
 
-def run_finetune(session, init=finetune.HANDCRAFTED, **more):
-    return finetune.tune_one(session, session.test_set("one"), small(FinetuneSettings, **more), init, False, lambda *_: None)
+def run_finetune(session, given="handcrafted", **more):
+    settings = small(FinetuneSettings, **more)
+    init = finetune.find_init(session, given, settings)
+    return finetune.tune_one(session, session.test_set("one"), settings, init, False, lambda *_: None)
 
 
 def other_images(name="one"):
@@ -151,10 +153,13 @@ def test_settings_of_meta_training_have_folders_of_their_own(open_session):
 def test_fine_tuning_from_another_prompt_is_refused(open_session):
     session = open_session()
     prompts = [run_meta(session), run_meta(session, seed=2)]
-    marks = [promptfile.fingerprint(path) for path in prompts]
-    run_finetune(session, finetune.Init("meta", marks[0], prompts[0]))
+    usual = results.meta_prompt(session.out, "coop", 1)
+    usual.parent.mkdir()
+    prompts[0].rename(usual)
+    run_finetune(session, "meta")
+    prompts[1].rename(usual)
     with pytest.raises(UserError, match="made otherwise: prompt "):
-        run_finetune(session, finetune.Init("meta", marks[1], prompts[1]))
+        run_finetune(session, "meta")
 
 
 def test_two_prompt_files_of_one_name_are_two_prompts(open_session, capsys):
@@ -163,7 +168,7 @@ def test_two_prompt_files_of_one_name_are_two_prompts(open_session, capsys):
         path = session.out / folder / "prompt.pt"
         path.parent.mkdir()
         run_meta(session, seed=seed).rename(path)
-        asked[str(path)] = [zeroshot.prompt_in_file(session, Namespace(method="coop"), str(path))]
+        asked[str(path)] = [zeroshot.learnt_prompt(session, path, small(FinetuneSettings))]
     assert len({prompt.label for (prompt,) in asked.values()}) == 2
     zeroshot.compare(session, asked)
     shown = capsys.readouterr().out
@@ -184,7 +189,7 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     settings = settings_from(FinetuneSettings, Namespace(), "coop")
     init = finetune.find_init(session, "meta", settings)
     assert init.fingerprint == promptfile.fingerprint(path)
-    assert zeroshot.meta_prompt(session, Namespace(method="coop"), 1).fingerprint == init.fingerprint
+    assert zeroshot.learnt_prompt(session, "meta", settings).fingerprint == init.fingerprint
     promptfile.write(usual, "coop", learnt["params"], elsewhere | {"weights": "others"}, {})
     with pytest.raises(UserError, match="made with other weights"):
         finetune.find_init(session, "meta", settings)

@@ -402,7 +402,7 @@ def test_every_cell_is_handed_on_with_force_and_its_epochs_are_shown(monkeypatch
         forced.append((settings, init, force))
 
     monkeypatch.setattr(table, "evaluate", lambda session, test, prompt, force: forced.append((prompt, force)))
-    monkeypatch.setattr(table, "learnt_prompt", lambda session, path, settings, seed: (path, settings, seed))
+    monkeypatch.setattr(table, "learnt_prompt", lambda session, given, settings: (given, settings))
     for name in ("finetune_settings", "meta_settings"):
         monkeypatch.setattr(table, name, lambda session, args, method, seed: (method, seed))
     monkeypatch.setattr(table, "find_init", lambda session, given, settings: given)
@@ -411,9 +411,9 @@ def test_every_cell_is_handed_on_with_force_and_its_epochs_are_shown(monkeypatch
     chosen += [COLUMNS["finetune/coop/hand"], COLUMNS["finetune/coop/mp"]]
     cells = [(column.key, "pets", 3 if column.method else None) for column in chosen]
     monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
-    fake = Namespace(test_set=str, find_prompt=lambda *given: given)
+    fake = Namespace(test_set=str)
     table.compute_missing(fake, options.parse(["table", "--run", "--force"], ""))
-    assert forced == [(HANDCRAFTED, True), *(((("meta", m, 3), (m, 3), 3), True) for m in columns.SHOWN),
+    assert forced == [(HANDCRAFTED, True), *((("meta", (m, 3)), True) for m in columns.SHOWN),
                       (("coop", 3), "handcrafted", True), (("coop", 3), "meta", True)]
     assert computed(capsys)[-1] == "fine-tuned CoOp MP, pets, seed 3"
 
@@ -513,7 +513,7 @@ def test_the_page(filled, capsys):
     found = Checker(text)
     assert found.addresses == [] and "script" not in found.tags and "http" not in text.replace("http-equiv", "")
     assert found.tags.count("tr") == 2 + 14 * 3 and found.tags.count("rect") == 11 * len([c for c in columns.COLUMNS if c.baseline])
-    assert found.tags.count("polyline") == 3 * len(columns.SHOWN) and "inner_lr 0.004167" in "".join(found.texts)
+    assert found.tags.count("polyline") == 3 * len(columns.SHOWN) and "inner_lr 0.00416667" in "".join(found.texts)
     assert "fine-tuning: method promptsrc, seed 1, depth 9, length 4, classes base, epochs 20, lr 0.0025" in "".join(found.texts)
     gain = (numbers[1] - numbers[0])[:, 2, 0]
     assert all(f"{g:+.1f}".replace("-0.0", "+0.0") in found.texts for g in gain)
