@@ -10,7 +10,7 @@ from data.dataset import Item
 from data.feed import Feed
 from mp import maml
 from mp.clip.model import normalise
-from mp.commands.meta import train_and_save
+from mp.commands.meta import say_if_too_large, train_and_save
 from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp
 from mp.runtime.errors import RunError, UserError
@@ -229,16 +229,19 @@ def test_a_task_of_images_keeps_bytes_and_learns_the_same(clip):
         assert torch.equal(ours, theirs)
 
 
-def test_a_task_tells_what_an_image_takes(clip, recipe, monkeypatch):
+def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypatch, capsys):
     learner = make_learner("cocoop", clip, 2, 4)
     images = [torch.from_numpy(recipe.images("A", "one", 4))]
 
     def task():
         return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1])
 
-    needed = task().least_bytes
-    assert needed == 3 * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
+    needed = 3 * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
     monkeypatch.setattr(clip, "memory", 2 * needed)
     assert task().at_once == 2
+    say_if_too_large(clip, task(), needed // 3, ["cat", "dog"])
+    assert not capsys.readouterr().err
     monkeypatch.setattr(clip, "memory", needed - 1)
-    assert task().at_once == 1 and task().least_bytes > clip.memory
+    assert task().at_once == 1
+    say_if_too_large(clip, task(), needed // 3, ["cat", "dog"])
+    assert "one: one image and its classes take about 0.0 GiB, more than --memory" in capsys.readouterr().err

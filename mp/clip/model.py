@@ -25,8 +25,9 @@ from mp.runtime.device import MEMORY
 KEPT_FLOATS = 16  # per token, layer and unit of width
 SECOND_ORDER = 3  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
 KeysValues = tuple[Tensor, Tensor]
+# Of the colours of the images that CLIP was trained on.
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)  # both of the images' colours, in CLIP's training
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 class Packing(NamedTuple):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Item
-from mp.clip.model import CLIP
+from mp.clip.model import CLIP, SECOND_ORDER
 from mp.commands.options import settings_from
 from mp.commands.session import Session, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
+from mp.learners.prompts import class_prompts
 from mp.meta import MetaState, meta_train, start
 from mp.runtime import files
 from mp.runtime.errors import RunError
@@ -141,10 +142,17 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
             labels = [item.label for item in items]
             classes = session.suite.load(name).classes
             task = make_task(learner, session.clip, name, classes, session.feed.plain(items), labels)
-            if task.least_bytes > session.clip.memory:
-                say(f"{name}: one image and its classes take about {task.least_bytes / 2**30:.1f} GiB, more than "
-                    "--memory; going on all the same")
+            say_if_too_large(session.clip, task, learner.kept_bytes(session.clip, task.classes), classes)
             tasks.append(task)
         else:
             tasks.append(Task(name))
     return tasks
+
+
+def say_if_too_large(clip: CLIP, task: Task, image_bytes: int, class_names: list[str]) -> None:
+    """Parts of a batch bound the memory only down to one image, and to all classes: a second derivative needs them."""
+    text_bytes = class_prompts(clip, class_names).tokens() * clip.kept_bytes(clip.transformer)
+    needed = SECOND_ORDER * max(image_bytes, text_bytes)
+    if needed > clip.memory:
+        say(f"{task.name}: one image and its classes take about {needed / 2**30:.1f} GiB, more than --memory; going on "
+            "all the same")
