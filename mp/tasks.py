@@ -30,12 +30,17 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
     """A task from images seen plainly: `views` [B, size, size, 3], some at a time, and the label of each, an index into
     `class_names`. What doesn't depend on the prompt is computed here, once.
 
-    Raises UserError if there are too few images, or a class name doesn't fit.
+    Raises UserError if there are too few images, labels don't belong to them, or a class name doesn't fit.
     """
+    labels = [int(label) for label in labels]
     check_divisible(name, class_names, labels)
     inputs = []
     for images in views:
         inputs.append([t.cpu() for t in learner.inputs(clip, images)])
+    count = sum(len(first) for first, *_ in inputs)
+    if count != len(labels):
+        raise UserError(f"{name}: {count} images for {len(labels)} labels; give one for each (an iterator gives its "
+                        "images only once)")
     classes = learner.prepare(clip, class_names)
     bytes_per_image = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
     at_once = max(1, clip.memory // bytes_per_image)
@@ -43,7 +48,11 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:
-    """Raises UserError if no class has the two images that it takes to divide them into support and query images."""
+    """Raises UserError for labels without a class, or if no class has the two images that it takes to divide them into
+    support and query images."""
+    if not set(labels) <= set(range(len(class_names))):
+        raise UserError(f"{name}: labels from {min(labels)} to {max(labels)}; those of its classes are 0 to "
+                        f"{len(class_names) - 1}")
     if len(set(labels)) == len(labels):
         raise UserError(f"{name}: one training image of each class, such as {class_names[labels[0]]!r}; meta-training "
                         "needs a support and a query image of at least one class: add images")

@@ -54,6 +54,20 @@ def test_one_image_of_each_class_cannot_be_divided(clip, recipe, method, steps, 
     assert state.numbers["query_loss"] > 0
 
 
+def test_images_and_labels_that_do_not_belong_together(clip, recipe):
+    learner, words = make_learner("coop", clip, 2, 4), ["cat", "red fox"]
+    images = torch.from_numpy(recipe.images("A", "one", 4))
+    used_up = iter([images])
+    for labels in (torch.tensor([0, 0, 1, 1]), np.array([0, 0, 1, 1])):
+        assert make_task(learner, clip, "ponds", words, [images], labels).labels.tolist() == [0, 0, 1, 1]
+    make_task(learner, clip, "ponds", words, used_up, [0, 0, 1, 1])
+    for views, labels, says in ((used_up, [0, 0, 1, 1], "0 images for 4 labels"), ([images], [0, 0, 1], "4 images for 3 labels"),
+                                ([images], [0, 0, 1, 2], "labels from 0 to 2; those of its classes are 0 to 1"),
+                                ([images], [0, 0, 1, -100], "labels from -100 to 1")):
+        with pytest.raises(UserError, match=f"^ponds: {says}"):
+            make_task(learner, clip, "ponds", words, views, labels)
+
+
 def test_mini_batches_use_every_image_before_one_comes_again():
     indices = np.arange(100, 150)
     batches = mini_batches(indices, 16, 6, np.random.default_rng(0))
@@ -244,4 +258,4 @@ def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypat
     monkeypatch.setattr(clip, "memory", needed - 1)
     assert task().at_once == 1
     say_if_too_large(clip, task(), needed // 3, ["cat", "dog"])
-    assert "one: one image and its classes take about 0.0 GiB, more than --memory" in capsys.readouterr().err
+    assert "one: one image and its classes take about 0.00041 GiB, more than --memory" in capsys.readouterr().err

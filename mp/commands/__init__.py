@@ -4,11 +4,16 @@ import importlib
 from data.errors import DataError
 from mp.commands import options
 from mp.runtime.errors import UserError
+from mp.runtime.processes import processes
+
+SHARED = ("meta", "table")  # the commands whose work several processes share out
 
 
 def run(arguments: list[str], about: str) -> None:
     """Parse and call. Raises UserError for bad input, RunError for a run that failed midway."""
     args = options.parse(arguments, about)
+    if processes()[1] > 1 and args.command not in SHARED:
+        raise UserError(f"{args.command}: every process would do the same; torchrun is for {' and '.join(SHARED)}")
     command = importlib.import_module(f"mp.commands.{args.command}")  # after parsing: --help needn't wait for torch
     try:
         command.command(args)

@@ -8,8 +8,7 @@ from typing import Any
 
 from data.dataset import Item
 from mp.clip.model import CLIP, SECOND_ORDER
-from mp.commands.options import settings_from
-from mp.commands.session import Session, open_session
+from mp.commands.session import Session, meta_settings, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.learners.prompts import class_prompts
@@ -24,7 +23,6 @@ from mp.store.identity import Identity, require_same, stored
 from mp.tasks import Task, check_divisible, make_task
 
 KIND = "meta-prompt"
-FILES = ("prompt.pt", "state.pt", "settings.json", "log.jsonl")  # of one meta-training
 LINE = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "tasks": {}, "seconds": 0.0}  # of the log
 
 
@@ -42,13 +40,6 @@ def command(args: Namespace) -> None:
         compare(session, {title: prompts}, args.force)
 
 
-def meta_settings(session: Session, args: Namespace, method: str, seed: int) -> MetaSettings:
-    """The method's settings on this suite, and the options that were given."""
-    epochs = session.suite.meta_epochs
-    usual = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
-    return session.clamp_depth(settings_from(MetaSettings, args, method, **usual))
-
-
 def folder_of(session: Session, settings: MetaSettings) -> Path:
     usual = meta_settings(session, Namespace(), settings.method, settings.seed)
     return results.meta_folder(session.out, settings, usual)
@@ -58,6 +49,7 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     """The prompt file of these settings, trained unless it is there. Raises UserError if it was made otherwise."""
     folder = folder_of(session, settings)
     prompt = folder / "prompt.pt"
+    state = folder / "state.pt"  # of a run that isn't finished; it may be there beside an older prompt
     images = {name: session.draw_shots(name, settings) for name in session.suite.training}
     for name, items in images.items():
         check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
@@ -65,15 +57,14 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     # The first process holds the folder for all of this run; another run waits, then finds the work done.
     with files.locked(folder / ".lock") if first_process() else nullcontext():
         if force and first_process():
-            for name in FILES:
-                (folder / name).unlink(missing_ok=True)
-        if agree(prompt.exists):
+            files.discard(state)
+        if agree(lambda: prompt.exists() and not state.exists() and not force):
             require_same(prompt, promptfile.read_file(prompt).get("identity"), KIND, identity)
             say(f"{prompt} is there; --force computes it again")
         else:
             train(session, settings, images, identity, folder)
         if first_process():
-            files.discard(folder / "state.pt")  # also that of a run that was killed at its very end
+            files.discard(state)
     return prompt
 
 
@@ -154,5 +145,5 @@ def say_if_too_large(clip: CLIP, task: Task, image_bytes: int, class_names: list
     text_bytes = class_prompts(clip, class_names).tokens() * clip.kept_bytes(clip.transformer)
     needed = SECOND_ORDER * max(image_bytes, text_bytes)
     if needed > clip.memory:
-        say(f"{task.name}: one image and its classes take about {needed / 2**30:.1f} GiB, more than --memory; going on "
+        say(f"{task.name}: one image and its classes take about {needed / 2**30:.2g} GiB, more than --memory; going on "
             "all the same")

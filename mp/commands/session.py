@@ -1,7 +1,8 @@
 """What commands open first: the suite, CLIP, the output folder; and what they all ask for."""
+import shlex
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP, load
+from mp.commands.options import settings_from
 from mp.evaluate import TestSet
 from mp.learners import Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts
@@ -25,7 +27,7 @@ from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_dict
 from mp.store import features, promptfile, results
-from mp.store.identity import FORMAT, Identity, refuse_earlier
+from mp.store.identity import FORMAT, Identity, differences, refuse_earlier
 from mp.store.provenance import provenance
 
 
@@ -38,6 +40,7 @@ class Session:
     precision: str
     feed: Feed
     provenance: dict[str, Any]   # of every file this command writes
+    options: Sequence[str] = ()  # that a command which is named to the user must share with this one
     prepared: dict[tuple, Any] = field(default_factory=dict)
 
     # What a file's content depends on
@@ -131,7 +134,8 @@ class Session:
         """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
         if given == "meta":
             path = results.meta_prompt(self.out, settings.method, settings.seed)
-            advice = f"make it with: python run.py meta --method {settings.method} --seeds {settings.seed}"
+            words = ["meta", "--method", settings.method, "--seeds", str(settings.seed), *self.options]
+            advice = f"make it with: {shlex.join(['python', 'run.py', *words])}"
         else:
             path, advice = Path(given), "`run.py meta` makes one, and says where"
         if not path.is_file():
@@ -139,8 +143,11 @@ class Session:
         if given == "meta":  # a file of the user's choice may come from other weights
             kept = promptfile.read_file(path).get("identity")
             refuse_earlier(path, kept)
-            if kept.get("weights") != self.weights:
-                raise UserError(f"{path}: made with other weights; give those with --weights, or another --out")
+            usual = meta_settings(self, Namespace(), settings.method, settings.seed)
+            wanted = {"weights": self.weights, "settings": as_dict(usual)}
+            if different := differences({name: kept.get(name) for name in wanted}, wanted):
+                raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; give the file's name if that is "
+                                "meant, those --weights, or another --out")
         return path
 
     # What is said
@@ -153,6 +160,13 @@ class Session:
     @cache  # so that it is said once
     def say_once(self, text: str) -> None:
         say(text)
+
+
+def meta_settings(session: Session, args: Namespace, method: str, seed: int) -> MetaSettings:
+    """The method's settings on this suite, and the options that were given."""
+    epochs = session.suite.meta_epochs
+    usual = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
+    return session.clamp_depth(settings_from(MetaSettings, args, method, **usual))
 
 
 def open_session(args: Namespace) -> Session:
@@ -172,4 +186,13 @@ def open_session(args: Namespace) -> Session:
             "GELU, as most of open_clip's, can't be told apart and would give wrong numbers)")
     about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
-    return Session(suite, clip, out, sha256, compute.precision, feed, about)
+    return Session(suite, clip, out, sha256, compute.precision, feed, about, shared_options(args))
+
+
+def shared_options(args: Namespace) -> list[str]:
+    """The options that a command for a missing cell must share with this one."""
+    words = ["--data", str(args.data)] if args.data else []
+    words += ["--datasets", *args.datasets] if args.datasets else []
+    words += ["--weights", str(args.weights)] if args.weights else []
+    words += ["--out", str(args.out)] if str(args.out) != "runs" else []
+    return words

@@ -5,7 +5,7 @@ from pathlib import Path
 from data.suite import open_suite
 from mp.commands.finetune import Report, check_dataset, draw_items, find_init, finetune_settings, tune_one
 from mp.commands.meta import learn, meta_settings
-from mp.commands.session import Session, open_session
+from mp.commands.session import Session, open_session, shared_options
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
 from mp.runtime import files
 from mp.runtime.errors import UserError
@@ -54,15 +54,6 @@ def draw(table: Table, args: Namespace) -> str:
     if args.format == "html":
         return page.html(table, rows, notes)
     return getattr(render, args.format)(rows, notes)
-
-
-def shared_options(args: Namespace) -> list[str]:
-    """The options that a command for a missing cell must share with this one."""
-    words = ["--data", str(args.data)] if args.data else []
-    words += ["--datasets", *args.datasets] if args.datasets else []
-    words += ["--weights", str(args.weights)] if args.weights else []
-    words += ["--out", str(args.out)] if str(args.out) != "runs" else []
-    return words
 
 
 def compute_missing(session: Session, args: Namespace) -> None:

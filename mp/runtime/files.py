@@ -25,22 +25,29 @@ def cache_folder() -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary name beside `path`, then rename it, so a reader never sees half a file.
+    """Call `write` with a temporary name beside `path`, then rename it, so a reader never sees half a file. What is no
+    file, such as /dev/stdout, is written to; a link stays one.
 
     Raises UserError if the folder can't be written or the disk is full; an older file stays intact.
     """
-    temporary = path.parent / f".{path.name}.{platform.node()}-{os.getpid()}.part"
+    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path)
+        if path.exists() and not path.is_file():
+            write(path)
+            return
+        target = path.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        temporary = target.parent / f".{target.name}.{platform.node()}-{os.getpid()}.part"
         write(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except (OSError, RuntimeError) as e:  # torch.save reports a full disk as RuntimeError
         why = reason(e) if isinstance(e, OSError) else "the disk may be full"
         raise UserError(f"{path}: can't be written ({why}); free some space or choose another place") from None
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def sweep(path: Path) -> None:

@@ -16,10 +16,18 @@ def end_when_interrupted() -> None:
                 child.kill()
             end_line = b"\n" if sys.stderr.isatty() else b""  # of a progress line
             if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
-                os.write(2, end_line + b"run.py: interrupted; give the same command again to go on from what it kept\n")
+                os.write(2, end_line + f"run.py: interrupted; {advice(sys.argv[1:])}\n".encode())
         finally:
             os._exit(130)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for jobs in the background
             signal.signal(number, end)
+
+
+def advice(arguments: list[str]) -> str:
+    if arguments[:1] == ["bench"]:
+        return "nothing is kept"
+    if "--force" in arguments:  # which starts anew
+        return "give the same command without --force to go on from what it kept"
+    return "give the same command again to go on from what it kept"

@@ -217,7 +217,7 @@ def test_prompts_that_cannot_be_used(trained, tmp_path, fails):
     kept = torch.load(prompt_of(trained, "coop"), weights_only=True)
     (tmp_path / "runs/mini/meta/coop-seed1").mkdir(parents=True)
     torch.save(kept | {"identity": kept["identity"] | {"weights": "abc"}}, tmp_path / "runs/mini/meta/coop-seed1/prompt.pt")
-    refuse("coop-seed1/prompt.pt: made with other weights; give those", "--init", "meta", "--method", "coop")
+    refuse("coop-seed1/prompt.pt: made otherwise: weights abc (now", "--init", "meta", "--method", "coop")
     whole = prompt_of(trained, "coop").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[:700])
     refuse("cut.pt: damaged", "--init", tmp_path / "cut.pt", "--method", "coop")

@@ -10,10 +10,10 @@ from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
 from mp.commands.options import settings_from
-from mp.commands.session import Session
+from mp.commands.session import Session, meta_settings
 from mp.learners import METHODS
 from mp.runtime.errors import UserError
-from mp.settings import FinetuneSettings, MetaSettings
+from mp.settings import FinetuneSettings, MetaSettings, as_dict
 from mp.store import features, promptfile, results
 from mp.store.identity import DEPENDS_ON, FORMAT, Identity, require_same, stored
 
@@ -150,15 +150,20 @@ def test_settings_of_meta_training_have_folders_of_their_own(open_session):
     assert len(found) == len(fields(MetaSettings))
 
 
-def test_fine_tuning_from_another_prompt_is_refused(open_session):
+def test_fine_tuning_from_another_prompt_is_refused(open_session, monkeypatch):
     session = open_session()
+    monkeypatch.setattr("mp.commands.session.meta_settings", lambda session, args, method, seed: small(MetaSettings))
     prompts = [run_meta(session), run_meta(session, seed=2)]
     usual = results.meta_prompt(session.out, "coop", 1)
     usual.parent.mkdir()
     prompts[0].rename(usual)
     run_finetune(session, "meta")
-    prompts[1].rename(usual)
+    others = promptfile.read_file(prompts[1])
+    promptfile.write(usual, "coop", others["params"], promptfile.read_file(usual)["identity"], {})
     with pytest.raises(UserError, match="made otherwise: prompt "):
+        run_finetune(session, "meta")
+    prompts[1].rename(usual)
+    with pytest.raises(UserError, match="made otherwise: settings.seed 2"):  # not what its place says
         run_finetune(session, "meta")
 
 
@@ -184,6 +189,7 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     path = path.rename(path.parent.parent / "prompt.pt")
     learnt = promptfile.read_file(path)
     elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"x": "y"}}
+    elsewhere["settings"] = as_dict(meta_settings(session, Namespace(), "coop", 1))
     usual = results.meta_prompt(session.out, "coop", 1)
     promptfile.write(usual, "coop", learnt["params"], elsewhere, {})
     settings = settings_from(FinetuneSettings, Namespace(), "coop")
@@ -191,7 +197,7 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     assert init.fingerprint == promptfile.fingerprint(path)
     assert zeroshot.learnt_prompt(session, "meta", settings).fingerprint == init.fingerprint
     promptfile.write(usual, "coop", learnt["params"], elsewhere | {"weights": "others"}, {})
-    with pytest.raises(UserError, match="made with other weights"):
+    with pytest.raises(UserError, match="made otherwise: weights others"):
         finetune.find_init(session, "meta", settings)
 
 
