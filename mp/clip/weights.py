@@ -32,6 +32,8 @@ def read_state(path: Path) -> State:
     """
     if not path.exists():
         raise UserError(f"{path}: no such weights file; give another after --weights")
+    if path.is_dir():
+        raise not_clip(path, "a folder, not a weights file")
     content = read_content(path)
     entries = flat(content) if isinstance(content, dict) else {}
     state = find_state(entries, path)

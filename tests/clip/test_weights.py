@@ -288,6 +288,11 @@ def test_a_file_that_is_not_torchs_is_named(kind, ending, tmp_path):
     refused(tmp_path / f"w.{ending}", says)
 
 
+def test_a_folder_is_told_what_is_wanted(tmp_path):
+    (tmp_path / "clip-vit-base-patch16").mkdir()
+    refused(tmp_path / "clip-vit-base-patch16", "a folder, not a weights file; give what torch.save(model.state_dict(), FILE) writes")
+
+
 def test_an_archive_around_the_file_is_named(small, tmp_path):
     torch.save(small, tmp_path / "ViT-B-16.pt")
     with zipfile.ZipFile(tmp_path / "w.zip", "w") as z:
