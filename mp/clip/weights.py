@@ -16,8 +16,8 @@ PATCHES = "visual.conv1.weight"  # every CLIP has it
 # in all narrower towers that are published; not so in ViT-H, g and bigG.
 OPENAIS = ((512, 12), (768, 12), (1024, 24))
 GELU = re.compile("(?<!quick)(?<!quick.)gelu")
-# A model of open_clip's, such as ViT-B-16 or ViT-L-14-336, has GELU unless -quickgelu follows. OpenAI's is ViT-B/16, its
-# file ViT-B-16.pt. (The digits at the end keep a part of a number from being taken for a name.)
+# open_clip's models, such as ViT-L-14-336, have GELU unless -quickgelu follows; OpenAI's is ViT-B/16, its file
+# ViT-B-16.pt. (The \d in the last part keeps a part of a number from being taken for a name's end.)
 OPEN_CLIPS = re.compile(r"vit-\w+(-\d+)+(?!\d|-\d|-quickgelu|(px)?\.pt)")
 FOREIGN_NAMES = {  # a part of a tensor's name, and what has it
     ".ctx.": "learnt prompts, not CLIP's weights (this project's go after --prompt or --init)",
