@@ -78,9 +78,8 @@ def contradicts(name: str, value: int | str, shape: dict[str, int]) -> bool:
     if "gelu" in name and isinstance(value, bool):
         return value != ("quick" in name)
     text = str(value).lower()
-    if name in ("act", "activation", "hidden_act") and "gelu" not in text:
-        return True
-    return bool(GELU.search(text) or OPEN_CLIPS.search(text))
+    other = name in ("act", "activation", "hidden_act") and "gelu" not in text
+    return other or bool(GELU.search(text) or OPEN_CLIPS.search(text))
 
 
 def sizes(state: State, path: Path) -> dict[str, int]:
