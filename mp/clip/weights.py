@@ -1,4 +1,5 @@
 """CLIP's weights: found in what a file holds, and refused unless they are a CLIP's that is computed as OpenAI's."""
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ PATCHES = "visual.conv1.weight"  # every CLIP has it
 # No tensor tells how wide a tower's heads are. They are 64 wide in OpenAI's, of these widths and numbers of layers, and
 # in all narrower towers that are published; not so in ViT-H, g and bigG.
 OPENAIS = ((512, 12), (768, 12), (1024, 24))
+GELU = re.compile("(?<!quick)(?<!quick.)gelu")
+# open_clip's models, such as ViT-L-14-336, have GELU unless -quickgelu follows; OpenAI's is ViT-B/16, its file
+# ViT-B-16.pt. (The \d in the last part keeps a part of a number from being taken for a name's end.)
+OPEN_CLIPS = re.compile(r"vit-\w+(-\d+)+(?!\d|-\d|-quickgelu|(px)?\.pt)")
 FOREIGN_NAMES = {  # a part of a tensor's name, and what has it
     ".ctx.": "learnt prompts, not CLIP's weights (this project's go after --prompt or --init)",
     ".vision_model.": "CLIP's weights by Hugging Face's names, which aren't OpenAI's",
@@ -27,6 +32,8 @@ def read_state(path: Path) -> State:
     """
     if not path.exists():
         raise UserError(f"{path}: no such weights file; give another after --weights")
+    if path.is_dir():
+        raise not_clip(path, "a folder, not a weights file")
     content = read_content(path)
     entries = flat(content) if isinstance(content, dict) else {}
     state = find_state(entries, path)
@@ -71,8 +78,8 @@ def contradicts(name: str, value: int | str, shape: dict[str, int]) -> bool:
     if "gelu" in name and isinstance(value, bool):
         return value != ("quick" in name)
     text = str(value).lower()
-    openclip = name == "name" and "vit-" in text  # their models have GELU unless the name ends in -quickgelu
-    return (openclip or "gelu" in text or name in ("act", "activation", "hidden_act")) and "quick" not in text
+    other = name in ("act", "activation", "hidden_act") and "gelu" not in text
+    return other or bool(GELU.search(text) or OPEN_CLIPS.search(text))
 
 
 def sizes(state: State, path: Path) -> dict[str, int]:

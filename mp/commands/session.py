@@ -179,6 +179,10 @@ def open_session(args: Namespace) -> Session:
     if suite.name == "mini":
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
+    own = [name for name in suite.datasets if name not in open_suite(args.data).datasets]
+    if own and weights == suite.weights:
+        say(f"{', '.join(own)}: computed with the miniature's small CLIP; for OpenAI's give --weights FILE or "
+            "--data DIR")
     clip = load(weights, compute.device, compute.half, compute.memory)
     sha256 = files.sha256(weights)
     if weights != suite.weights and sha256 != SHA256:

@@ -12,6 +12,8 @@ from torch import Tensor
 from mp.runtime.errors import UserError, reason, short_of_memory, unreadable
 from mp.runtime.files import write_whole
 
+FOREIGN = "a checkpoint of another project"
+
 
 def write(path: Path, value: dict | Tensor) -> None:
     """Tensors, numbers, strings, lists and dicts, in torch's format."""
@@ -22,16 +24,20 @@ def write(path: Path, value: dict | Tensor) -> None:
     write_whole(path, save)
 
 
-def read(path: Path) -> dict:
-    """A dict that `write` wrote. Raises UserError if the file is absent, damaged, or something else."""
+class ForeignObjects(ValueError):
+    """A file holds more than tensors, numbers, strings, lists and dicts: this project wrote none such."""
+
+
+def read(path: Path, advice: str) -> dict:
+    """A dict that `write` wrote. Raises UserError with the advice if the file is absent, damaged, or something else."""
     try:
         value = load(path)
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}")
         return value
     except (OSError, MemoryError, ValueError) as e:
-        raise UserError(unreadable(path, e, "damaged, or not a file of this project",
-                                   "give another, or delete it and give the command again")) from None
+        what = FOREIGN if isinstance(e, ForeignObjects) else "damaged, or not a file of this project"
+        raise UserError(unreadable(path, e, what, advice)) from None
 
 
 def load(path: Path):
@@ -50,7 +56,7 @@ def load(path: Path):
         if short_of_memory(e):
             raise MemoryError from None
         if found := re.search(r"GLOBAL (\S+)", str(e)):
-            raise ValueError(f"Python objects ({found[1][:80]}), which aren't loaded") from None
+            raise ForeignObjects(f"Python objects ({found[1][:80]}), which aren't loaded") from None
         raise ValueError(reason(e)) from None
 
 

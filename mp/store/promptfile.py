@@ -11,6 +11,7 @@ from mp.runtime import tensors
 from mp.runtime.errors import UserError
 
 Params = dict[str, Tensor]
+ADVICE = "give a prompt that `run.py meta` or `finetune` wrote, or the command that made it again with --force"
 
 
 def write(path: Path, method: str, params: Params, identity: dict[str, Any], provenance: dict[str, Any]) -> None:
@@ -21,7 +22,9 @@ def write(path: Path, method: str, params: Params, identity: dict[str, Any], pro
 
 def read_file(path: Path) -> dict[str, Any]:
     """All that is in a prompt file. Raises UserError if it isn't one."""
-    file = tensors.read(path)
+    file = tensors.read(path, ADVICE)
+    if "state_dict" in file:
+        raise UserError(f"{path}: {tensors.FOREIGN}; {ADVICE}")
     params = file.get("params")
     good = isinstance(file.get("method"), str) and isinstance(params, dict) and params
     if not good or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in params.items()):
@@ -61,8 +64,13 @@ def remedy(params: Params, expected: Params) -> str:
     if any(params[name].shape[1:] != expected[name].shape[1:] for name in expected):
         return "it was made for another model: give the --weights that it was made with, or another prompt"
     lengths = {params[name].shape[:1] for name in expected}
-    if depth(expected) and len(lengths) == 1 and lengths != {expected[name].shape[:1] for name in expected}:
+    fitting = {expected[name].shape[:1] for name in expected}
+    if lengths != fitting and not depth(expected):
+        return "here this method has the 4 vectors of \"a photo of a\"; give a prompt of 4"
+    if lengths != fitting and len(lengths) == 1:
         return f"give --length {lengths.pop()[0]}"
+    if any(params[name].dtype != expected[name].dtype for name in expected):
+        return "give a file whose tensors are all float32"
     return "it is damaged, or not of this method: give another, or the command that made it again with --force"
 
 

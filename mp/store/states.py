@@ -25,7 +25,7 @@ def resume(path: Path, kind: str, identity: Identity, fresh: NamedTuple, epochs:
     """
     if not path.exists():
         return as_dicts(fresh), []
-    file = tensors.read(path)
+    file = tensors.read(path, "delete it, and the same command starts from the beginning")
     require_same(path, file.get("identity"), kind, identity)
     log = file.get("log")
     done = len(log) if isinstance(log, list) else 0

@@ -143,6 +143,10 @@ WRAPPED = {
     "facts that hold": lambda s: {"state_dict": s, "vision_heads": 1, "quick_gelu": True, "act": "QuickGELU", "head_width": 64},
     "quick": lambda s: {"epoch": 1, "name": "ViT-B-32-quickgelu", "state_dict": s, "optimizer": OPTIMIZER},
     "named": lambda s: {"epoch": 1, "name": "my run", "state_dict": s},
+    "dassl": lambda s: {"config": {"MODEL": {"BACKBONE": {"NAME": "ViT-B/16"}}}, "name": "ViT-L/14@336px", "state_dict": s},
+    "OpenAI's files": lambda s: {"init": "clip/ViT-B-16.pt", "name": "ViT-L-14-336px.pt", "state_dict": s},
+    "a quick run": lambda s: {"name": "2023-model_ViT-L-14-336-quickgelu-lr_0.1", "act": "quick_gelu", "state_dict": s},
+    "Hugging Face's": lambda s: {"base": "openai/clip-vit-base-patch16", "timm": "vit_base_patch16_clip_224.openai", "state_dict": s},
 }
 
 
@@ -156,7 +160,10 @@ def test_checkpoints_as_people_have_them(how, small, tmp_path):
 @pytest.mark.parametrize("stated", [
     {"heads": 4}, {"vision_heads": 16}, {"config": {"vision_cfg": {"head_width": 80}}}, {"num_attention_heads": 12},
     {"activation": "gelu"}, {"hidden_act": "gelu_new"}, {"quick_gelu": False}, {"config": {"act_layer": "torch.nn.GELU"}},
-    {"name": "2023-model_ViT-B-32-lr_0.001"}, {"activation": "relu"}])
+    {"name": "2023-model_ViT-B-32-lr_0.001"}, {"activation": "relu"},
+    {"model_name": "ViT-B-16"}, {"args": {"model": "ViT-B-16"}}, {"arch": "ViT-L-14-336"}, {"arch": "ViT-B-16-plus-240"},
+    {"name": "quick-test-model_ViT-B-16"}, {"model": "hf-hub:laion/CLIP-ViT-B-16-laion2B"}, {"act": "quick relu"},
+    {"act_layer": "quick test of torch.nn.GELU"}])
 def test_a_file_that_states_other_heads_or_gelu_is_refused(stated, small, tmp_path):
     torch.save({"state_dict": small, **stated}, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", "but here CLIP is computed with QuickGELU and 64-wide heads")
@@ -279,6 +286,11 @@ def test_a_file_that_is_not_torchs_is_named(kind, ending, tmp_path):
     content, says = BYTES[kind]
     (tmp_path / f"w.{ending}").write_bytes(content)
     refused(tmp_path / f"w.{ending}", says)
+
+
+def test_a_folder_is_told_what_is_wanted(tmp_path):
+    (tmp_path / "clip-vit-base-patch16").mkdir()
+    refused(tmp_path / "clip-vit-base-patch16", "a folder, not a weights file; give what torch.save(model.state_dict(), FILE) writes")
 
 
 def test_an_archive_around_the_file_is_named(small, tmp_path):

@@ -107,6 +107,17 @@ def test_files_that_are_left_out_are_told(birds, tmp_path, capsys):
         assert capsys.readouterr().err.count("birds: left out 1 files or folders such as 'noending'") == 1
 
 
+def test_the_miniatures_clip_on_a_folder_of_ones_own_is_told(birds, two, tmp_path, capsys):
+    says, out = "birds: computed with the miniature's small CLIP; for OpenAI's give", ["--out", str(tmp_path / "runs")]
+    assert program.main(["zeroshot", "--datasets", str(birds), "pets", *out]) == 0
+    assert capsys.readouterr().err.count(says) == 1
+    given = ["--weights", str(two / "w.pt")]
+    (tmp_path / "empty").mkdir()
+    for others in (["--datasets", "pets"], ["--datasets", str(birds), *given], ["--data", str(tmp_path / "empty"), "--datasets", str(birds), *given]):
+        assert program.main(["zeroshot", *others, *out, "--force"]) == 0
+        assert "miniature's small CLIP" not in capsys.readouterr().err
+
+
 def test_a_dataset_without_test_images_is_refused_before_any_work(two, tmp_path, capsys):
     shutil.copytree(two / "fgvc_aircraft", tmp_path / "fgvc_aircraft")
     (tmp_path / "fgvc_aircraft/images_variant_test.txt").write_text("\n")

@@ -34,10 +34,10 @@ SAME = dict.fromkeys(faults.FAULTS, "=")
 IN_THE_WAY = dict(folder="Is a directory", loop="Too many levels", forbidden="Permission denied")
 
 FILES = {  # input: file, command, and what each fault ends in
-    "weights": ("w.pt", f"{ZEROSHOT} dtd", READ | ZIP | dict(absent="no such weights file", loop="no such weights file", empty="an empty file")),
+    "weights": ("w.pt", f"{ZEROSHOT} dtd", READ | ZIP | dict(folder="a folder, not a weights file", absent="no such weights file", loop="no such weights file", empty="an empty file")),
     "archive": ("a.pt", f"{OTHER} dtd", READ | ZIP | dict(
-        absent="no such weights file", loop="no such weights file", empty="an empty file", cut="not a readable weights file")),
-    "arrays": ("m.npz", ARRAYS, READ | dict(absent="no such weights file", loop="no such weights file", empty="an empty file",
+        folder="a folder, not a weights file", absent="no such weights file", loop="no such weights file", empty="an empty file", cut="not a readable weights file")),
+    "arrays": ("m.npz", ARRAYS, READ | dict(folder="a folder, not a weights file", absent="no such weights file", loop="no such weights file", empty="an empty file",
                                             cut="not a zip file", noise="not a readable weights", huge="not a zip file")),
     "split file": (SPLIT, f"{ZEROSHOT} dtd --out other", READ | JSON | dict(absent="get it from Google Drive id 1u3_QfB46")),
     "class names": (NAMES, f"{ZEROSHOT} imagenet --out other", READ | TEXT | dict(

@@ -97,7 +97,58 @@ def test_a_method_without_length_is_not_told_to_change_it(tmp_path):
     promptfile.write(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(8, 8)}, {}, {})
     with pytest.raises(UserError) as error:
         promptfile.read(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
-    assert "--length" not in str(error.value) and "ctx is [8, 8], this model needs [4, 8]" in str(error.value)
+    assert "--length" not in str(error.value) and "damaged" not in str(error.value)
+    assert "ctx is [8, 8], this model needs [4, 8]; here this method has the 4 vectors" in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
+def test_other_floating_point_numbers_are_not_called_damaged(dtype, tmp_path):
+    promptfile.write(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8, dtype=dtype)}, {}, {})
+    with pytest.raises(UserError) as error:
+        promptfile.read(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
+    assert str(error.value).endswith(f"ctx holds {dtype}, not torch.float32; give a file whose tensors are all float32")
+
+
+def their_checkpoint(objects=True):
+    """What the original trainers write after an epoch: the scheduler's dict holds whole objects, or not."""
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)
+    return {"state_dict": {"prompt_learner.ctx": torch.zeros(4, 8, dtype=torch.half), "prompt_learner.token_prefix": torch.zeros(2, 1, 8)},
+            "epoch": 50, "optimizer": optimizer.state_dict(), "scheduler": {"successor": scheduler if objects else None},
+            "val_result": None}
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_checkpoint_of_the_original_trainers_is_named(objects, old, tmp_path):
+    path = tmp_path / "model.pth.tar-50"
+    torch.save(their_checkpoint(objects), path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(UserError) as error:
+        promptfile.read_file(path)
+    text = str(error.value)
+    assert f"{path}: a checkpoint of another project" in text and "give a prompt that `run.py meta` or `finetune` wrote" in text
+    assert "delete" not in text and "damaged" not in text and ("CosineAnnealingLR" in text) == objects
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02}q\x00.", b"{}", bytes(range(256)) * 9, "cut", "tensor"])
+def test_a_file_that_the_user_names_stays(content, tmp_path):
+    path = tmp_path / "p.pt"
+    torch.save(torch.zeros(3) if content == "tensor" else their_checkpoint(), path)
+    if content == "cut":
+        path.write_bytes(path.read_bytes()[:-99])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="; give a prompt that|not a prompt file; `run.py meta` writes one") as error:
+        promptfile.read_file(path)
+    assert "delete" not in str(error.value).removeprefix(str(tmp_path))
+
+
+def test_a_state_of_the_programs_own_may_be_deleted(tmp_path):
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"PK")
+    with pytest.raises(UserError, match="delete it, and the same command starts from the beginning"):
+        states.resume(path, "meta-prompt", MADE_FROM, None, 1, {})
 
 
 def test_no_harmonic_mean_of_one_part():
