@@ -272,16 +272,37 @@ NAMES = {  # as CoOp's folders, its classes of datasets and its configuration fi
 
 @pytest.mark.parametrize("name", paper.NAMES)
 def test_all_the_names_of_a_dataset(name, tmp_path, monkeypatch):
-    """A folder of that name in the working directory is not meant, wherever it is."""
+    """A folder of that name in the working directory is not meant without --data."""
     monkeypatch.chdir(tmp_path)
     for word in NAMES[name].split():
-        write_own(tmp_path / word, crow=2, owl=2)
         assert open_suite(tmp_path, [word, name]).datasets == [name]
+    for word in NAMES[name].split():
+        write_own(tmp_path / word, crow=2, owl=2)
         with pytest.raises(DataError, match=f"{word}: {name} is of the paper's suite; give --data DIR"):
             open_suite(None, [word])
         assert open_suite(None, [str(tmp_path / word)]).datasets == [word]
         with pytest.raises(DataError, match="a dataset's of the suite.* give the name alone if the suite's dataset is meant"):
             open_suite(tmp_path, [str(tmp_path / word)])
+
+
+def test_a_name_of_the_suite_and_of_another_folder_here_is_refused(tmp_path, monkeypatch):
+    """By whichever of its names; the dataset's own folder is no other."""
+    write_own(tmp_path / "here/oxford_flowers", crow=2, owl=2)
+    write_own(tmp_path / "here/flowers", crow=2, owl=2)
+    write_split(tmp_path / "suite", "Flowers102")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/oxford_flowers").symlink_to(tmp_path / "suite/oxford_flowers")
+    for root, name in ((tmp_path / "suite", "oxford_flowers"), (tmp_path / "empty", "oxford_flowers"), (None, "flowers")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "here")
+        with pytest.raises(DataError, match=f"^{name}: a dataset of the suite, and a folder here; rename the folder"):
+            open_suite(root, ["DTD" if root else "pets", name])
+        monkeypatch.chdir(tmp_path / "empty")
+        assert len(open_suite(root, [name]).datasets) == 1
+    for here in ("suite", "linked"):
+        monkeypatch.chdir(tmp_path / here)
+        for root in (".", tmp_path / "suite"):
+            assert open_suite(Path(root), ["oxford_flowers"]).datasets == ["Flowers102"]
 
 
 def test_no_name_means_two_datasets():
