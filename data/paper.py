@@ -69,7 +69,8 @@ TRAINING = [name for name, row in TABLE.items() if row.role == "train"]
 
 
 def load(name: str, root: Path) -> Dataset:
-    """One dataset below `root`; it needs only its own folder. No image is opened.
+    """One dataset below `root`; it needs only its own folder. No image is opened. A note tells of counts that aren't
+    the published benchmark's.
 
     Raises DataError naming what is missing and where to get it, or the file and entry that is wrong.
     """
@@ -91,7 +92,12 @@ def load(name: str, root: Path) -> Dataset:
             raise DataError(f"{name}: no image {first}; it lies in {found.removesuffix(below)}: move all that is there "
                             f"to {images}")
         require(f"{name}: no image folder", images, [], folder, download)
-    return Dataset(name, row.role, row.template, classes, train, test)
+    found = len(classes), len(train), len(test)
+    notes = []
+    if found != row.counts:
+        counts = [f"{here:,} of {published:,}" for here, published in zip(found, row.counts)]
+        notes.append("not the published benchmark: {} classes, {} training and {} test images".format(*counts))
+    return Dataset(name, row.role, row.template, classes, train, test, notes)
 
 
 def names_of(name: str) -> list[str]:

@@ -39,7 +39,8 @@ def test_what_is_ready(two, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("weights        ready") and "8-pixel patches of 32-pixel images" in lines[0]
     assert lines[1].startswith("EuroSAT        ready") and "10 classes" in lines[1] and "20 train" in lines[1]
-    assert lines[1].endswith("10 test; the benchmark has 13,500 and 8,100 images")
+    assert lines[1].endswith("10 test; not the published benchmark: 10 of 10 classes, 20 of 13,500 training "
+                             "and 10 of 8,100 test images")
 
 
 def test_the_miniature_is_ready(capsys):
@@ -85,7 +86,21 @@ def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
     split = {part: [["a.jpg", label, f"name {label}"] for label in range(3)] for part in ("train", "test")}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
     data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
-    assert "3 classes" in (out := capsys.readouterr().out) and "the benchmark has 10 classes" in out
+    note = "not the published benchmark: 3 of 10 classes, 3 of 13,500 training and 3 of 8,100 test images"
+    assert f"EuroSAT  NOT READY  {note}\n" in capsys.readouterr().out
+    given = ["--data", str(tmp_path), "--weights", str(two / "w.pt"), "--out", str(tmp_path / "runs")]
+    assert program.main(["zeroshot", *given, "--datasets", "eurosat"]) == 0
+    assert capsys.readouterr().err.count(f"EuroSAT: {note}") == 1
+
+
+def test_meta_says_what_is_not_the_benchmark(two, tmp_path, capsys, monkeypatch):
+    """Of the datasets that it trains on."""
+    monkeypatch.setattr("mp.commands.session.open_suite",
+                        lambda *given: open_suite(*given)._replace(training=["EuroSAT"]))
+    given = ["--data", str(two), "--weights", str(two / "w.pt"), "--out", str(tmp_path / "runs"), "--method", "coop"]
+    small = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "fgvc_aircraft"]
+    assert program.main(["meta", *given, *small]) == 0
+    assert capsys.readouterr().err.count("EuroSAT: not the published benchmark: 10 of 10 classes, 20 of 13,500") == 1
 
 
 @pytest.fixture

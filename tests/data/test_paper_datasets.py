@@ -175,6 +175,13 @@ def test_what_systems_leave_in_imagenet_is_no_class(imagenet):
     assert paper.load("ImageNet", imagenet.parent).classes == ["tench", "great white shark"]
 
 
+def test_a_part_of_imagenet_is_told(imagenet, monkeypatch):
+    note, = paper.load("ImageNet", imagenet.parent).notes
+    assert note == "not the published benchmark: 2 of 1,000 classes, 2 of 1,281,167 training and 2 of 50,000 test images"
+    monkeypatch.setitem(paper.TABLE, "ImageNet", paper.TABLE["ImageNet"]._replace(counts=(2, 2, 2)))
+    assert not paper.load("ImageNet", imagenet.parent).notes
+
+
 def refused(imagenet, message):
     with pytest.raises(DataError, match=message):
         paper.load("ImageNet", imagenet.parent)
