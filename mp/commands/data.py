@@ -68,11 +68,13 @@ def describe_openai(path: Path) -> str:
 
 
 def describe_dataset(name: str, suite: Suite) -> str:
-    """The counts, and notes. Raises DataError naming what is missing."""
+    """The counts, the first classes unless the paper's dataset has them, and notes. Raises DataError naming what is missing."""
     dataset = suite.load(name)
     classes, train, test = len(dataset.classes), len(dataset.train), len(dataset.test)
     text = f"{classes:5,} classes {train:9,} train {test:7,} test"
     row = paper.TABLE.get(name) if suite.name == "paper" else None
+    if not row:
+        text += f"; the first classes: {', '.join(dataset.classes[:3])}"
     gone = absent(dataset.train + dataset.test)
     if gone:
         where = f"; get it from {row.source}" if row else ""

@@ -116,7 +116,7 @@ def birds(tmp_path):
 def test_files_that_are_left_out_are_told(birds, tmp_path, capsys):
     assert program.main(["data", "--datasets", str(birds)]) == 0
     line = capsys.readouterr().out.splitlines()[1]
-    assert line.startswith("birds    ready") and "2 train" in line and "left out 1 files or folders such as 'noending'" in line
+    assert line.startswith("birds    ready") and "2 train" in line and "2 test; the first classes: crow, owl; left out 1 files or folders such as 'noending'" in line
     for command in (["zeroshot"], ["finetune", "--method", "coop", "--epochs", "1", "--classes", "all"]):
         assert program.main([*command, "--datasets", str(birds), "--out", str(tmp_path / "runs")]) == 0
         assert capsys.readouterr().err.count("birds: left out 1 files or folders such as 'noending'") == 1
