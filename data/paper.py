@@ -84,14 +84,10 @@ def load(name: str, root: Path) -> Dataset:
     drive = f"Google Drive id {row.drive_id}" if row.drive_id else download
     require(f"{name}: no file", labels, [row.labels], root, drive)
     classes, train, test = row.read(labels, images)
-    first = test[0].source
-    if not os.path.exists(first):
-        below = first.removeprefix(f"{images}/")
-        found = elsewhere([below], folder)
-        if found:
-            raise DataError(f"{name}: no image {first}; it lies in {found.removesuffix(below)}: move all that is there "
-                            f"to {images}")
-        require(f"{name}: no image folder", images, [], folder, download)
+    for item in (test[0], train[0]):
+        if not os.path.exists(item.source):
+            refuse_misplaced(name, item.source, images, folder)
+            require(f"{name}: no image folder", images, [], folder, download)
     found = len(classes), len(train), len(test)
     notes = []
     if found != row.counts:
@@ -104,6 +100,17 @@ def names_of(name: str) -> list[str]:
     """What a dataset is called: the paper's name, its folder's, and CoOp's, which is in that of the split file."""
     row = TABLE[name]
     return [name, row.folder, row.labels.removeprefix("split_zhou_").removesuffix(".json")]
+
+
+def refuse_misplaced(name: str, image: str, images: Path, folder: Path) -> None:
+    """Raises DataError if the image lies elsewhere in the dataset's folder. It says what to move where: into the
+    deepest folder on the way to the image that is there, so that no folder of the same name is in the way."""
+    found = elsewhere([image.removeprefix(f"{images}/")], folder)
+    if found:
+        here, there = Path(found).parent, Path(image).parent
+        while there != images and not there.is_dir():
+            here, there = here.parent, there.parent
+        raise DataError(f"{name}: no image {image}; it lies in {here}/: move all that is there to {there}")
 
 
 def require(what: str, path: Path, names: list[str], below: Path, source: str) -> None:

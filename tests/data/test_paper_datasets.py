@@ -240,6 +240,23 @@ def test_images_that_lie_elsewhere_in_their_folder(name, images, tmp_path):
     assert str(e.value).endswith(f"to {folder / row.images}")
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_folder_in_itself_is_moved_up_without_a_collision(part, tmp_path):
+    """What is in cars_test/cars_test goes to cars_test: to move it to the folder above would meet its own name."""
+    lists = {each: [[f"cars_{each}/00001.jpg", 0, "Audi A4"]] for each in ("train", "test")}
+    folder = write_split(tmp_path, "Stanford Cars", **lists)
+    for each in ("train", "test"):
+        place = folder / f"cars_{each}" / f"cars_{each}" if each == part else folder / f"cars_{each}"
+        place.mkdir(parents=True)
+        (place / "00001.jpg").touch()
+    with pytest.raises(DataError) as e:
+        paper.load("Stanford Cars", tmp_path)
+    whole = folder / f"cars_{part}"
+    assert str(e.value).endswith(f"it lies in {whole}/cars_{part}/: move all that is there to {whole}")
+    (whole / f"cars_{part}" / "00001.jpg").rename(whole / "00001.jpg")
+    assert len(paper.load("Stanford Cars", tmp_path).test) == 1
+
+
 @pytest.mark.parametrize("there, wanted", [
     ("split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
     ("dtd/images/split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
