@@ -69,7 +69,7 @@ def test_images_that_are_missing_or_unreadable(two, tmp_path, capsys):
     first.write_bytes(whole[0][:200])
     second.unlink()
     data(tmp_path, *options, code=2)
-    assert f"1 of 30 listed images are missing, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
+    assert f"1 of 30 listed images are missing or empty, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
     data(tmp_path, *options, "--check", code=2)
     out = capsys.readouterr().out
     assert f"{items[0][0]}: not a readable image" in out and f"{items[1][0]}: no such image" in out
@@ -77,6 +77,27 @@ def test_images_that_are_missing_or_unreadable(two, tmp_path, capsys):
     assert program.main(["zeroshot", "--data", str(tmp_path), *map(str, options), "--out", str(tmp_path / "runs")]) == 2
     assert f"{items[0][0]}: not a readable image" in capsys.readouterr().err
     first.write_bytes(whole[0])
+
+
+def test_empty_images_and_links_that_lead_nowhere_are_missing(two, tmp_path, capsys):
+    """And links that lead in a circle; a link to an image is one."""
+    shutil.copytree(two / "eurosat", tmp_path / "eurosat")
+    folder = tmp_path / "eurosat/2750"
+    paths = [folder / path for path, _, _ in json.loads((tmp_path / "eurosat/split_zhou_EuroSAT.json").read_text())["test"]]
+    for path in paths[:4]:
+        path.rename(path.with_suffix(".kept"))
+    paths[0].touch()
+    paths[1].symlink_to("nowhere.jpg")
+    paths[2].symlink_to(paths[2].name)
+    paths[3].symlink_to(paths[3].with_suffix(".kept"))
+    data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
+    assert f"3 of 30 listed images are missing or empty, the first is {paths[0]}\n" in capsys.readouterr().out
+
+
+def test_class_names_that_are_too_long_for_clip_are_not_ready(birds, capsys):
+    (birds / "owl").rename(birds / ("0 " * 80 + "owl"))
+    assert program.main(["data", "--datasets", str(birds)]) == 2
+    assert "birds    NOT READY" in (out := capsys.readouterr().out) and "77 tokens" in out
 
 
 def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
