@@ -7,13 +7,14 @@ from data.dataset import Dataset, Item
 from data.errors import DataError
 from data.readers import ENDINGS, list_class, list_folder
 
-TEST_FOLDERS = ("test", "val", "valid", "validation")  # the first that is there
+TEST_PARTS = ("test", "val", "dev")  # what the test part's name begins with; the first that is there
+NO_CLASSES = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "images", "masks", "labels"}
 SPLIT_SEED = 1  # the same division for every run, so that all seeds are tested on the same images
 
 
 def load(folder: Path) -> Dataset:
-    """Classes in sorted order. Where `train` and `test` (or `val`) hold the class folders, these are the two parts;
-    else half of each class's images, drawn at random, are for training. The notes say what is left out.
+    """Classes in sorted order. Where folders called train… and test… (or val…, dev…) hold the class folders, these are
+    the two parts; else half of each class's images, drawn at random, are for training. The notes say what is left out.
 
     Raises DataError naming what is missing or in the way: sub-folders, a class's name, or images.
     """
@@ -47,20 +48,31 @@ def load(folder: Path) -> Dataset:
 def find_parts(folder: Path) -> tuple[Path, Path, list[str]]:
     """Where the class folders for training and for testing are, in the folder itself or its parts; what is left out."""
     names, others = list_folder(folder)
-    parts = {name.lower(): name for name in names}
-    tests = [parts[name] for name in TEST_FOLDERS if name in parts]
-    if "train" not in parts or not tests or len(names) > 1 + len(tests):
+    trains = parts_called("train", folder, names)
+    tests = []
+    for start in TEST_PARTS:
+        tests += parts_called(start, folder, names)
+    if not trains or not tests:
         return folder, folder, others
-    return folder / parts["train"], folder / tests[0], others + tests[1:]
+    left_out = [name for name in names if name not in (trains[0], tests[0])]
+    return folder / trains[0], folder / tests[0], others + left_out
+
+
+def parts_called(start: str, folder: Path, names: list[str]) -> list[str]:
+    """Those of the names that begin so, in any case, and have folders in them."""
+    return [name for name in names if name.lower().startswith(start) and list_folder(folder / name)[0]]
 
 
 def list_names(folder: Path) -> list[str]:
-    """Classes, sorted. Raises DataError for fewer than two, a bad name, or two that read alike."""
+    """Classes, sorted. Raises DataError for fewer than two, no class, a bad name, or two alike."""
     names, _ = list_folder(folder)
     if len(names) < 2:
         found = f"only the sub-folder {names[0]!r}" if names else "no sub-folders"
         raise DataError(f"{folder}: {found}; a dataset of your own has one for each class, two or more: make them, or "
                         "give the folder that they are in")
+    if all(name.lower().rstrip("0123456789") in NO_CLASSES for name in names):
+        raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images for "
+                        "each class, or these in train and in test: sort the images so")
     alike: dict[str, str] = {}
     for name in names:
         read = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())

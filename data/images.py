@@ -49,7 +49,7 @@ def open_image(source: str | np.ndarray) -> Image.Image:
 def in_eight_bits(image: Image.Image, source: str) -> Image.Image:
     """The image, or of grey in 16 bits the higher 8, as Pillow does with colours: `convert` would make it white.
 
-    Raises DataError for other kinds; a TIFF file's integers may also have 12 bits, or a sign, or be a negative.
+    Raises DataError for other kinds, and for 16 bits that use only 12; a TIFF file's integers may also have 12 bits, or a sign, or be a negative.
     """
     if image.mode in MODES:
         return image
@@ -60,7 +60,11 @@ def in_eight_bits(image: Image.Image, source: str) -> Image.Image:
     if not grey16:
         why = ValueError(f"pixels of another kind, {image.mode} in Pillow's words")
         raise DataError(unreadable_image(source, why, "convert it to 8-bit RGB"))
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    values = np.asarray(image)
+    if values.max() < 4096:  # 12 bits or fewer, as of X-rays: the higher 8 of 16 would be black, or nearly
+        why = ValueError(f"16 bits of grey of which the largest is {values.max()}")
+        raise DataError(unreadable_image(source, why, "scale it to 8 bits"))
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:

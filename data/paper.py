@@ -69,7 +69,8 @@ TRAINING = [name for name, row in TABLE.items() if row.role == "train"]
 
 
 def load(name: str, root: Path) -> Dataset:
-    """One dataset below `root`; it needs only its own folder. No image is opened.
+    """One dataset below `root`; it needs only its own folder. No image is opened. A note tells of counts that aren't
+    the published benchmark's.
 
     Raises DataError naming what is missing and where to get it, or the file and entry that is wrong.
     """
@@ -83,21 +84,33 @@ def load(name: str, root: Path) -> Dataset:
     drive = f"Google Drive id {row.drive_id}" if row.drive_id else download
     require(f"{name}: no file", labels, [row.labels], root, drive)
     classes, train, test = row.read(labels, images)
-    first = test[0].source
-    if not os.path.exists(first):
-        below = first.removeprefix(f"{images}/")
-        found = elsewhere([below], folder)
-        if found:
-            raise DataError(f"{name}: no image {first}; it lies in {found.removesuffix(below)}: move all that is there "
-                            f"to {images}")
-        require(f"{name}: no image folder", images, [], folder, download)
-    return Dataset(name, row.role, row.template, classes, train, test)
+    for item in (test[0], train[0]):
+        if not os.path.exists(item.source):
+            refuse_misplaced(name, item.source, images, folder)
+            require(f"{name}: no image folder", images, [], folder, download)
+    found = len(classes), len(train), len(test)
+    notes = []
+    if found != row.counts:
+        counts = [f"{here:,} of {published:,}" for here, published in zip(found, row.counts)]
+        notes.append("not the published benchmark: {} classes, {} training and {} test images".format(*counts))
+    return Dataset(name, row.role, row.template, classes, train, test, notes)
 
 
 def names_of(name: str) -> list[str]:
     """What a dataset is called: the paper's name, its folder's, and CoOp's, which is in that of the split file."""
     row = TABLE[name]
     return [name, row.folder, row.labels.removeprefix("split_zhou_").removesuffix(".json")]
+
+
+def refuse_misplaced(name: str, image: str, images: Path, folder: Path) -> None:
+    """Raises DataError if the image lies elsewhere in the dataset's folder. It says what to move where: into the
+    deepest folder on the way to the image that is there, so that no folder of the same name is in the way."""
+    found = elsewhere([image.removeprefix(f"{images}/")], folder)
+    if found:
+        here, there = Path(found).parent, Path(image).parent
+        while there != images and not there.is_dir():
+            here, there = here.parent, there.parent
+        raise DataError(f"{name}: no image {image}; it lies in {here}/: move all that is there to {there}")
 
 
 def require(what: str, path: Path, names: list[str], below: Path, source: str) -> None:

@@ -34,10 +34,10 @@ def open_suite(root: Path | None, names: list[str] | None = None) -> Suite:
         suite = Suite("paper", paper.TRAINING, paper.NAMES, load, None, None)
     else:
         raise DataError(f"{root}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
-    return suite if names is None else choose(suite, names)
+    return suite if names is None else choose(suite, names, root)
 
 
-def choose(suite: Suite, names: list[str]) -> Suite:
+def choose(suite: Suite, names: list[str], root: Path | None) -> Suite:
     """The suite, evaluating on `names` alone. Raises DataError for a name that means nothing, or two things."""
     papers: dict[str, str] = {}  # the paper's datasets, by all that they are called
     for dataset in paper.NAMES:
@@ -47,6 +47,7 @@ def choose(suite: Suite, names: list[str]) -> Suite:
     folders: dict[str, Path] = {}  # the user's own datasets, by the folder's name
     for name in names:
         if key(name) in by_key:
+            require_one_meaning(name, root / paper.TABLE[by_key[key(name)]].folder if root else None)
             chosen.add(by_key[key(name)])
         elif key(name) in papers:
             raise DataError(f"{name}: {papers[key(name)]} is of the paper's suite; give --data DIR, the folder that "
@@ -63,6 +64,15 @@ def choose(suite: Suite, names: list[str]) -> Suite:
 
     wanted = [name for name in suite.datasets if name in chosen]
     return suite._replace(datasets=wanted + list(folders), load=load)
+
+
+def require_one_meaning(name: str, own_folder: Path | None) -> None:
+    """Raises DataError if a suite's dataset is called like a folder here that isn't `own_folder`, the dataset's own."""
+    if not os.path.isdir(name):
+        return
+    if own_folder is None or not own_folder.exists() or not own_folder.samefile(name):
+        raise DataError(f"{name}: a dataset of the suite, and a folder here; rename the folder if that is meant, else "
+                        "give the command where there is no such folder")
 
 
 def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> None:

@@ -2,7 +2,7 @@
 import os
 from argparse import Namespace
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from data import paper
@@ -11,6 +11,7 @@ from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip import download
 from mp.clip.model import load
+from mp.learners.prompts import tokenize_names
 from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
@@ -68,40 +69,38 @@ def describe_openai(path: Path) -> str:
 
 
 def describe_dataset(name: str, suite: Suite) -> str:
-    """The counts, the published benchmark's where they differ, and notes. Raises DataError naming what is missing."""
+    """The counts, the first classes unless the paper's dataset has them, and notes.
+
+    Raises DataError naming what is missing, UserError for class names that are too long for CLIP."""
     dataset = suite.load(name)
-    classes, train, test = found = len(dataset.classes), len(dataset.train), len(dataset.test)
+    tokenize_names(dataset.template, dataset.classes)
+    classes, train, test = len(dataset.classes), len(dataset.train), len(dataset.test)
     text = f"{classes:5,} classes {train:9,} train {test:7,} test"
     row = paper.TABLE.get(name) if suite.name == "paper" else None
+    if not row:
+        text += f"; the first classes: {', '.join(dataset.classes[:3])}"
     gone = absent(dataset.train + dataset.test)
     if gone:
         where = f"; get it from {row.source}" if row else ""
-        raise DataError(f"{len(gone):,} of {train + test:,} listed images are missing, the first is {gone[0]}{where}")
+        raise DataError(f"{len(gone):,} of {train + test:,} listed images are missing or empty, the first is {gone[0]}{where}")
     if row and classes != row.counts[0]:
-        raise DataError(f"{text}; the benchmark has {row.counts[0]} classes: {paper.GUIDE}")
-    if row and found != row.counts:
-        text += "; the benchmark has {:,} and {:,} images".format(*row.counts[1:])
+        raise DataError(f"{dataset.notes[0]}; {paper.GUIDE}")
     return "; ".join([text, *dataset.notes])
 
 
 def absent(items: list[Item]) -> list[str]:
-    """Image files that aren't there. Folders are listed, which is quicker than asking for every file."""
-    listed = cache(names_in)
-    gone = []
-    for item in items:
-        if isinstance(item.source, str):
-            folder, name = os.path.split(item.source)
-            if name not in listed(folder):
-                gone.append(item.source)
-    return gone
+    """Image files that aren't there: also those that are empty, and links that lead nowhere."""
+    return [item.source for item in items if isinstance(item.source, str) and not has_bytes(item.source)]
 
 
-def names_in(folder: str) -> set[str]:
-    """Nothing if there is no such folder. Raises DataError if it can't be read."""
+def has_bytes(file: str) -> bool:
+    """Whether it is there and not empty. Raises DataError if that can't be told."""
     try:
-        return set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    except OSError as e:
-        raise DataError(f"{folder}: not a readable folder ({e.strerror}); mend that") from None
+        return os.stat(file).st_size > 0
+    except PermissionError as e:
+        raise DataError(f"{file}: can't be read ({e.strerror}); mend that") from None
+    except (OSError, ValueError):  # ValueError: no system has files of such names
+        return False
 
 
 def check(name: str, suite: Suite, feed: Feed) -> bool:

@@ -62,9 +62,16 @@ class Session:
 
     # Datasets
 
+    def load(self, name: str) -> Dataset:
+        """The suite's, or the user's own; its notes are said."""
+        dataset = self.suite.load(name)
+        for note in dataset.notes:
+            self.say_once(f"{name}: {note}")
+        return dataset
+
     def draw_shots(self, name: str, settings: MetaSettings | FinetuneSettings) -> list[Item]:
         """`shots` training images of every class of a dataset; says which classes have fewer, and uses these."""
-        dataset = self.suite.load(name)
+        dataset = self.load(name)
         items = few_shot(dataset.train, settings.shots, settings.seed)
         counts = Counter(item.label for item in items)
         few = [f"{word} ({counts[i]})" for i, word in enumerate(dataset.classes) if counts[i] < settings.shots]
@@ -76,9 +83,7 @@ class Session:
 
     @cache
     def test_set(self, name: str) -> TestSet:
-        dataset = self.suite.load(name)
-        for note in dataset.notes:
-            self.say_once(f"{name}: {note}")
+        dataset = self.load(name)
         return TestSet(dataset, self.clip, partial(self.shown, dataset), partial(self.recall, dataset))
 
     def recall(self, dataset: Dataset, compute: Callable[[], Tensor]) -> Tensor:

@@ -39,7 +39,8 @@ def test_what_is_ready(two, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("weights        ready") and "8-pixel patches of 32-pixel images" in lines[0]
     assert lines[1].startswith("EuroSAT        ready") and "10 classes" in lines[1] and "20 train" in lines[1]
-    assert lines[1].endswith("10 test; the benchmark has 13,500 and 8,100 images")
+    assert lines[1].endswith("10 test; not the published benchmark: 10 of 10 classes, 20 of 13,500 training "
+                             "and 10 of 8,100 test images")
 
 
 def test_the_miniature_is_ready(capsys):
@@ -68,7 +69,7 @@ def test_images_that_are_missing_or_unreadable(two, tmp_path, capsys):
     first.write_bytes(whole[0][:200])
     second.unlink()
     data(tmp_path, *options, code=2)
-    assert f"1 of 30 listed images are missing, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
+    assert f"1 of 30 listed images are missing or empty, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
     data(tmp_path, *options, "--check", code=2)
     out = capsys.readouterr().out
     assert f"{items[0][0]}: not a readable image" in out and f"{items[1][0]}: no such image" in out
@@ -78,6 +79,27 @@ def test_images_that_are_missing_or_unreadable(two, tmp_path, capsys):
     first.write_bytes(whole[0])
 
 
+def test_empty_images_and_links_that_lead_nowhere_are_missing(two, tmp_path, capsys):
+    """And links that lead in a circle; a link to an image is one."""
+    shutil.copytree(two / "eurosat", tmp_path / "eurosat")
+    folder = tmp_path / "eurosat/2750"
+    paths = [folder / path for path, _, _ in json.loads((tmp_path / "eurosat/split_zhou_EuroSAT.json").read_text())["test"]]
+    for path in paths[:4]:
+        path.rename(path.with_suffix(".kept"))
+    paths[0].touch()
+    paths[1].symlink_to("nowhere.jpg")
+    paths[2].symlink_to(paths[2].name)
+    paths[3].symlink_to(paths[3].with_suffix(".kept"))
+    data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
+    assert f"3 of 30 listed images are missing or empty, the first is {paths[0]}\n" in capsys.readouterr().out
+
+
+def test_class_names_that_are_too_long_for_clip_are_not_ready(birds, capsys):
+    (birds / "owl").rename(birds / ("0 " * 80 + "owl"))
+    assert program.main(["data", "--datasets", str(birds)]) == 2
+    assert "birds    NOT READY" in (out := capsys.readouterr().out) and "77 tokens" in out
+
+
 def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
     folder = tmp_path / "eurosat"
     (folder / "2750").mkdir(parents=True)
@@ -85,7 +107,21 @@ def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
     split = {part: [["a.jpg", label, f"name {label}"] for label in range(3)] for part in ("train", "test")}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
     data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
-    assert "3 classes" in (out := capsys.readouterr().out) and "the benchmark has 10 classes" in out
+    note = "not the published benchmark: 3 of 10 classes, 3 of 13,500 training and 3 of 8,100 test images"
+    assert f"EuroSAT  NOT READY  {note}\n" in capsys.readouterr().out
+    given = ["--data", str(tmp_path), "--weights", str(two / "w.pt"), "--out", str(tmp_path / "runs")]
+    assert program.main(["zeroshot", *given, "--datasets", "eurosat"]) == 0
+    assert capsys.readouterr().err.count(f"EuroSAT: {note}") == 1
+
+
+def test_meta_says_what_is_not_the_benchmark(two, tmp_path, capsys, monkeypatch):
+    """Of the datasets that it trains on."""
+    monkeypatch.setattr("mp.commands.session.open_suite",
+                        lambda *given: open_suite(*given)._replace(training=["EuroSAT"]))
+    given = ["--data", str(two), "--weights", str(two / "w.pt"), "--out", str(tmp_path / "runs"), "--method", "coop"]
+    small = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "fgvc_aircraft"]
+    assert program.main(["meta", *given, *small]) == 0
+    assert capsys.readouterr().err.count("EuroSAT: not the published benchmark: 10 of 10 classes, 20 of 13,500") == 1
 
 
 @pytest.fixture
@@ -101,7 +137,7 @@ def birds(tmp_path):
 def test_files_that_are_left_out_are_told(birds, tmp_path, capsys):
     assert program.main(["data", "--datasets", str(birds)]) == 0
     line = capsys.readouterr().out.splitlines()[1]
-    assert line.startswith("birds    ready") and "2 train" in line and "left out 1 files or folders such as 'noending'" in line
+    assert line.startswith("birds    ready") and "2 train" in line and "2 test; the first classes: crow, owl; left out 1 files or folders such as 'noending'" in line
     for command in (["zeroshot"], ["finetune", "--method", "coop", "--epochs", "1", "--classes", "all"]):
         assert program.main([*command, "--datasets", str(birds), "--out", str(tmp_path / "runs")]) == 0
         assert capsys.readouterr().err.count("birds: left out 1 files or folders such as 'noending'") == 1

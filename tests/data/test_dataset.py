@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import data
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
@@ -58,6 +59,30 @@ def test_a_fingerprint_tells_files_apart(tmp_path):
     (tmp_path / "here/a/2.jpg").write_text("longer than it was")
     found.append(dataset.fingerprint(items))
     assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("place", [0, 4095, 50_000, 99_999])
+def test_a_fingerprint_tells_other_bytes_of_the_same_size_apart(tmp_path, place):
+    dataset = files_below(tmp_path)
+    (tmp_path / "a/1.jpg").write_bytes(bytes(100_000))
+    before = dataset.fingerprint(dataset.train)
+    changed = bytearray(100_000)
+    changed[place] = 1
+    (tmp_path / "a/1.jpg").write_bytes(changed)
+    assert dataset.fingerprint(dataset.train) != before
+
+
+def test_a_fingerprint_tells_pictures_that_changed_places(tmp_path):
+    """Uncompressed ones are as large as each other."""
+    dataset = files_below(tmp_path)
+    first, second = tmp_path / "a/1.jpg", tmp_path / "b/1.jpg"
+    for file, colour in ((first, "red"), (second, "blue")):
+        Image.new("RGB", (60, 60), colour).save(file, "BMP")
+    before = dataset.fingerprint(dataset.train)
+    first_bytes = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(first_bytes)
+    assert dataset.fingerprint(dataset.train) != before
 
 
 def test_a_fingerprint_tells_pixels_apart():

@@ -176,6 +176,22 @@ def test_kinds_that_would_become_white_or_black_are_refused(name, tmp_path):
     assert name in trouble
 
 
+@pytest.mark.parametrize("largest", [0, 255, 1023, 4095])
+def test_grey_of_16_bits_that_would_become_black_is_refused(largest, tmp_path):
+    """Scans often keep 8 to 12 bits in 16."""
+    pixels = np.full((H, W), largest // 2, np.uint16)
+    pixels[3, 5] = largest
+    files = {"a.png": png(16, 0, pixels), "a.tif": tiff(pixels.astype("<u2").tobytes(), 16),
+             "a.pgm": b"P5 41 29 65535\n" + pixels.astype(">u2").tobytes()}
+    for name, content in files.items():
+        write(tmp_path / name, content)
+        with pytest.raises(DataError, match=f"{name}: not a .*largest is {largest}.; scale it to 8 bits; "):
+            open_image(str(tmp_path / name))
+    pixels[3, 5] = 4096
+    write(tmp_path / "a.png", png(16, 0, pixels))
+    assert np.asarray(open_image(str(tmp_path / "a.png"))).max() == 16
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif", "a.avif", "a.jpg"])
 def test_of_several_frames_the_first_is_taken(name, tmp_path):
     first, second = (Image.new("RGB", (W, H), colour) for colour in ((250, 10, 10), (10, 10, 250)))

@@ -80,6 +80,36 @@ def test_of_test_and_val_the_test_part_counts(tmp_path):
     assert "left out 1 files or folders such as 'val'" in dataset.notes[0]
 
 
+@pytest.mark.parametrize("names, taken", [
+    (("train", "test1"), ("train", "test1")), (("Training", "Testing"), ("Training", "Testing")),
+    (("train", "dev"), ("train", "dev")), (("train", "test", "extra"), ("train", "test")),
+    (("train_set", "validation_set", "test_set"), ("train_set", "test_set")), (("TRAIN", "valid"), ("TRAIN", "valid")),
+    (("train", "train2", "val", "dev"), ("train", "val")), (("train", "eval", "test"), ("train", "test"))])
+def test_parts_are_known_by_how_their_names_begin(names, taken, tmp_path):
+    write(tmp_path, *(f"{part}/{name}/1.jpg" for part in names for name in ("crow", "owl")))
+    dataset = own.load(tmp_path)
+    assert dataset.classes == ["crow", "owl"]
+    for part, found in zip(taken, (dataset.train, dataset.test)):
+        assert below(tmp_path, found) == [(f"{part}/crow/1.jpg", 0), (f"{part}/owl/1.jpg", 1)]
+    rest = sorted(set(names) - set(taken))
+    assert len(dataset.notes) == bool(rest)
+    assert not rest or f"left out {len(rest)} files or folders such as '{rest[0]}'" in dataset.notes[0]
+
+
+def test_a_part_without_class_folders_is_none(tmp_path):
+    """A test part of images alone can't be tested on; the validation part can."""
+    write(tmp_path, "test/1.jpg", *(f"{part}/{name}/1.jpg" for part in ("train", "val") for name in ("crow", "owl")))
+    dataset = own.load(tmp_path)
+    assert below(tmp_path, dataset.test) == [("val/crow/1.jpg", 0), ("val/owl/1.jpg", 1)]
+    assert "left out 1 files or folders such as 'test'" in dataset.notes[0]
+
+
+@pytest.mark.parametrize("names", [("train_station", "valley"), ("devil", "testudo", "trainer"), ("images", "owl")])
+def test_classes_that_begin_like_parts_stay_classes(names, tmp_path):
+    write(tmp_path, *(f"{name}/{n}.jpg" for name in names for n in (1, 2)))
+    assert own.load(tmp_path).classes == list(names)
+
+
 def test_a_class_named_train_stays_one(tmp_path):
     """Beside other classes, that is."""
     write(tmp_path, *(f"{name}/{n}.jpg" for name in ("bus", "test", "train") for n in (1, 2)))
@@ -89,7 +119,12 @@ def test_a_class_named_train_stays_one(tmp_path):
 @pytest.mark.parametrize("names, message", [
     (("train/crow/1.jpg", "train/owl/1.jpg", "test/crow/1.jpg", "test/emu/1.jpg"), "class 'emu' is not in both train and test"),
     (("train/crow/1.jpg", "train/owl/1.jpg", "test/crow/1.jpg", "test/owl/1.txt"), "test/owl: no images"),
-    (("train/1.jpg", "test/1.jpg"), "train: no sub-folders"),
+    (("train/1.jpg", "test/1.jpg"), "test, train are no classes; .* a folder of images for each class, or these in train and"),
+    (("Training/1.jpg", "Testing/1.jpg", "Training/2.jpg", "Testing/2.jpg"), "Testing, Training are no classes"),
+    (("images/1.jpg", "images/2.jpg", "masks/1.jpg", "masks/2.jpg"), "images, masks are no classes"),
+    (("Images/1.jpg", "Images/2.jpg", "labels/1.txt"), "Images, labels are no classes"),
+    (("train/images/1.jpg", "train/labels/1.txt", "val/images/1.jpg", "val/labels/1.txt"), "train: images, labels are no"),
+    (("train/crow/1.jpg", "train/owl/1.jpg", "test1/1.jpg"), "test1, train are no classes"),
     (("train/crow/1.jpg", "train/owl/1.jpg"), "only the sub-folder 'train'; .* give the folder that they are in"),
     (("birds/crow/1.jpg", "birds/owl/1.jpg"), "only the sub-folder 'birds'"),
     (("jpg/1.jpg", "jpg/2.jpg"), "only the sub-folder 'jpg'"),

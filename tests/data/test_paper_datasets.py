@@ -175,6 +175,13 @@ def test_what_systems_leave_in_imagenet_is_no_class(imagenet):
     assert paper.load("ImageNet", imagenet.parent).classes == ["tench", "great white shark"]
 
 
+def test_a_part_of_imagenet_is_told(imagenet, monkeypatch):
+    note, = paper.load("ImageNet", imagenet.parent).notes
+    assert note == "not the published benchmark: 2 of 1,000 classes, 2 of 1,281,167 training and 2 of 50,000 test images"
+    monkeypatch.setitem(paper.TABLE, "ImageNet", paper.TABLE["ImageNet"]._replace(counts=(2, 2, 2)))
+    assert not paper.load("ImageNet", imagenet.parent).notes
+
+
 def refused(imagenet, message):
     with pytest.raises(DataError, match=message):
         paper.load("ImageNet", imagenet.parent)
@@ -233,6 +240,23 @@ def test_images_that_lie_elsewhere_in_their_folder(name, images, tmp_path):
     assert str(e.value).endswith(f"to {folder / row.images}")
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_folder_in_itself_is_moved_up_without_a_collision(part, tmp_path):
+    """What is in cars_test/cars_test goes to cars_test: to move it to the folder above would meet its own name."""
+    lists = {each: [[f"cars_{each}/00001.jpg", 0, "Audi A4"]] for each in ("train", "test")}
+    folder = write_split(tmp_path, "Stanford Cars", **lists)
+    for each in ("train", "test"):
+        place = folder / f"cars_{each}" / f"cars_{each}" if each == part else folder / f"cars_{each}"
+        place.mkdir(parents=True)
+        (place / "00001.jpg").touch()
+    with pytest.raises(DataError) as e:
+        paper.load("Stanford Cars", tmp_path)
+    whole = folder / f"cars_{part}"
+    assert str(e.value).endswith(f"it lies in {whole}/cars_{part}/: move all that is there to {whole}")
+    (whole / f"cars_{part}" / "00001.jpg").rename(whole / "00001.jpg")
+    assert len(paper.load("Stanford Cars", tmp_path).test) == 1
+
+
 @pytest.mark.parametrize("there, wanted", [
     ("split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
     ("dtd/images/split_zhou_DescribableTextures.json", "dtd/split_zhou_DescribableTextures.json"),
@@ -272,16 +296,37 @@ NAMES = {  # as CoOp's folders, its classes of datasets and its configuration fi
 
 @pytest.mark.parametrize("name", paper.NAMES)
 def test_all_the_names_of_a_dataset(name, tmp_path, monkeypatch):
-    """A folder of that name in the working directory is not meant, wherever it is."""
+    """A folder of that name in the working directory is not meant without --data."""
     monkeypatch.chdir(tmp_path)
     for word in NAMES[name].split():
-        write_own(tmp_path / word, crow=2, owl=2)
         assert open_suite(tmp_path, [word, name]).datasets == [name]
+    for word in NAMES[name].split():
+        write_own(tmp_path / word, crow=2, owl=2)
         with pytest.raises(DataError, match=f"{word}: {name} is of the paper's suite; give --data DIR"):
             open_suite(None, [word])
         assert open_suite(None, [str(tmp_path / word)]).datasets == [word]
         with pytest.raises(DataError, match="a dataset's of the suite.* give the name alone if the suite's dataset is meant"):
             open_suite(tmp_path, [str(tmp_path / word)])
+
+
+def test_a_name_of_the_suite_and_of_another_folder_here_is_refused(tmp_path, monkeypatch):
+    """By whichever of its names; the dataset's own folder is no other."""
+    write_own(tmp_path / "here/oxford_flowers", crow=2, owl=2)
+    write_own(tmp_path / "here/flowers", crow=2, owl=2)
+    write_split(tmp_path / "suite", "Flowers102")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/oxford_flowers").symlink_to(tmp_path / "suite/oxford_flowers")
+    for root, name in ((tmp_path / "suite", "oxford_flowers"), (tmp_path / "empty", "oxford_flowers"), (None, "flowers")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "here")
+        with pytest.raises(DataError, match=f"^{name}: a dataset of the suite, and a folder here; rename the folder"):
+            open_suite(root, ["DTD" if root else "pets", name])
+        monkeypatch.chdir(tmp_path / "empty")
+        assert len(open_suite(root, [name]).datasets) == 1
+    for here in ("suite", "linked"):
+        monkeypatch.chdir(tmp_path / here)
+        for root in (".", tmp_path / "suite"):
+            assert open_suite(Path(root), ["oxford_flowers"]).datasets == ["Flowers102"]
 
 
 def test_no_name_means_two_datasets():
