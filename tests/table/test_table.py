@@ -25,7 +25,7 @@ from mp.learners import DEFAULT_METHOD, METHODS
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import FORMAT, Identity
-from mp.table import columns, page, read, render
+from mp.table import averages, columns, page, read, render
 from mp.table.entries import Entry
 from tests.conftest import ROOT
 
@@ -147,6 +147,13 @@ def test_numbers_against_numpy(filled, capsys):
             assert cell == f"{mean:{sign}.1f}{deviation}", (name, part, key)
     absolute = printed(out, "--seeds", "2", "--absolute", capsys=capsys).out
     assert f"{numbers[1, :, 0, 1].mean():.1f}" in absolute.splitlines()[3] and "±" not in absolute
+
+
+@pytest.mark.parametrize("name", averages.averaged({"a": "train", "b": "test"}))
+def test_no_folder_takes_the_place_of_an_average(tmp_path, capsys, name):
+    (tmp_path / name / "owl").mkdir(parents=True)
+    assert program.main(["table", "--out", str(tmp_path), "--datasets", "pets", str(tmp_path / name)]) == 2
+    assert f"{name}: tables have a row of averages of this name; rename the folder" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
