@@ -214,6 +214,22 @@ def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
     assert sum(" - " in line or line.endswith(" -") for line in out.out.splitlines()) == 9  # pets and two averages, 3 parts
 
 
+@pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "html"])
+def test_a_cell_of_fewer_seeds_than_asked_for_is_a_missing_one(filled, tmp_path, capsys, form):
+    """In every format the same as without any of its seeds, and so are the averages over it."""
+    out = shutil.copytree(filled[0], tmp_path / "runs")
+    asked = ["--seeds", "1", "2", "3", "--format", form]
+    whole = printed(out, *asked, capsys=capsys).out
+    own = [COLUMNS["finetune/coop/mp"].file(out / "mini", "pets", seed, "base") for seed in (1, 2, 3)]
+    own[1].unlink()
+    partial = printed(out, *asked, capsys=capsys)
+    assert partial.err.endswith(f"finetune --method coop --init meta --seeds 2 --out {out}\n")
+    own[0].unlink()
+    own[2].unlink()
+    without = printed(out, *asked, capsys=capsys).out
+    assert partial.out.replace("--seeds 2", "--seeds 1 2 3") == without != whole
+
+
 def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     change(COLUMNS["finetune/coop/hand"].file(tmp_path / "mini", "pets", 1, "base"), ["identity", "settings", "epochs"], 2)
