@@ -1,5 +1,6 @@
 """The results that the table is made of: those that are there, and which of them belong into one table."""
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ class Entry:
         return self.result["identity"]
 
 
-def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> list[Entry]:
+def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None,
+            images: Callable[[Entry], dict] | None = None) -> list[Entry]:
     """All of them below `out`, dataset by dataset, column by column, seed by seed.
 
-    `weights`: the SHA-256 that all must have; None: what most have. Raises UserError for a file of another version, or
-    one that can't be read.
+    `weights`: the SHA-256 that all must have; `images`: gives the fields of identity that tell an entry's images. None:
+    what most have. Raises UserError for a file of another version, or one that can't be read.
     """
     entries = []
     for dataset in suite.datasets:
@@ -45,13 +47,22 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     if weights is None:
         weights = most_frequent([entry.identity.get("weights") for entry in there])
     prompts = fingerprints(out, seeds)
-    for dataset in suite.datasets:
-        own = [entry for entry in there if entry.dataset == dataset]
-        images = most_frequent([entry.identity.get("tested_on") for entry in own])
-        for entry in own:
-            different = mismatch(entry.identity, {"weights": weights, "tested_on": images})
-            entry.mismatch = different or misfit(entry, suite, classes, prompts)
+    for entry in there:
+        entry.mismatch = mismatch(entry.identity, {"weights": weights}) or misfit(entry, suite, classes, prompts)
+    fitting = [entry for entry in there if not entry.mismatch]
+    for entry in fitting:
+        entry.mismatch = mismatch(entry.identity, images(entry) if images else images_of_most(entry, fitting))
     return entries
+
+
+def images_of_most(entry: Entry, entries: list[Entry]) -> dict[str, Any]:
+    """What most of the entries of the same dataset were tested on, and of the same seed fine-tuned on."""
+    same = [other for other in entries if other.dataset == entry.dataset]
+    found = {"tested_on": most_frequent([other.identity.get("tested_on") for other in same])}
+    if entry.column.tuned:
+        tuned = [other for other in same if other.column.tuned and other.seed == entry.seed]
+        found["trained_on"] = most_frequent([other.identity.get("trained_on") for other in tuned])
+    return found
 
 
 def most_frequent(values: list) -> Any:

@@ -269,6 +269,32 @@ def test_results_of_other_weights_or_images_are_left_out(tmp_path, capsys, place
     assert f"pets-seed1.json: left out, made otherwise: {reason};" in out.err and out.err.count("left out") == 1
 
 
+@pytest.mark.parametrize("key", ["finetune/coop/hand", "finetune/promptsrc/mp"])
+def test_what_was_fine_tuned_on_other_images_than_most_of_its_dataset_and_seed_is_left_out(tmp_path, capsys, key):
+    write(tmp_path / "mini", MINI, [1, 2], lambda *_: 50.0)
+    for one in KEYS:
+        for seed in (1, 2) if one.startswith("finetune") else ():
+            for name in MINI.datasets:
+                path = COLUMNS[one].file(tmp_path / "mini", name, seed, "base")
+                change(path, ["identity", "trained_on"], {name: f"{name} {seed}"})
+    assert "left out" not in printed(tmp_path, "--seeds", "1", "2", capsys=capsys).err
+    path = COLUMNS[key].file(tmp_path / "mini", "pets", 2, "base")
+    change(path, ["identity", "trained_on", "pets"], "4567")
+    said = printed(tmp_path, "--seeds", "1", "2", capsys=capsys).err
+    assert f"{path}: left out, made otherwise: trained_on.pets 4567 (now pets 2);" in said and said.count(": left out") == 1
+
+
+def test_what_does_not_fit_has_no_say_in_which_images_do(tmp_path, capsys):
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    for key in KEYS[1:]:
+        path = COLUMNS[key].file(tmp_path / "mini", "pets", 1, "base")
+        if key.startswith("finetune") and key != "finetune/coop/hand":
+            change(path, ["identity", "settings", "shots"], 4)
+            change(path, ["identity", "trained_on"], {"pets": "four"})
+    said = printed(tmp_path, capsys=capsys).err
+    assert said.count("made otherwise: shots 4 (now 16)") == said.count(": left out") == sum("finetune" in key for key in KEYS) - 1
+
+
 def test_the_weights_given_are_those_that_count(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     out = printed(tmp_path, "--weights", str(mini.WEIGHTS), capsys=capsys)
@@ -400,10 +426,18 @@ def test_all_images_of_a_dataset_may_have_changed(place, capsys):
     """What is finished agrees, but isn't what missing cells would be made from."""
     for key in KEYS:
         change(tuned(place, key), ["identity", "tested_on", "aircraft"], "0")
-    assert program.main([*SMALL, "--out", str(place)]) == 0  # nothing is missing
-    tuned(place).unlink()
+    for _ in ("nothing is missing", "one is"):
+        assert program.main([*SMALL, "--out", str(place)]) == 2
+        said = capsys.readouterr().err
+        assert "tested_on.aircraft 0 (now " in said and "give --force to compute everything anew, or another --out\n" in said
+        tuned(place).unlink(missing_ok=True)
+
+
+def test_run_names_what_is_of_other_images_than_those_on_disk_not_what_is_of_fewer(place, capsys):
+    for key in KEYS[1:]:
+        change(tuned(place, key), ["identity", "tested_on", "aircraft"], "0")
     assert program.main([*SMALL, "--out", str(place)]) == 2
-    assert "tested_on.aircraft 0 (now " in capsys.readouterr().err
+    assert f"run.py: {tuned(place, KEYS[1])}: made otherwise: tested_on.aircraft 0 (now " in capsys.readouterr().err
 
 
 def test_force_computes_everything_with_the_same_bits(finished, place, capsys):
