@@ -22,6 +22,7 @@ from data.suite import Suite, open_suite
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
 from mp.learners import DEFAULT_METHOD, METHODS
+from mp.runtime import files
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import FORMAT, Identity
@@ -50,7 +51,8 @@ def write(out, suite, seeds, value, prompt=None):
 
 
 def write_prompt(path, **identity):
-    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, {"format": FORMAT, **identity}, {})
+    about = {"format": FORMAT, "weights": "ab" * 32, **identity}
+    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, about, {})
 
 
 def change(path, place, value):
@@ -85,7 +87,7 @@ def filled(tmp_path_factory):
 def write_training(out, method):
     """What a meta-training of 50 epochs leaves."""
     prompt = results.meta_prompt(out, method, 1)
-    identity = {"settings": {"method": method, "inner_lr": 0.025 / 6}}
+    identity = {"weights": "ab" * 32, "settings": {"method": method, "inner_lr": 0.025 / 6}}
     write_prompt(prompt, **identity)
     log = [dict(query_loss=3 / i, grad_norm=9 / i, clipped_norm=min(5, 9 / i)) for i in range(1, 51)]
     prompt.with_name("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
@@ -299,6 +301,35 @@ def test_the_weights_given_are_those_that_count(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     out = printed(tmp_path, "--weights", str(mini.WEIGHTS), capsys=capsys)
     assert out.err.count("left out, made otherwise: weights abababababababababab (now") == 11 * len(KEYS) and "50.0" not in out.out
+
+
+@pytest.mark.parametrize("prompt, results_there, command", [
+    ("these weights", True, "zeroshot --prompt meta --method coop --seeds 1 "), ("none", False, "meta --method coop --seeds 1 "),
+    ("other weights", True, "meta --method coop --seeds 1 "), ("other weights", False, "meta --method coop --seeds 1 "),
+    ("damaged", False, "meta --method coop --seeds 1 ")])
+def test_a_meta_prompt_that_cannot_be_used_is_learnt_anew_by_the_commands(tmp_path, capsys, prompt, results_there, command):
+    """What can't be used is replaced only with --force."""
+    if results_there:
+        write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    path = results.meta_prompt(tmp_path / "mini", "coop", 1)
+    if prompt != "none":
+        write_prompt(path, **({} if prompt == "other weights" else {"weights": files.sha256(mini.WEIGHTS)}))
+    if prompt == "damaged":
+        path.write_text("x")
+    said = printed(tmp_path, "--weights", str(mini.WEIGHTS), capsys=capsys).err
+    line, = (line for line in said.splitlines() if line.startswith(f"  python run.py {command}"))
+    assert line.count("--force") == (results_there or prompt != "none")
+    asked = options.parse(shlex.split(line)[2:], "")
+    assert asked.weights == mini.WEIGHTS and asked.out == tmp_path
+
+
+def test_what_is_left_out_again_has_its_advice(tmp_path, capsys):
+    """Most results are of images that aren't there any more: the new one is left out however often it is made."""
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    advice = "where that doesn't help, most are .*: `run.py table --run --force` makes all anew, another --out keeps both\n"
+    assert not re.search(advice, printed(tmp_path, capsys=capsys).err)
+    change(COLUMNS["zeroshot/hand"].file(tmp_path / "mini", "pets", 1, "base"), ["identity", "tested_on", "pets"], "4567")
+    assert len(re.findall(advice, printed(tmp_path, capsys=capsys).err)) == 1
 
 
 @pytest.mark.parametrize("place, value", [(["identity", "format"], FORMAT - 1), (["made_by"], {})])
