@@ -11,6 +11,8 @@ from data.dataset import Dataset
 from data.errors import DataError
 from data.miniature import suite as mini
 
+AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no dataset may be called so
+
 
 class Suite(NamedTuple):
     name: str                       # "mini" or "paper"
@@ -81,6 +83,8 @@ def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> N
     if not name or not name.isprintable() or key(name) in taken:
         raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
                         "can't be printed; rename it, or give the name alone if the suite's dataset is meant")
+    if name in AVERAGES:
+        raise DataError(f"{path}: tables have a row of averages of this name; rename the folder")
     for other, other_path in folders.items():
         same_file = other.replace(" ", "") == name.replace(" ", "")  # names of result files are without spaces
         if same_file and other_path != path:

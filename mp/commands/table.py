@@ -1,5 +1,6 @@
 """run.py table: the paper's Table 2 from the results that are there; --run computes what is missing."""
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 from data.suite import open_suite
@@ -110,7 +111,8 @@ def find_work(session: Session, args: Namespace) -> tuple[list[tuple], list[tupl
                 prompts.append((method, seed))
             else:
                 wrong[path] = other_prompt(session, path, settings)
-    entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights)
+    images = None if args.force else partial(images_now, session, args)
+    entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights, images)
     cells = [entry for entry in entries if entry.result is None or args.force]
     for cell in cells:
         if cell.column.tuned:
@@ -119,16 +121,11 @@ def find_work(session: Session, args: Namespace) -> tuple[list[tuple], list[tupl
     work = [(cell.column.key, cell.dataset, cell.seed) for cell in cells]
     if args.force:
         return prompts, work
-    unfinished = {cell.dataset for cell in cells}
-    for entry in entries:
-        wrong[entry.path] = entry.mismatch
-        if entry.result and not entry.mismatch and entry.dataset in unfinished:
-            wrong[entry.path] = other_images(session, args, entry)
+    wrong |= {entry.path: entry.mismatch for entry in entries}
     reasons = [f"{path}: {reason}" for path, reason in wrong.items() if reason]
     if reasons:
         more = f", and {len(reasons) - 1} more like it" if len(reasons) > 1 else ""
-        raise UserError(f"{reasons[0]}{more}; give --force to compute everything anew, or another --out, or the "
-                        "commands for these alone that `run.py table` prints")
+        raise UserError(f"{reasons[0]}{more}; give --force to compute everything anew, or another --out")
     return prompts, work
 
 
@@ -141,12 +138,12 @@ def other_prompt(session: Session, path: Path, settings: MetaSettings) -> str:
     return mismatch(kept, {"weights": now.weights, "settings": now.settings, "trained_on": now.trained_on})
 
 
-def other_images(session: Session, args: Namespace, entry: Entry) -> str:
-    """Why a result isn't of the images that are there now, and that missing cells will be made from; "" if it is."""
+def images_now(session: Session, args: Namespace, entry: Entry) -> dict[str, dict]:
+    """What the entry would be tested on, and fine-tuned on, if it was made now: as identities keep it."""
     dataset = session.suite.load(entry.dataset)
     wanted = {"tested_on": session.identity(tested_on=dataset).tested_on}
     if entry.column.tuned:
         settings = finetune_settings(session, args, entry.column.method, entry.seed)
         items = draw_items(session, dataset, settings)
         wanted["trained_on"] = session.identity(trained_on={dataset.name: items}).trained_on
-    return mismatch(entry.identity, wanted)
+    return wanted

@@ -1,5 +1,6 @@
 """The results that the table is made of: those that are there, and which of them belong into one table."""
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ class Entry:
     path: Path
     result: dict[str, Any] | None   # None: absent or damaged
     mismatch: str = ""              # why it doesn't belong into the table; "": it does
+    prompt_there: bool = False      # whether the meta-prompt of its method and seed is, and can be used
 
     @property
     def identity(self) -> dict[str, Any]:
         return self.result["identity"]
 
 
-def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None) -> list[Entry]:
+def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None,
+            images: Callable[[Entry], dict] | None = None) -> list[Entry]:
     """All of them below `out`, dataset by dataset, column by column, seed by seed.
 
-    `weights`: the SHA-256 that all must have; None: what most have. Raises UserError for a file of another version, or
-    one that can't be read.
+    `weights`: the SHA-256 that all must have; `images`: gives the fields of identity that tell an entry's images. None:
+    what most have. Raises UserError for a file of another version, or one that can't be read.
     """
     entries = []
     for dataset in suite.datasets:
@@ -44,14 +47,25 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     there = [entry for entry in entries if entry.result]
     if weights is None:
         weights = most_frequent([entry.identity.get("weights") for entry in there])
-    prompts = fingerprints(out, seeds)
-    for dataset in suite.datasets:
-        own = [entry for entry in there if entry.dataset == dataset]
-        images = most_frequent([entry.identity.get("tested_on") for entry in own])
-        for entry in own:
-            different = mismatch(entry.identity, {"weights": weights, "tested_on": images})
-            entry.mismatch = different or misfit(entry, suite, classes, prompts)
+    prompts = fingerprints(out, seeds, weights)
+    for entry in entries:
+        entry.prompt_there = (entry.column.method, entry.seed) in prompts
+    for entry in there:
+        entry.mismatch = mismatch(entry.identity, {"weights": weights}) or misfit(entry, suite, classes, prompts)
+    fitting = [entry for entry in there if not entry.mismatch]
+    for entry in fitting:
+        entry.mismatch = mismatch(entry.identity, images(entry) if images else images_of_most(entry, fitting))
     return entries
+
+
+def images_of_most(entry: Entry, entries: list[Entry]) -> dict[str, Any]:
+    """What most of the entries of the same dataset were tested on, and of the same seed fine-tuned on."""
+    same = [other for other in entries if other.dataset == entry.dataset]
+    found = {"tested_on": most_frequent([other.identity.get("tested_on") for other in same])}
+    if entry.column.tuned:
+        tuned = [other for other in same if other.column.tuned and other.seed == entry.seed]
+        found["trained_on"] = most_frequent([other.identity.get("trained_on") for other in tuned])
+    return found
 
 
 def most_frequent(values: list) -> Any:
@@ -81,14 +95,15 @@ def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
     return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
-def fingerprints(out: Path, seeds: list[int]) -> dict[tuple[str, int], str]:
-    """Of the meta-prompts that are there. Of a damaged one it says so; what was made from it is good all the same."""
+def fingerprints(out: Path, seeds: list[int], weights: str | None) -> dict[tuple[str, int], str]:
+    """Of the meta-prompts of these weights; None: of any. It tells a damaged one; what was made from it is good."""
     found = {}
+    wanted = {"weights": weights} if weights else {}
     for method in SHOWN:
         for seed in seeds:
             path = results.meta_prompt(out, method, seed)
             try:
-                if path.is_file():
+                if path.is_file() and not mismatch(promptfile.read_file(path).get("identity"), wanted):
                     found[method, seed] = promptfile.fingerprint(path)
             except UserError as e:
                 say(str(e))
@@ -96,12 +111,15 @@ def fingerprints(out: Path, seeds: list[int]) -> dict[tuple[str, int], str]:
 
 
 def tell_left_out(entries: list[Entry]) -> None:
-    """A line for every file that is there and isn't shown."""
+    """A line for every file that is there and doesn't belong, and what to do where its command doesn't help."""
     for entry in entries:
         if entry.mismatch:
             say(f"{entry.path}: left out, {entry.mismatch}; its command below, with --force, makes it anew")
         elif entry.result is None and entry.path.exists():
             say(f"{entry.path}: damaged; left out, its command below makes it anew")
+    if any(entry.mismatch for entry in entries):
+        say("where that doesn't help, most are of images or weights that aren't used any more: `run.py table --run "
+            "--force` makes all anew, another --out keeps both")
 
 
 def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
@@ -121,16 +139,19 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
 
 
 def command_line(entries: list[Entry], out: Path, classes: str, options: list[str]) -> str:
-    """What computes entries of one column: also the meta-prompts, unless they are there."""
+    """What computes entries of one column: also the meta-prompts, unless they are there and can be used."""
     column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
     words = ["zeroshot"]
     if column.tuned:
         words = ["finetune", "--method", column.method, "--init", column.init]
         words += [] if classes == "base" else ["--classes", classes]
     elif column.method:
-        there = all(results.meta_prompt(out, column.method, seed).is_file() for seed in seeds)
-        words = ["zeroshot", "--prompt", "meta"] if there else ["meta"]
+        unusable = [entry.seed for entry in entries if not entry.prompt_there]
+        words = ["meta"] if unusable else ["zeroshot", "--prompt", "meta"]
         words += ["--method", column.method]
+        replaced = any(results.meta_prompt(out, column.method, seed).exists() for seed in unusable)
+        if replaced and "--force" not in options:
+            options = [*options, "--force"]
     if column.method:
         words += ["--seeds", *map(str, seeds)]
     return shlex.join(["python", "run.py", *words, *options])

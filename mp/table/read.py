@@ -38,7 +38,9 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
     """
     entries = collect(suite, out, seeds, classes, weights)
     tell_left_out(entries)
-    shown = [entry for entry in entries if entry.result and not entry.mismatch]
+    # A mean of fewer seeds than asked for isn't what its neighbours are: such a cell is a missing one.
+    incomplete = {(entry.column, entry.dataset) for entry in entries if entry.result is None or entry.mismatch}
+    shown = [entry for entry in entries if (entry.column, entry.dataset) not in incomplete]
     ours: dict[str, BySeed] = {}
     tuning: dict[str, dict] = {}
     for entry in shown:

@@ -22,10 +22,11 @@ from data.suite import Suite, open_suite
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
 from mp.learners import DEFAULT_METHOD, METHODS
+from mp.runtime import files
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import FORMAT, Identity
-from mp.table import columns, page, read, render
+from mp.table import averages, columns, page, read, render
 from mp.table.entries import Entry
 from tests.conftest import ROOT
 
@@ -50,7 +51,8 @@ def write(out, suite, seeds, value, prompt=None):
 
 
 def write_prompt(path, **identity):
-    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, {"format": FORMAT, **identity}, {})
+    about = {"format": FORMAT, "weights": "ab" * 32, **identity}
+    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, about, {})
 
 
 def change(path, place, value):
@@ -85,7 +87,7 @@ def filled(tmp_path_factory):
 def write_training(out, method):
     """What a meta-training of 50 epochs leaves."""
     prompt = results.meta_prompt(out, method, 1)
-    identity = {"settings": {"method": method, "inner_lr": 0.025 / 6}}
+    identity = {"weights": "ab" * 32, "settings": {"method": method, "inner_lr": 0.025 / 6}}
     write_prompt(prompt, **identity)
     log = [dict(query_loss=3 / i, grad_norm=9 / i, clipped_norm=min(5, 9 / i)) for i in range(1, 51)]
     prompt.with_name("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
@@ -149,6 +151,13 @@ def test_numbers_against_numpy(filled, capsys):
     assert f"{numbers[1, :, 0, 1].mean():.1f}" in absolute.splitlines()[3] and "±" not in absolute
 
 
+@pytest.mark.parametrize("name", averages.averaged({"a": "train", "b": "test"}))
+def test_no_folder_takes_the_place_of_an_average(tmp_path, capsys, name):
+    (tmp_path / name / "owl").mkdir(parents=True)
+    assert program.main(["table", "--out", str(tmp_path), "--datasets", "pets", str(tmp_path / name)]) == 2
+    assert f"{name}: tables have a row of averages of this name; rename the folder" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory):
     """Results that equal the paper's numbers; 50 in a column that it doesn't have."""
@@ -207,6 +216,22 @@ def test_a_damaged_result_is_a_missing_one(filled, tmp_path, capsys):
     assert sum(" - " in line or line.endswith(" -") for line in out.out.splitlines()) == 9  # pets and two averages, 3 parts
 
 
+@pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "html"])
+def test_a_cell_of_fewer_seeds_than_asked_for_is_a_missing_one(filled, tmp_path, capsys, form):
+    """In every format the same as without any of its seeds, and so are the averages over it."""
+    out = shutil.copytree(filled[0], tmp_path / "runs")
+    asked = ["--seeds", "1", "2", "3", "--format", form]
+    whole = printed(out, *asked, capsys=capsys).out
+    own = [COLUMNS["finetune/coop/mp"].file(out / "mini", "pets", seed, "base") for seed in (1, 2, 3)]
+    own[1].unlink()
+    partial = printed(out, *asked, capsys=capsys)
+    assert partial.err.endswith(f"finetune --method coop --init meta --seeds 2 --out {out}\n")
+    own[0].unlink()
+    own[2].unlink()
+    without = printed(out, *asked, capsys=capsys).out
+    assert partial.out.replace("--seeds 2", "--seeds 1 2 3") == without != whole
+
+
 def test_results_of_other_settings_or_prompts_are_left_out(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     change(COLUMNS["finetune/coop/hand"].file(tmp_path / "mini", "pets", 1, "base"), ["identity", "settings", "epochs"], 2)
@@ -246,10 +271,65 @@ def test_results_of_other_weights_or_images_are_left_out(tmp_path, capsys, place
     assert f"pets-seed1.json: left out, made otherwise: {reason};" in out.err and out.err.count("left out") == 1
 
 
+@pytest.mark.parametrize("key", ["finetune/coop/hand", "finetune/promptsrc/mp"])
+def test_what_was_fine_tuned_on_other_images_than_most_of_its_dataset_and_seed_is_left_out(tmp_path, capsys, key):
+    write(tmp_path / "mini", MINI, [1, 2], lambda *_: 50.0)
+    for one in KEYS:
+        for seed in (1, 2) if one.startswith("finetune") else ():
+            for name in MINI.datasets:
+                path = COLUMNS[one].file(tmp_path / "mini", name, seed, "base")
+                change(path, ["identity", "trained_on"], {name: f"{name} {seed}"})
+    assert "left out" not in printed(tmp_path, "--seeds", "1", "2", capsys=capsys).err
+    path = COLUMNS[key].file(tmp_path / "mini", "pets", 2, "base")
+    change(path, ["identity", "trained_on", "pets"], "4567")
+    said = printed(tmp_path, "--seeds", "1", "2", capsys=capsys).err
+    assert f"{path}: left out, made otherwise: trained_on.pets 4567 (now pets 2);" in said and said.count(": left out") == 1
+
+
+def test_what_does_not_fit_has_no_say_in_which_images_do(tmp_path, capsys):
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    for key in KEYS[1:]:
+        path = COLUMNS[key].file(tmp_path / "mini", "pets", 1, "base")
+        if key.startswith("finetune") and key != "finetune/coop/hand":
+            change(path, ["identity", "settings", "shots"], 4)
+            change(path, ["identity", "trained_on"], {"pets": "four"})
+    said = printed(tmp_path, capsys=capsys).err
+    assert said.count("made otherwise: shots 4 (now 16)") == said.count(": left out") == sum("finetune" in key for key in KEYS) - 1
+
+
 def test_the_weights_given_are_those_that_count(tmp_path, capsys):
     write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
     out = printed(tmp_path, "--weights", str(mini.WEIGHTS), capsys=capsys)
     assert out.err.count("left out, made otherwise: weights abababababababababab (now") == 11 * len(KEYS) and "50.0" not in out.out
+
+
+@pytest.mark.parametrize("prompt, results_there, command", [
+    ("these weights", True, "zeroshot --prompt meta --method coop --seeds 1 "), ("none", False, "meta --method coop --seeds 1 "),
+    ("other weights", True, "meta --method coop --seeds 1 "), ("other weights", False, "meta --method coop --seeds 1 "),
+    ("damaged", False, "meta --method coop --seeds 1 ")])
+def test_a_meta_prompt_that_cannot_be_used_is_learnt_anew_by_the_commands(tmp_path, capsys, prompt, results_there, command):
+    """What can't be used is replaced only with --force."""
+    if results_there:
+        write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    path = results.meta_prompt(tmp_path / "mini", "coop", 1)
+    if prompt != "none":
+        write_prompt(path, **({} if prompt == "other weights" else {"weights": files.sha256(mini.WEIGHTS)}))
+    if prompt == "damaged":
+        path.write_text("x")
+    said = printed(tmp_path, "--weights", str(mini.WEIGHTS), capsys=capsys).err
+    line, = (line for line in said.splitlines() if line.startswith(f"  python run.py {command}"))
+    assert line.count("--force") == (results_there or prompt != "none")
+    asked = options.parse(shlex.split(line)[2:], "")
+    assert asked.weights == mini.WEIGHTS and asked.out == tmp_path
+
+
+def test_what_is_left_out_again_has_its_advice(tmp_path, capsys):
+    """Most results are of images that aren't there any more: the new one is left out however often it is made."""
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    advice = "where that doesn't help, most are .*: `run.py table --run --force` makes all anew, another --out keeps both\n"
+    assert not re.search(advice, printed(tmp_path, capsys=capsys).err)
+    change(COLUMNS["zeroshot/hand"].file(tmp_path / "mini", "pets", 1, "base"), ["identity", "tested_on", "pets"], "4567")
+    assert len(re.findall(advice, printed(tmp_path, capsys=capsys).err)) == 1
 
 
 @pytest.mark.parametrize("place, value", [(["identity", "format"], FORMAT - 1), (["made_by"], {})])
@@ -377,10 +457,18 @@ def test_all_images_of_a_dataset_may_have_changed(place, capsys):
     """What is finished agrees, but isn't what missing cells would be made from."""
     for key in KEYS:
         change(tuned(place, key), ["identity", "tested_on", "aircraft"], "0")
-    assert program.main([*SMALL, "--out", str(place)]) == 0  # nothing is missing
-    tuned(place).unlink()
+    for _ in ("nothing is missing", "one is"):
+        assert program.main([*SMALL, "--out", str(place)]) == 2
+        said = capsys.readouterr().err
+        assert "tested_on.aircraft 0 (now " in said and "give --force to compute everything anew, or another --out\n" in said
+        tuned(place).unlink(missing_ok=True)
+
+
+def test_run_names_what_is_of_other_images_than_those_on_disk_not_what_is_of_fewer(place, capsys):
+    for key in KEYS[1:]:
+        change(tuned(place, key), ["identity", "tested_on", "aircraft"], "0")
     assert program.main([*SMALL, "--out", str(place)]) == 2
-    assert "tested_on.aircraft 0 (now " in capsys.readouterr().err
+    assert f"run.py: {tuned(place, KEYS[1])}: made otherwise: tested_on.aircraft 0 (now " in capsys.readouterr().err
 
 
 def test_force_computes_everything_with_the_same_bits(finished, place, capsys):
