@@ -71,8 +71,8 @@ def list_names(folder: Path) -> list[str]:
         raise DataError(f"{folder}: {found}; a dataset of your own has one for each class, two or more: make them, or "
                         "give the folder that they are in")
     if all(name.lower().rstrip("0123456789") in NO_CLASSES for name in names):
-        raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images for "
-                        "each class, or these in train and in test: sort the images so")
+        raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images "
+                        "for each class, or these in train and in test: sort the images so")
     alike: dict[str, str] = {}
     for name in names:
         read = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())

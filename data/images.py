@@ -49,7 +49,8 @@ def open_image(source: str | np.ndarray) -> Image.Image:
 def in_eight_bits(image: Image.Image, source: str) -> Image.Image:
     """The image, or of grey in 16 bits the higher 8, as Pillow does with colours: `convert` would make it white.
 
-    Raises DataError for other kinds, and for 16 bits that use only 12; a TIFF file's integers may also have 12 bits, or a sign, or be a negative.
+    Raises DataError for other kinds, and for 16 bits that use only 12; a TIFF file's integers may also have 12 bits, or
+    a sign, or be a negative.
     """
     if image.mode in MODES:
         return image

@@ -82,7 +82,8 @@ def describe_dataset(name: str, suite: Suite) -> str:
     gone = absent(dataset.train + dataset.test)
     if gone:
         where = f"; get it from {row.source}" if row else ""
-        raise DataError(f"{len(gone):,} of {train + test:,} listed images are missing or empty, the first is {gone[0]}{where}")
+        raise DataError(f"{len(gone):,} of {train + test:,} listed images are missing or empty, the first is "
+                        f"{gone[0]}{where}")
     if row and classes != row.counts[0]:
         raise DataError(f"{dataset.notes[0]}; {paper.GUIDE}")
     return "; ".join([text, *dataset.notes])

@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary name beside `path`, then rename it, so a reader never sees half a file. What is no
-    file, such as /dev/stdout, is written to; a link stays one.
+    file, such as /dev/stdout, is written to.
 
     Raises UserError if the folder can't be written or the disk is full; an older file stays intact.
     """
@@ -35,7 +35,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         if path.exists() and not path.is_file():
             write(path)
             return
-        target = path.resolve()
+        target = path.resolve() if path.is_file() else path  # a link stays one
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
         temporary = target.parent / f".{target.name}.{platform.node()}-{os.getpid()}.part"

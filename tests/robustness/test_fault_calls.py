@@ -155,7 +155,7 @@ EXACT = [  # odd, and the same as the plain command beside it
 ENVIRONMENT = [  # of `zeroshot --datasets dtd`
     (dict(MP_DATA="nowhere"), "="), (dict(RANK="1"), "RANK '1' and WORLD_SIZE '1' in the environment"),
     (dict(RANK="x"), "RANK 'x' and WORLD_SIZE '1'"), (dict(WORLD_SIZE="-2"), "WORLD_SIZE '-2'"),
-    (dict(RANK="0", WORLD_SIZE="2"), "the other processes can't be met"),
+    (dict(RANK="0", WORLD_SIZE="2"), "every process would do the same; torchrun is for meta and table"),
     (dict(XDG_CACHE_HOME="relative", HOME="home"), "set XDG_CACHE_HOME to a folder"),
     (dict(XDG_CACHE_HOME=None, HOME="/proc/none"), "="), (dict(XDG_CACHE_HOME="/proc/none"), "="),
     (dict(XDG_CACHE_HOME="/dev/null"), "="), (dict(TMPDIR="/proc/none"), "="), (dict(COLUMNS="x"), "="),
