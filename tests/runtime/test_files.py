@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mp.runtime import files
+from mp.runtime import files, interrupt
 from tests.conftest import ROOT
 
 WINDOWS = "import sys; sys.modules.update(fcntl=None, resource=None); import run; sys.exit(run.main(sys.argv[1:]))"
@@ -64,3 +64,22 @@ def test_only_posix_can_ask_after_a_process(monkeypatch, tmp_path):
         patch.setattr(os, "name", "nt")
         files.sweep(tmp_path / "a.json")
     assert asked == [(1, 0)]
+
+
+def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_whole(tmp_path / "pipe", lambda part: part.write_text("all"))
+    assert os.read(reader, 9) == b"all" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    files.write_whole(tmp_path / "link", lambda part: part.write_text("new"))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe", "target"]
+
+
+@pytest.mark.parametrize("arguments, says", [(["meta"], "the same command again to go on"), (["bench"], "nothing is kept"),
+                                             (["meta", "--force"], "without --force to go on")])
+def test_what_to_do_after_an_interruption(arguments, says):
+    assert says in interrupt.advice(arguments)

@@ -207,3 +207,29 @@ def test_the_identity_that_is_gathered_is_whole(open_session):
     items = session.draw_shots("one", settings)
     whole = session.identity(settings, trained_on={"one": items}, tested_on=session.suite.load("one"), prompt="p")
     assert all(value is not None for value in asdict(whole).values())
+
+
+def test_force_keeps_the_prompt_until_the_new_one_is_made(open_session, monkeypatch):
+    session = open_session()
+    path = run_meta(session)
+    before = path.read_bytes()
+
+    def fails(*_):
+        raise UserError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(meta, "make_tasks", fails)
+        with pytest.raises(UserError, match="^no$"):
+            meta.learn(session, small(MetaSettings), force=True)
+    assert path.read_bytes() == before
+    written = []
+    monkeypatch.setattr(promptfile, "write", lambda *given: written.append(given[0]))
+    assert meta.learn(session, small(MetaSettings)) == path and not written
+    assert meta.learn(session, small(MetaSettings), force=True) == path and written == [path]
+
+
+def test_a_command_that_is_named_has_the_options_it_needs(open_session):
+    session = open_session()
+    session.options = ["--data", "my data", "--out", "o"]
+    with pytest.raises(UserError, match="run.py meta --method coop --seeds 1 --data 'my data' --out o$"):
+        session.find_prompt("meta", small(FinetuneSettings))
