@@ -28,6 +28,7 @@ def at_least(least: int) -> Bound:
 POSITIVE = Bound("a positive number", lambda value: 0 < value < math.inf)
 POSITIVE_OR_INFINITE = Bound("a positive number", lambda value: value > 0)
 SHARE = Bound("a number from 0 to below 1", lambda value: 0 <= value < 1)
+EPOCHS = Bound("1 or more, up to 1,000,000", lambda value: 1 <= value <= 10**6)
 ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
 ON_OFF = Bound("True or False", lambda value: True)
 
@@ -55,7 +56,7 @@ class PromptSettings:
 @dataclass(frozen=True)
 class MetaSettings(PromptSettings):
     """Of Algorithm 1, in the paper's terms."""
-    epochs: int = setting("outer updates; the miniature suite brings a number of its own", at_least(1), 200)
+    epochs: int = setting("outer updates; the miniature suite brings a number of its own", EPOCHS, 200)
     inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
     inner_lr: float = setting("α (line 7)", POSITIVE)  # no default: each method's row in METHODS has its own
     meta_lr: float = setting("β (line 10)", POSITIVE, 0.001)
@@ -78,7 +79,7 @@ class MetaSettings(PromptSettings):
 class FinetuneSettings(PromptSettings):
     """Of the recipe that the original methods share."""
     classes: str = setting("train on these classes", ONE_PART, "base")
-    epochs: int = setting("passes over the images", at_least(1))
+    epochs: int = setting("passes over the images", EPOCHS)
     lr: float = setting("learning rate after the first epoch", POSITIVE)
     batch: int = setting("images of a step", at_least(1))
     shots: int = setting("images a class", at_least(1), 16)

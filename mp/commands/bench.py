@@ -32,7 +32,7 @@ Class names have 1 to 5 tokens."""
 def command(args: Namespace) -> None:
     """Measure, each time in a fresh process, and print. Raises UserError for weights or blocks that don't exist."""
     compute = choose(args.device, args.precision, args.memory)
-    chosen = [block for block in BLOCKS if any(word.lower() in block.title.lower() for word in args.blocks)]
+    chosen = [block for block in BLOCKS if is_asked_for(block, args.blocks)]
     if not chosen:
         titles = "; ".join(block.title for block in BLOCKS)
         raise UserError(f"--blocks {' '.join(args.blocks)}: no such block; there are {titles}")
@@ -51,6 +51,11 @@ def command(args: Namespace) -> None:
     print(heading(compute, args.weights or "random weights", shape))
     print(line_up(rows))
     print(NOTES.format(memory=compute.memory / GIB))
+
+
+def is_asked_for(block: Block, words: list[str]) -> bool:
+    title = block.title.lower()
+    return any(word.lower() in title for word in words)
 
 
 def heading(compute: Compute, weights: Path | str, shape: dict[str, int]) -> str:

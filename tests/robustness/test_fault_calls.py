@@ -99,6 +99,8 @@ OPTIONS = [  # "=": the result is that of the second command
     ("finetune --lr 1e-400", "--lr 0.0: out of range; give a positive number"),
     ("finetune --lr 1e300", "argument --lr: '1e300' is more than a tensor's numbers can be"),
     ("finetune --lr inf/inf", "--lr nan: out of range; give a positive number"),
+    (f"finetune --epochs {HUGE}", "out of range; give 1 or more, up to 1,000,000"),
+    ("meta --epochs 1000001", "out of range; give 1 or more, up to 1,000,000"),
     ("finetune --epochs ²", "argument --epochs: invalid int value: '²'"),
     ("finetune --depth 0", "--depth 0: out of range; give 1 or more"),
     ("meta --clip-norm nan", "--clip-norm nan: out of range; give a positive number"),

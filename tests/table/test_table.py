@@ -27,7 +27,6 @@ from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import FORMAT, Identity
 from mp.table import averages, columns, page, read, render
-from mp.table.entries import Entry
 from tests.conftest import ROOT
 
 COLUMNS = {column.key: column for column in columns.COLUMNS}
