@@ -34,8 +34,8 @@ ON_OFF = Bound("True or False", lambda value: True)
 
 
 def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "") -> Any:
-    """A field with its help text and what it may be. `only_if`: the fact that a learner states (has_depth,
-    averages_epochs) without which the setting plays no part."""
+    """A field with its help text and what it may be. `only_if`: the fact that a learner states, averages_epochs, or
+    that it is made_with this setting, without which it plays no part."""
     return field(default=default, kw_only=True, metadata={"about": about, "bound": bound, "only_if": only_if})
 
 
@@ -44,8 +44,11 @@ class PromptSettings:
     """What it takes to make a learner."""
     method: str
     seed: int = field(default=1, kw_only=True)
-    depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9, "has_depth")
-    length: int = setting("vectors in each of them", at_least(1), 4, "has_depth")
+    depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9, "made_with")
+    length: int = setting("vectors in each of them", at_least(1), 4, "made_with")
+    image_depth: int = setting("layers of the image tower with prompts, where they are learnt apart; 0: none; -1: as "
+                               "--depth", at_least(-1), -1, "made_with")
+    image_length: int = setting("vectors in each of these; -1: as --length", at_least(-1), -1, "made_with")
 
     def __post_init__(self):
         """Raises UserError for a value of another type or out of its bounds."""
@@ -54,7 +57,14 @@ class PromptSettings:
 
 
 @dataclass(frozen=True)
-class MetaSettings(PromptSettings):
+class TrainingSettings(PromptSettings):
+    """What both ways of training share."""
+    ivlp: bool = setting("IVLP, the ablation: cross-entropy alone, no regularisers, no average over epochs", ON_OFF,
+                         False, "made_with")
+
+
+@dataclass(frozen=True)
+class MetaSettings(TrainingSettings):
     """Of Algorithm 1, in the paper's terms."""
     epochs: int = setting("outer updates; the miniature suite brings a number of its own", EPOCHS, 200)
     inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
@@ -76,7 +86,7 @@ class MetaSettings(PromptSettings):
 
 
 @dataclass(frozen=True)
-class FinetuneSettings(PromptSettings):
+class FinetuneSettings(TrainingSettings):
     """Of the recipe that the original methods share."""
     classes: str = setting("train on these classes", ONE_PART, "base")
     epochs: int = setting("passes over the images", EPOCHS)

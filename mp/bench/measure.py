@@ -105,7 +105,7 @@ def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
     names = [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(block.classes)]
     if block.what == "text gradient":
         return text_gradient(clip, names, generator)
-    settings = PromptSettings(block.method)
+    settings = PromptSettings(block.method, **METHODS[block.method].prompt)
     layers = min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
     learner = make_learner(block.method, clip, min(settings.depth, layers), settings.length, generator)
     parts = [draw_part(block, clip, learner, generator) for _ in range(block.steps + 1)]

@@ -53,14 +53,15 @@ def positive(text: str) -> float:
 def of_row(kind: type, method: str) -> dict[str, Any]:
     """The values of this kind of settings that the method's row in METHODS has."""
     row = METHODS[method]
-    return {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
+    return row.prompt | {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
 
 
 def add_settings(parser: Parser, kind: type) -> None:
     """The method, and an option for every field that has a help text."""
     parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD,
                         help="prompt learner, of a learnt prompt its own (default: %(default)s)")
-    add = parser.add_argument_group("settings (defaults: the paper's section 4.2)").add_argument
+    others = [f"The paper has none for {method}: {row.source}." for method, row in METHODS.items() if row.source]
+    add = parser.add_argument_group("settings (defaults: the paper's section 4.2)", " ".join(others)).add_argument
     for one in fields(kind):
         if not one.metadata:
             continue
@@ -80,21 +81,28 @@ def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: An
         value = getattr(args, one.name, None)
         if one.name == "method" or value is None:
             continue
-        only_if = one.metadata.get("only_if")
-        if only_if and not getattr(learner_class(method), only_if):
+        if not plays_a_part(one, learner_class(method), ivlp=getattr(args, "ivlp", None)):
             raise UserError(f"{flag(one.name)} {value}: plays no part in {method}; leave it out")
         given[one.name] = value
     return kind(method, **(of_row(kind, method) | usual | given))
 
 
+def plays_a_part(one: Field, learner: type, ivlp: bool | None) -> bool:
+    """Whether a setting does in this method; with `ivlp`, nothing is averaged."""
+    only_if = one.metadata.get("only_if")  # of the seed, nothing is said
+    if only_if == "made_with":
+        return one.name in learner.made_with
+    return not only_if or (getattr(learner, only_if) and not ivlp)
+
+
 def shown_default(one: Field, kind: type) -> str:
     by_method = {method: of_row(kind, method).get(one.name) for method in METHODS}
     shown = [f"{method} {value:.4g}" for method, value in by_method.items() if value is not None]
-    if shown:
-        return ", ".join(shown)
     if one.type is bool:
         return "off"
-    return "none" if one.default is MISSING else str(one.default)
+    if one.default is MISSING:
+        return ", ".join(shown) or "none"
+    return ", ".join([str(one.default), *shown])
 
 
 def add_inputs(parser: Parser) -> None:
@@ -154,6 +162,9 @@ def add_table(parser: Parser) -> None:
     add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
     add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
     add("--classes", choices=PARTS, default="base", help="of fine-tuning (default: base)")
+    others = [method for method, row in METHODS.items() if row.source]
+    add("--methods", nargs="+", choices=list(METHODS), default=[], metavar="M",
+        help=f"also these methods' columns, beside the paper's: {', '.join(others)}")
 
 
 def add_bench(parser: Parser) -> None:

@@ -3,7 +3,7 @@ import shlex
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -107,23 +107,25 @@ class Session:
     def clamp_depth(self, settings: PromptSettings) -> PromptSettings:
         """The miniature's towers are shallower than the paper's: settings with at most their layers; it says so."""
         layers = min(len(t.resblocks) for t in (self.clip.transformer, self.clip.visual.transformer))
-        if self.suite.name != "mini" or settings.depth <= layers:
+        deepest = max(settings.depth, settings.image_depth)
+        if self.suite.name != "mini" or deepest <= layers:
             return settings
-        if learner_class(settings.method).has_depth:
-            self.say_once(f"prompt depth {layers} instead of {settings.depth}: the miniature's towers have {layers} "
-                          "layers")
-        return replace(settings, depth=layers)
+        if "depth" in learner_class(settings.method).made_with:
+            self.say_once(f"prompt depth {layers} instead of {deepest}: the miniature's towers have {layers} layers")
+        return replace(settings, depth=min(settings.depth, layers), image_depth=min(settings.image_depth, layers))
 
     def check_names(self, dataset: Dataset, settings: PromptSettings) -> None:
         """Raises UserError for class names that don't fit beside the prompt: before hours of training, not after."""
-        length = settings.length if learner_class(settings.method).has_depth else START_TOKENS
-        check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + length)
+        length = settings.length if "length" in learner_class(settings.method).made_with else 0
+        check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + max(length, START_TOKENS))
 
     def learner(self, settings: PromptSettings, prompt: Path | None = None) -> Learner:
         """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors
         of a prompt file; raises UserError if they don't fit."""
         generator = torch.Generator().manual_seed(settings.seed)
-        learner = make_learner(settings.method, self.clip, settings.depth, settings.length, generator)
+        own = {one.name: getattr(settings, one.name) for one in fields(settings)
+               if one.metadata.get("only_if") == "made_with"}
+        learner = make_learner(settings.method, self.clip, generator=generator, **own)
         if prompt:
             learner.load_state_dict(promptfile.read(prompt, settings.method, learner.state_dict()))
         return learner

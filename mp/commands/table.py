@@ -16,7 +16,7 @@ from mp.settings import MetaSettings
 from mp.store import promptfile, results
 from mp.store.identity import refuse_earlier
 from mp.table import page, render
-from mp.table.columns import COLUMNS, SHOWN, Column
+from mp.table.columns import SHOWN, Column, make_columns, methods_of
 from mp.table.entries import Entry, collect, mismatch
 from mp.table.read import Table, read
 
@@ -29,15 +29,16 @@ def command(args: Namespace) -> None:
     out = args.out / suite.name
     results.refuse_earlier_version(out)
     weights = None
+    columns = make_columns(list(dict.fromkeys([*SHOWN, *args.methods])))
     if args.run:
         session = open_session(args)
-        compute_missing(session, args)
+        compute_missing(session, args, columns)
         weights = session.weights
     elif args.weights:
         weights = files.sha256(args.weights)
     if not first_process():
         return
-    table = read(suite, out, args.seeds, args.classes, shared_options(args), weights, args.paper)
+    table = read(suite, out, args.seeds, args.classes, shared_options(args), weights, args.paper, columns)
     text = draw(table, args)
     if args.to:
         files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
@@ -54,23 +55,23 @@ def draw(table: Table, args: Namespace) -> str:
     rows, notes = render.make_rows(table, args.absolute), render.make_notes(table, args.absolute)
     if args.format == "html":
         return page.html(table, rows, notes)
-    return getattr(render, args.format)(rows, notes)
+    return getattr(render, args.format)(table, rows, notes)
 
 
-def compute_missing(session: Session, args: Namespace) -> None:
+def compute_missing(session: Session, args: Namespace, columns: list[Column]) -> None:
     """Learn every missing meta-prompt, then compute every missing cell; with --force all of them.
 
     With torchrun all processes meta-train together, then each takes its share of the cells. Raises UserError, before
     any work, for a file that was made otherwise. What another device made is left as it is.
     """
-    prompts, cells = agree(lambda: find_work(session, args))
+    prompts, cells = agree(lambda: find_work(session, args, columns))
     for _, dataset, _ in cells:
         session.test_set(dataset)  # refused now if its images can't be used
     for method, seed in prompts:
         learn(session, meta_settings(session, args, method, seed), args.force)
     rank, world = processes()
     own = cells[rank::world]
-    by_key = {column.key: column for column in COLUMNS}
+    by_key = {column.key: column for column in columns}
     progress = Progress("cell")
     for number, (key, dataset, seed) in enumerate(own):
         column = by_key[key]
@@ -100,11 +101,11 @@ def compute(session: Session, args: Namespace, column: Column, dataset: str, see
     evaluate(session, test, prompt, args.force)
 
 
-def find_work(session: Session, args: Namespace) -> tuple[list[tuple], list[tuple]]:
+def find_work(session: Session, args: Namespace, columns: list[Column]) -> tuple[list[tuple], list[tuple]]:
     """The meta-trainings (method, seed) and cells (column's key, dataset, seed) to compute. Raises UserError for a file
     that doesn't belong into the table."""
     prompts, wrong = [], {}
-    for method in SHOWN:
+    for method in methods_of(columns):
         for seed in args.seeds:
             path, settings = results.meta_prompt(session.out, method, seed), meta_settings(session, args, method, seed)
             if args.force or not path.exists():
@@ -112,7 +113,7 @@ def find_work(session: Session, args: Namespace) -> tuple[list[tuple], list[tupl
             else:
                 wrong[path] = other_prompt(session, path, settings)
     images = None if args.force else partial(images_now, session, args)
-    entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights, images)
+    entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights, images, columns)
     cells = [entry for entry in entries if entry.result is None or args.force]
     for cell in cells:
         if cell.column.tuned:

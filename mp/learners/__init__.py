@@ -19,12 +19,13 @@ if TYPE_CHECKING:  # the command line reads METHODS without waiting for torch
 
 class Method(NamedTuple):
     """A row of METHODS. `meta` and `finetune` hold what section 4.2 of the paper sets for this method alone: values
-    of fields of MetaSettings and FinetuneSettings."""
+    of fields of MetaSettings and FinetuneSettings; `prompt`, of both and of PromptSettings."""
     title: str     # as the paper writes it
     learner: str   # the class, as "module.Class" below mp.learners
     meta: dict[str, Any]
     finetune: dict[str, Any]
-    in_table: bool = True  # whether Table 2 has its columns
+    prompt: dict[str, Any] = {}
+    source: str = ""  # of a method that isn't in the paper, nor in its Table 2: where its settings are from
 
 
 METHODS = {  # in the order of Table 2's columns
@@ -32,6 +33,8 @@ METHODS = {  # in the order of Table 2's columns
     "cocoop": Method("CoCoOp", "cocoop.CoCoOp", dict(inner_lr=0.025 / 6, batch=8), dict(epochs=10, lr=0.002, batch=1)),
     "promptsrc": Method("PromptSRC", "promptsrc.PromptSRC", dict(inner_lr=0.02 / 6, batch=32),
                         dict(epochs=20, lr=0.0025, batch=4, gpa_mean=None)),  # at its share of the epochs
+    "maple": Method("MaPLe", "maple.MaPLe", dict(inner_lr=0.02 / 6, batch=32), dict(epochs=5, lr=0.0035, batch=4),
+                    dict(length=2), source="meta-learning takes promptsrc's, fine-tuning its own paper's"),
 }
 DEFAULT_METHOD = "promptsrc"  # of the command line
 
@@ -40,12 +43,12 @@ class Learner(Protocol):
     """What a method must give, as an nn.Module without buffers: its parameters are what prompt files hold, and each
     must enter the loss, which must have a second derivative (no fused attention) and nothing random in it.
 
-    Shapes: B images, C classes, E joint embedding. Built by `make_learner` as Class(clip, generator=...), with `depth`
-    and `length` if it `has_depth`; else it has four context vectors, those of "a photo of a".
+    Shapes: B images, C classes, E joint embedding. Built by `make_learner` as Class(clip, generator=...), and with the
+    settings that it is `made_with`.
     """
     sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
-    has_depth: bool        # has prompts in deeper layers, and settings for how many and how long
     averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
+    made_with: tuple[str, ...]  # "depth", "length", ...: of the settings; without length it has 4 vectors
 
     def prepare(self, clip: CLIP, names: list[str]) -> Any:
         """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once.
@@ -71,11 +74,14 @@ def learner_class(method: str) -> type:
     return getattr(importlib.import_module(f"mp.learners.{module}"), name)
 
 
-def make_learner(method: str, clip: CLIP, depth: int, length: int, generator: torch.Generator | None = None) -> Learner:
+def make_learner(method: str, clip: CLIP, depth: int, length: int, generator: torch.Generator | None = None,
+                 **others: Any) -> Learner:
     """The method's learner, from its handcrafted start, on CLIP's device; what is random in it comes from `generator`.
 
-    `depth` and `length` are for methods that have deep prompts. Raises UserError if the towers can't take them.
+    `depth`, `length` and `others` are settings, for methods that are made with them. Raises UserError if the towers
+    can't take them.
     """
     kind = learner_class(method)
-    shape = {"depth": depth, "length": length} if kind.has_depth else {}
-    return kind(clip, generator=generator, **shape).to(clip.logit_scale.device)
+    settings = {"depth": depth, "length": length, **others}
+    own = {name: value for name, value in settings.items() if name in kind.made_with}
+    return kind(clip, generator=generator, **own).to(clip.logit_scale.device)

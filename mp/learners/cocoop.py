@@ -30,8 +30,7 @@ class CoCoOp(CoOp):
         """Every image has its own text features of every class."""
         def logits(features: Tensor) -> Tensor:
             ctx = self.ctx + self.meta_net(features)[:, None]                        # [B, 4, W]
-            prefix = torch.cat([prompts.sos.expand(len(ctx), 1, -1), ctx], 1)        # [B, 5, W]
-            text = encode_classes(clip, prompts, prefix)                             # [B, C, E]
+            text = encode_classes(clip, prompts, prompts.prefix(ctx))                # [B, C, E]
             return clip.logit_scale.exp() * (text @ features[:, :, None])[:, :, 0]
 
         return logits

@@ -13,7 +13,7 @@ class CoOp(nn.Module):
     """Owns `ctx` [4, W]. Its methods are explained in mp/learners/__init__.py."""
 
     sees_images = False
-    has_depth = False
+    made_with = ()
     averages_epochs = False
 
     def __init__(self, clip: CLIP, generator: torch.Generator | None = None):
@@ -32,8 +32,7 @@ class CoOp(nn.Module):
         return (normalize(clip.encode_image(images)),)
 
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
-        prefix = torch.cat([prompts.sos, self.ctx])[None]                            # [1, 5, W]
-        text = encode_classes(clip, prompts, prefix)[0]                              # [C, E]
+        text = encode_classes(clip, prompts, prompts.prefix(self.ctx[None]))[0]      # [C, E]
         return lambda features: clip.logit_scale.exp() * features @ text.T
 
     def forward(self, clip: CLIP, classes: ClassPrompts, features: Tensor, labels: Tensor) -> Tensor:

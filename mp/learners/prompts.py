@@ -24,6 +24,13 @@ class ClassPrompts(NamedTuple):
     """The frozen part of "{ctx} {class name}." for C classes; the context goes between sos and the own tokens."""
     sos: Tensor                # [1, W]
     chunks: tuple[Chunk, ...]  # usually one; several where one would keep more than the memory budget
+    start: Tensor              # [4, W] of "a photo of a"
+
+    def prefix(self, ctx: Tensor) -> Tensor:
+        """What all classes share [B, 1 + max(n, 4), W], for context vectors [B, n, W]: they take the place of as many
+        of the start's words; words that are left stay, frozen."""
+        sos, rest = self.sos.expand(len(ctx), -1, -1), self.start[ctx.shape[1] :].expand(len(ctx), -1, -1)
+        return torch.cat([sos, ctx, rest], 1)
 
     def tokens(self) -> int:
         """Of all classes' own."""
@@ -52,7 +59,7 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
         packed = own[chosen, :longest].flatten()[packing.own]               # [N]
         packing = Packing(*(t.to(device) for t in packing))
         chunks.append(Chunk(clip.token_embedding(packed.to(device)), packing))
-    return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks))
+    return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks), handcrafted_context(clip))
 
 
 def tokenize_names(template: str, names: list[str]) -> Tensor:

@@ -25,7 +25,7 @@ from typing import Any
 
 from mp.runtime.errors import UserError
 
-FORMAT = 3  # of all these files; raised by hand when what they hold means something else than before
+FORMAT = 4  # of all these files; raised by hand when what they hold means something else than before
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Prompt files: a method, its learnable tensors, and what made them."""
 import hashlib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,20 @@ def read(path: Path, method: str, expected: Params) -> Params:
 
 
 def depth(params: Params) -> int:
-    """How many layers have prompts of their own, by names such as vision.0; 0 for a method without such."""
-    towers = Counter(name.partition(".")[0] for name in params if name.rpartition(".")[2].isdecimal())
-    return max(towers.values(), default=0)
+    """How many layers have prompts, by names such as text.8 and proj.8.bias; 0 for a method without such."""
+    layers = [int(part) for name in params for part in name.split(".") if part.isdecimal()]
+    return max(layers, default=-1) + 1
 
 
 def remedy(params: Params, expected: Params) -> str:
     """What to do about tensors that don't fit: another --length, other weights, or another file."""
     if any(params[name].shape[1:] != expected[name].shape[1:] for name in expected):
         return "it was made for another model: give the --weights that it was made with, or another prompt"
-    lengths = {params[name].shape[:1] for name in expected}
-    fitting = {expected[name].shape[:1] for name in expected}
-    if lengths != fitting and not depth(expected):
-        return "here this method has the 4 vectors of \"a photo of a\"; give a prompt of 4"
-    if lengths != fitting and len(lengths) == 1:
-        return f"give --length {lengths.pop()[0]}"
+    for name, option in (("ctx", "--length"), ("vision.0", "--image-length")):
+        if name in expected and len(params[name]) != len(expected[name]):
+            if not depth(expected):
+                return "here this method has the 4 vectors of \"a photo of a\"; give a prompt of 4"
+            return f"give {option} {len(params[name])}"
     if any(params[name].dtype != expected[name].dtype for name in expected):
         return "give a file whose tensors are all float32"
     return "it is damaged, or not of this method: give another, or the command that made it again with --force"

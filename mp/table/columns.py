@@ -53,8 +53,13 @@ def make_columns(methods: list[str]) -> list[Column]:
     return columns
 
 
-SHOWN = [method for method, row in METHODS.items() if row.in_table]
+SHOWN = [method for method, row in METHODS.items() if not row.source]  # the paper's
 COLUMNS = make_columns(SHOWN)
+
+
+def methods_of(columns: list[Column]) -> list[str]:
+    """In the table's order."""
+    return list(dict.fromkeys(column.method for column in columns if column.method))
 
 
 def paper_accuracies() -> dict[str, Accuracies]:

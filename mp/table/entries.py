@@ -12,7 +12,7 @@ from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import differences
-from mp.table.columns import COLUMNS, SHOWN, Column
+from mp.table.columns import COLUMNS, Column, methods_of
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Entry:
 
 
 def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: str | None = None,
-            images: Callable[[Entry], dict] | None = None) -> list[Entry]:
+            images: Callable[[Entry], dict] | None = None, columns: list[Column] = COLUMNS) -> list[Entry]:
     """All of them below `out`, dataset by dataset, column by column, seed by seed.
 
     `weights`: the SHA-256 that all must have; `images`: gives the fields of identity that tell an entry's images. None:
@@ -40,14 +40,14 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     """
     entries = []
     for dataset in suite.datasets:
-        for column in COLUMNS:
+        for column in columns:
             for seed in seeds if column.method else [None]:
                 path = column.file(out, dataset, seed, classes)
                 entries.append(Entry(column, dataset, seed, path, results.read(path)))
     there = [entry for entry in entries if entry.result]
     if weights is None:
         weights = most_frequent([entry.identity.get("weights") for entry in there])
-    prompts = fingerprints(out, seeds, weights)
+    prompts = fingerprints(out, methods_of(columns), seeds, weights)
     for entry in entries:
         entry.prompt_there = (entry.column.method, entry.seed) in prompts
     for entry in there:
@@ -76,7 +76,8 @@ def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, in
     """Why a result isn't of the paper's settings or of the meta-prompt in `prompts`; "" if it is of both."""
     column, own_prompt = entry.column, entry.identity.get("prompt")
     if column.tuned:
-        settings = as_dict(FinetuneSettings(column.method, **METHODS[column.method].finetune, classes=classes,
+        row = METHODS[column.method]
+        settings = as_dict(FinetuneSettings(column.method, **row.prompt, **row.finetune, classes=classes,
                                             seed=entry.seed))
         if suite.name == "mini":
             del settings["depth"]  # its towers are shallower than the paper's
@@ -95,11 +96,11 @@ def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
     return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
-def fingerprints(out: Path, seeds: list[int], weights: str | None) -> dict[tuple[str, int], str]:
+def fingerprints(out: Path, methods: list[str], seeds: list[int], weights: str | None) -> dict[tuple[str, int], str]:
     """Of the meta-prompts of these weights; None: of any. It tells a damaged one; what was made from it is good."""
     found = {}
     wanted = {"weights": weights} if weights else {}
-    for method in SHOWN:
+    for method in methods:
         for seed in seeds:
             path = results.meta_prompt(out, method, seed)
             try:
@@ -125,7 +126,7 @@ def tell_left_out(entries: list[Entry]) -> None:
 def missing_commands(entries: list[Entry], out: Path, classes: str, options: list[str]) -> list[str]:
     """What computes the results that aren't there, and anew those that don't belong. `options`: for all of them."""
     lines = []
-    for column in COLUMNS:
+    for column in dict.fromkeys(entry.column for entry in entries):
         own = [entry for entry in entries if entry.column == column]
         absent = [entry for entry in own if entry.result is None]
         left_out = [entry for entry in own if entry.mismatch]

@@ -10,9 +10,9 @@ from mp.runtime.errors import DAMAGE, UserError
 from mp.runtime.text import spread
 from mp.settings import PARTS, in_words
 from mp.store import promptfile, results
-from mp.table.columns import COLUMNS, SHOWN, Column
+from mp.table.columns import Column, methods_of
 from mp.table.read import Table
-from mp.table.render import SPANS, TITLES, Rows
+from mp.table.render import Rows, spans
 
 STYLE = Path(__file__).with_name("page.css")
 AXIS, HALF = 200, 66                         # of bars: where they begin, and how long they get
@@ -23,13 +23,13 @@ Log = list[dict[str, float]]                 # a line per epoch
 def html(table: Table, rows: Rows, notes: list[str]) -> str:
     """The page. Whatever came from a file or the command line is escaped."""
     title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
-    gains = [bars(table, column) for column in COLUMNS if column.baseline]
+    gains = [bars(table, column) for column in table.columns if column.baseline]
     body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in notes),
             f'<div class="wide">{table_html(table, rows)}</div>',
             "<h2>Gain of meta-prompts over handcrafted ones, all classes, points</h2>",
             "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
             f'<div class="panels">{"".join(gains)}</div>']
-    plots = "".join(plots_of(table, method) for method in SHOWN)
+    plots = "".join(plots_of(table, method) for method in methods_of(table.columns))
     if plots:
         body += ["<h2>Meta-training</h2>", f'<div class="panels">{plots}</div>']
     body += listed("Settings", [escape(line) for line in settings_lines(table)])
@@ -52,13 +52,13 @@ def listed(title: str, items: list[str]) -> list[str]:
 
 
 def table_html(table: Table, rows: Rows) -> str:
-    groups = "".join(f'<th colspan="{columns}">{group}</th>' for group, columns in SPANS)
-    titles = "".join(f"<th>{title}</th>" for title in TITLES)
+    groups = "".join(f'<th colspan="{columns}">{group}</th>' for group, columns in spans(table.columns))
+    titles = "".join(f"<th>{column.title}</th>" for column in table.columns)
     lines = [f'<tr><th colspan="2"></th>{groups}</tr><tr><th></th><th></th>{titles}</tr></thead><tbody>']
     for (name, part), (shown, _, *texts) in zip(table.rows, rows):
         lines.append(f"<tr class=first><th>{escape(shown)}</th>" if part == PARTS[0] else "<tr><th></th>")
         lines.append(f'<td class="part">{part}</td>')
-        for column, text in zip(COLUMNS, texts):
+        for column, text in zip(table.columns, texts):
             gains = column.numbers(table.ours, name, part, gain=True) if column.baseline else []
             lines.append(f'<td style="{shade(gains)}">{escape(text)}</td>')
         lines.append("</tr>")
@@ -153,7 +153,7 @@ def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
 def settings_lines(table: Table) -> list[str]:
     """The settings of each method's meta-training and fine-tuning."""
     lines = []
-    for method in SHOWN:
+    for method in methods_of(table.columns):
         try:
             kept = promptfile.read_file(results.meta_prompt(table.out, method, table.seeds[0]))
             lines.append(f"meta-training: {in_words(dict(kept['identity']['settings']))}")

@@ -7,7 +7,7 @@ from data.suite import Suite
 from mp.runtime.errors import printable
 from mp.settings import PARTS
 from mp.table.averages import BySeed, averaged, with_averages
-from mp.table.columns import paper_accuracies
+from mp.table.columns import COLUMNS, Column, paper_accuracies
 from mp.table.entries import Entry, collect, missing_commands, tell_left_out
 
 
@@ -16,6 +16,7 @@ class Table(NamedTuple):
     out: Path
     seeds: list[int]
     classes: str              # of fine-tuning
+    columns: list[Column]
     roles: dict[str, str]     # dataset -> train or test
     ours: dict[str, BySeed]   # column's key -> its numbers, with the averages
     paper: dict[str, BySeed]  # the paper's; empty if they aren't asked for
@@ -30,13 +31,13 @@ class Table(NamedTuple):
 
 
 def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[str] = [],
-         weights: str | None = None, paper: bool = False) -> Table:
+         weights: str | None = None, paper: bool = False, columns: list[Column] = COLUMNS) -> Table:
     """The table of the results below `out`. Says what is left out, and why.
 
     `options`: what the commands for missing cells share with this one; `weights` as `collect` takes it; `paper`: with
     the paper's values.
     """
-    entries = collect(suite, out, seeds, classes, weights)
+    entries = collect(suite, out, seeds, classes, weights, columns=columns)
     tell_left_out(entries)
     # A mean of fewer seeds than asked for isn't what its neighbours are: such a cell is a missing one.
     incomplete = {(entry.column, entry.dataset) for entry in entries if entry.result is None or entry.mismatch}
@@ -52,8 +53,8 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
     made_by = list(dict.fromkeys(map(about, shown)))
     roles = {name: "train" if name in suite.training else "test" for name in suite.datasets}
     missing = missing_commands(entries, out, classes, options)
-    return Table(suite.name, out, seeds, classes, roles, averaged_columns(ours, roles), averaged_columns(papers, roles),
-                 made_by, tuning, missing)
+    return Table(suite.name, out, seeds, classes, columns, roles, averaged_columns(ours, roles),
+                 averaged_columns(papers, roles), made_by, tuning, missing)
 
 
 def averaged_columns(columns: dict[str, BySeed], roles: dict[str, str]) -> dict[str, BySeed]:

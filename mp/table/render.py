@@ -7,16 +7,18 @@ from statistics import fmean
 
 from mp.runtime.text import line_up, spread
 from mp.settings import PARTS
-from mp.table.columns import COLUMNS, Column
+from mp.table.columns import Column
 from mp.table.read import Table
 
 LIMIT = 1.0  # points from the paper's value beyond which a cell is marked
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%#_${}"} | {c: f"\\{c}{{}}" for c in "^~"}
                       | {"\\": r"\textbackslash{}", "±": r"$\pm$"})
-GROUPS = [column.group for column in COLUMNS]
-TITLES = [column.title for column in COLUMNS]
-SPANS = [(group, len(list(same))) for group, same in groupby(GROUPS)]  # over how many columns each group stands
 Rows = list[list[str]]  # name, part, and the cells
+
+
+def spans(columns: list[Column]) -> list[tuple[str, int]]:
+    """Each group of columns, and over how many it stands."""
+    return [(group, len(list(same))) for group, same in groupby(columns, lambda column: column.group)]
 
 
 def make_rows(table: Table, absolute: bool) -> Rows:
@@ -24,7 +26,7 @@ def make_rows(table: Table, absolute: bool) -> Rows:
     found = []
     for name, part in table.rows:
         star = "*" if table.roles.get(name) == "train" else ""
-        cells = [cell_text(table, column, name, part, absolute) for column in COLUMNS]
+        cells = [cell_text(table, column, name, part, absolute) for column in table.columns]
         found.append([name + star, part, *cells])
     return found
 
@@ -51,8 +53,8 @@ def make_notes(table: Table, absolute: bool) -> list[str]:
     return lines + table.made_by
 
 
-def text(rows: Rows, notes: list[str]) -> str:
-    lines = [["", "", *GROUPS], ["", "", *TITLES]]
+def text(table: Table, rows: Rows, notes: list[str]) -> str:
+    lines = [["", "", *(column.group for column in table.columns)], ["", "", *(c.title for c in table.columns)]]
     for name, part, *cells in rows:
         if part == PARTS[0]:
             lines += [[], [name, part, *cells]]
@@ -61,25 +63,25 @@ def text(rows: Rows, notes: list[str]) -> str:
     return "\n".join([line_up(lines, left=2), "", *notes]) + "\n"
 
 
-def markdown(rows: Rows, notes: list[str]) -> str:
+def markdown(table: Table, rows: Rows, notes: list[str]) -> str:
     def escape(value: str) -> str:
         return html.escape(value, quote=False).replace("|", "\\|").replace("*", "\\*")
 
-    head = ["", "", *(f"{column.group} {column.title}" for column in COLUMNS)]
-    rule = ["---", "---", *("---:" for _ in COLUMNS)]
+    head = ["", "", *(f"{column.group} {column.title}" for column in table.columns)]
+    rule = ["---", "---", *("---:" for _ in table.columns)]
     lines = ["| " + " | ".join(map(escape, row)) + " |" for row in [head, rule, *rows]]
     return "\n".join([*lines, "", *(f"{escape(note)}  " for note in notes)]) + "\n"
 
 
-def latex(rows: Rows, notes: list[str]) -> str:
+def latex(table: Table, rows: Rows, notes: list[str]) -> str:
     """A tabular for the booktabs and multirow packages."""
     def line(cells: list[str]) -> str:
         return " & ".join(cells) + r" \\"
 
     lines = [f"% {note}" for note in notes]
-    lines += [r"\begin{tabular}{ll" + "r" * len(COLUMNS) + "}", r"\toprule"]
-    groups = [rf"\multicolumn{{{columns}}}{{c}}{{{group}}}" for group, columns in SPANS]
-    lines += [line(["", "", *groups]), line(["", "", *TITLES])]
+    lines += [r"\begin{tabular}{ll" + "r" * len(table.columns) + "}", r"\toprule"]
+    groups = [rf"\multicolumn{{{columns}}}{{c}}{{{group}}}" for group, columns in spans(table.columns)]
+    lines += [line(["", "", *groups]), line(["", "", *(column.title for column in table.columns)])]
     for name, part, *cells in rows:
         first = ""
         if part == PARTS[0]:
@@ -93,10 +95,10 @@ def csv(table: Table) -> str:
     """The form of data/table2.csv: always absolute per cent, means over the seeds, datasets alone."""
     out = io.StringIO()
     writer = csv_module.writer(out, lineterminator="\n")
-    writer.writerow(["dataset", "metric", *(column.key for column in COLUMNS)])
+    writer.writerow(["dataset", "metric", *(column.key for column in table.columns)])
     for name, part in table.rows:
         if name in table.roles:
-            cells = [column.numbers(table.ours, name, part, gain=False) for column in COLUMNS]
+            cells = [column.numbers(table.ours, name, part, gain=False) for column in table.columns]
             means = [f"{fmean(values):.2f}" if values else "" for values in cells]
             writer.writerow([name, part.capitalize(), *means])
     return out.getvalue()

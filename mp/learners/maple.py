@@ -1,0 +1,43 @@
+"""MaPLe (Khattak et al., CVPR 2023): deep prompts in the text tower, and couplings that make the image tower's of them.
+
+PromptSRC grew out of it: there, both towers' prompts are learnt apart.
+"""
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from mp.clip.model import CLIP
+from mp.learners.cocoop import seeded_linear
+from mp.learners.deep import DeepPrompts, check_shape, noise, start_context
+
+
+class MaPLe(DeepPrompts):
+    """Owns `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and the
+    couplings `proj.i`, linear from W to the image tower's width V, with bias, for layers 0..depth-1.
+
+    ctx starts from "a photo", whose other words "of a" stay where they are, frozen; the `text.i` start from a normal
+    distribution, couplings from torch's own for linear layers, all but the first from the same draw. Classes and loss,
+    cross-entropy, are CoOp's. Raises UserError if the towers can't take `depth` or `length`.
+    """
+
+    made_with = ("depth", "length")
+
+    def __init__(self, clip: CLIP, depth: int = 9, length: int = 2, generator: torch.Generator | None = None):
+        super().__init__(clip)
+        check_shape(clip, depth, length)
+        self.ctx = start_context(clip, length, generator)
+        widths = self.ctx.shape[1], clip.visual.class_embedding.numel()
+        self.text = nn.ParameterDict()
+        for i in range(1, depth):  # one by one, as PromptSRC's
+            self.text[str(i)] = noise(length, widths[0], generator)
+        first, later = seeded_linear(*widths, generator), seeded_linear(*widths, generator)
+        self.proj = nn.ModuleList([first, *(copy.deepcopy(later) for _ in range(1, depth))])
+
+    def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor]:
+        """The images themselves, still bytes."""
+        return (images,)
+
+    def image_prompts(self) -> list[Tensor]:
+        """[n, V] for each of the layers: one gradient, of both towers, shapes what they are made of."""
+        return [coupling(prompt) for coupling, prompt in zip(self.proj, [self.ctx, *self.text.values()])]
