@@ -16,7 +16,7 @@ from mp.settings import MetaSettings
 from mp.store import promptfile, results
 from mp.store.identity import refuse_earlier
 from mp.table import page, render
-from mp.table.columns import SHOWN, Column, make_columns, methods_of
+from mp.table.columns import COLUMNS, SHOWN, Column, make_columns, methods_of
 from mp.table.entries import Entry, collect, mismatch
 from mp.table.read import Table, read
 
@@ -58,7 +58,7 @@ def draw(table: Table, args: Namespace) -> str:
     return getattr(render, args.format)(table, rows, notes)
 
 
-def compute_missing(session: Session, args: Namespace, columns: list[Column]) -> None:
+def compute_missing(session: Session, args: Namespace, columns: list[Column] = COLUMNS) -> None:
     """Learn every missing meta-prompt, then compute every missing cell; with --force all of them.
 
     With torchrun all processes meta-train together, then each takes its share of the cells. Raises UserError, before

@@ -152,7 +152,7 @@ def test_help_needs_no_torch():
 
 
 def test_unknown_words(tmp_path, fails, monkeypatch):
-    for args, word in ((["meta", "--method", "maple"], "maple"), (["dream"], "dream"), (["meta", "--epoch", "3"], "--epoch"),
+    for args, word in ((["meta", "--method", "vpt"], "vpt"), (["dream"], "dream"), (["meta", "--epoch", "3"], "--epoch"),
                        (["meta", "--epochs", "three"], "three"),
                        (["data", "--workers", "-1"], "-1"), (["finetune", "--classes", "old"], "old")):
         assert word in run(*args, cwd=tmp_path, code=2).stderr

@@ -18,7 +18,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("", "the following arguments are required: data | meta"),
     ("dream", "invalid choice: 'dream'"),
     ("meta --epoch 3", "unrecognized arguments: --epoch 3"),
-    ("meta --method maple", "argument --method: invalid choice: 'maple'"),
+    ("meta --method vpt", "argument --method: invalid choice: 'vpt'"),
     ("meta --epochs", "argument --epochs: expected one argument"),
     ("meta --epochs three", "argument --epochs: invalid int value: 'three'"),
     ("meta --epochs 0", "--epochs 0: out of range; give 1 or more"),

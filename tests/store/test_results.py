@@ -84,7 +84,7 @@ def deep_params(depth, length, width=8):
     (deep_params(3, 4), "holds prompts for 3 layers, not 9; give --depth 3,"), (deep_params(12, 4), "not 9; give --depth 12,"),
     (deep_params(1, 4), "give --depth 1,"), (deep_params(9, 8), "this model needs [4, 8]; give --length 8"),
     (deep_params(9, 4, 16), "it was made for another model: give the --weights that it was made with"),
-    (deep_params(9, 4) | {"ctx": torch.zeros(8, 8)}, "it is damaged"), (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "damaged"),
+    (deep_params(9, 4) | {"text.3": torch.zeros(8, 8)}, "it is damaged"), (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "damaged"),
     ({"ctx": torch.zeros(4, 8)}, "and this method needs ctx, text.1,"), (deep_params(9, 4) | {"more": torch.zeros(1)}, "holds the tensors")])
 def test_a_prompt_of_other_settings_is_refused_with_those_that_fit(kept, says, tmp_path):
     promptfile.write(tmp_path / "p.pt", "promptsrc", kept, {}, {})
