@@ -82,7 +82,8 @@ def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: An
         if one.name == "method" or value is None:
             continue
         if not plays_a_part(one, learner_class(method), ivlp=getattr(args, "ivlp", None)):
-            raise UserError(f"{flag(one.name)} {value}: plays no part in {method}; leave it out")
+            ablation = " with --ivlp" if getattr(args, "ivlp", None) and one.name != "ivlp" else ""
+            raise UserError(f"{flag(one.name)} {value}: plays no part in {method}{ablation}; leave it out")
         given[one.name] = value
     return kind(method, **(of_row(kind, method) | usual | given))
 

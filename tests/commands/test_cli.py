@@ -13,10 +13,12 @@ import pytest
 import torch
 
 import run as program
+from mp.learners import METHODS
 from mp.store import promptfile
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
+DEEP = ("promptsrc", "maple")
 
 
 def run(*args, cwd, code=0, **env):
@@ -44,7 +46,7 @@ def trained(tmp_path_factory):
     """A folder with a short run of every method."""
     folder = tmp_path_factory.mktemp("runs")
     with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda method: run("meta", "--method", method, *SMALL, cwd=folder), ("promptsrc", "coop", "cocoop")))
+        ended = list(pool.map(lambda method: run("meta", "--method", method, *SMALL, cwd=folder), ("promptsrc", "maple", "coop", "cocoop")))
     for result in ended:
         assert "Average" in result.stdout and "aircraft*" in result.stdout and "embedded miniature" in result.stderr
     return folder
@@ -59,13 +61,13 @@ def prompt_of(folder, method):
 
 
 def test_meta_leaves_prompt_log_and_settings(trained):
-    for method in ("coop", "cocoop", "promptsrc"):
+    for method in METHODS:
         folder = prompt_of(trained, method).parent
         assert {p.name for p in folder.iterdir()} == {"prompt.pt", "log.jsonl", "settings.json", ".lock"}
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in log] == [1, 2] and all(line["grad_norm"] > 0 for line in log)
         about = json.loads((folder / "settings.json").read_text())
-        assert about["identity"]["settings"]["inner_lr"] == (0.02 if method == "promptsrc" else 0.025) / 6
+        assert about["identity"]["settings"]["inner_lr"] == (0.02 if method in DEEP else 0.025) / 6
         assert about["identity"]["settings"]["batch"] == (8 if method == "cocoop" else 32)
         assert {"command", "commit", "torch", "device"} <= about["provenance"].keys()
         assert len(about["identity"]["trained_on"]) == 6 and len(about["identity"]["weights"]) == 64
@@ -126,7 +128,7 @@ def test_of_two_processes_one_trains(tmp_path):
     assert said == [False, True] and [process.returncode for process in both] == [0, 0]
 
 
-@pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
+@pytest.mark.parametrize("method", METHODS)
 def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
     prompt = prompt_of(trained, method)
     result = run("zeroshot", "--method", method, "--prompt", prompt, "an image of a {}.", "--datasets", "aircraft", cwd=trained)
@@ -139,7 +141,7 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
     kept = json.loads(file.read_text())
     assert set(kept["accuracies"]) == {"base", "new", "all", "harmonic_mean"}
     assert kept["few_shot_images"] == 16 and len(kept["losses"]) == 2
-    lr = 0.0025 if method == "promptsrc" else 0.002
+    lr = {"promptsrc": 0.0025, "maple": 0.0035}.get(method, 0.002)
     fails("finetune", *options, "--init", prompt, "--classes", "new", "--lr", "0.5", cwd=trained,
           says=f"made otherwise: settings.lr {lr} (now 0.5)")
 

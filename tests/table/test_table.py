@@ -639,3 +639,35 @@ def test_what_comes_from_files_is_escaped(tmp_path):
     for line in render.markdown(whole, rows, notes).splitlines()[2:5]:
         assert len(re.findall(r"(?<!\\)\|", line)) == len(KEYS) + 3
     assert r"\&" in render.latex(whole, rows, notes) and r"\^{}\~{}" in render.latex(whole, rows, notes)
+
+
+def test_other_methods_stand_beside_the_papers_if_they_are_asked_for(filled, tmp_path, capsys):
+    out = shutil.copytree(filled[0], tmp_path / "runs")
+    usual = {look: printed(out, "--format", look, capsys=capsys).out for look in ("text", "csv", "latex", "html", "markdown")}
+    assert not any("maple" in text.lower() for text in usual.values())
+    wide = columns.make_columns([*columns.SHOWN, "maple"])
+    own = [column for column in wide if column.method == "maple"]
+    assert [column.key for column in own] == ["zeroshot/mp-maple", "finetune/maple/hand", "finetune/maple/mp"]
+    for column in own:
+        for dataset in MINI.datasets:
+            settings = None
+            if column.tuned:
+                row = METHODS["maple"]
+                settings = as_dict(FinetuneSettings("maple", **row.prompt, **row.finetune)) | {"depth": 3}
+            identity = Identity(FORMAT, "ab" * 32, "cpu", "fp32", settings, tested_on={dataset: "0123"})
+            kind = "fine-tuning result" if column.tuned else "zero-shot result"
+            results.cell(column.file(out / "mini", dataset, 1, "base"), kind, identity, {"commit": "c0ffee", "torch": "2"},
+                         lambda: {"accuracies": {part: 61.5 for part in PARTS}})
+    for look, text in usual.items():
+        shown = printed(out, "--methods", "maple", "--format", look, capsys=capsys)
+        assert "MaPLe MP" in shown.out or look == "csv"
+        assert "MaPLe" not in shown.err
+        if look == "csv":
+            before, now = (list(csv.DictReader(io.StringIO(one))) for one in (text, shown.out))
+            assert list(now[0]) == ["dataset", "metric", *(column.key for column in wide)]
+            for old, new in zip(before, now, strict=True):
+                assert {key: new.pop(key) for key in [column.key for column in own]} == dict.fromkeys(
+                    [column.key for column in own], "61.50") and new == old
+    shown = printed(out, "--methods", "maple", "--seeds", "2", capsys=capsys)
+    assert "python run.py meta --method maple --seeds 2" in shown.err and "finetune --method maple --init meta" in shown.err
+    assert printed(out, "--methods", "coop", capsys=capsys).out == usual["text"]
