@@ -45,7 +45,8 @@ class PromptSettings:
     method: str
     seed: int = field(default=1, kw_only=True)
     depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9, "made_with")
-    length: int = setting("vectors in each of them", at_least(1), 4, "made_with")
+    length: int = setting("context vectors, in each of these layers; more than 4 start at random", at_least(1), 4,
+                          "made_with")
     image_depth: int = setting("layers of the image tower with prompts, where they are learnt apart; 0: none; -1: as "
                                "--depth", at_least(-1), -1, "made_with")
     image_length: int = setting("vectors in each of these; -1: as --length", at_least(-1), -1, "made_with")

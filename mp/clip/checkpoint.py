@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mp.runtime import tensors
 from mp.runtime.errors import UserError, unreadable
+from mp.runtime.tensors import Inert
 
 State = dict[str, Tensor]
 ADVICE = ("give what torch.save(model.state_dict(), FILE) writes of a ViT CLIP with OpenAI's names, or no --weights: "
@@ -63,17 +64,6 @@ def foreign(path: Path, inside: list[str]) -> str:
         if head[offset:].startswith(mark):
             return what
     return "" if head else "an empty file"
-
-
-class Inert(dict):
-    """Stands for every class that an archive names, such as its modules': holds its attributes and does nothing."""
-
-    def __init__(self, *_):
-        super().__init__()
-
-    def __setstate__(self, attributes):
-        if isinstance(attributes, dict):
-            self.update(attributes)
 
 
 def flat(content: dict, folder: str = "", depth: int = 8) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from data.dataset import Dataset, Item, class_range, restrict
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
 from mp.commands.options import settings_from
+from mp.commands.prompts import PromptFile, method_of, open_prompt
 from mp.commands.session import Session, open_session
 from mp.commands.zeroshot import Prompt, learnt_prompt
 from mp.evaluate import TestSet
@@ -28,13 +29,15 @@ Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of
 
 def command(args: Namespace) -> None:
     """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
+    file = None if args.init in ("handcrafted", "meta") else open_prompt(Path(args.init))
+    method, shape = method_of(args, file), file.shape if file else {}
     session = open_session(args)
-    runs = {seed: finetune_settings(session, args, args.method, seed) for seed in args.seeds}
-    inits = {seed: find_init(session, args.init, settings) for seed, settings in runs.items()}
+    runs = {seed: finetune_settings(session, args, method, seed, **shape) for seed in args.seeds}
+    inits = {seed: find_init(session, file or args.init, settings) for seed, settings in runs.items()}
     settings = runs[args.seeds[0]]
     for name in session.suite.datasets:
         check_dataset(session, session.suite.load(name), settings)
-    title = f"{args.method} from {Path(args.init).name}"
+    title = f"{method} from {Path(args.init).name}"
     say(f"fine-tuning {title}: {in_words(as_dict(settings))}")
     handcrafted, columns = {}, [{} for _ in args.seeds]
     tests = [session.test_set(name) for name in session.suite.datasets]
@@ -52,16 +55,17 @@ def command(args: Namespace) -> None:
     print(accuracy_report.table(roles, handcrafted, {title: columns}))
 
 
-def finetune_settings(session: Session, args: Namespace, method: str, seed: int) -> FinetuneSettings:
-    """Raises UserError also if the average over epochs has no weight: before any work."""
-    settings = session.clamp_depth(settings_from(FinetuneSettings, args, method, seed=seed))
+def finetune_settings(session: Session, args: Namespace, method: str, seed: int, **shape: int) -> FinetuneSettings:
+    """`shape`: of the prompt to start from. Raises UserError also if the average over epochs has no weight: before any
+    work."""
+    settings = session.clamp_depth(settings_from(FinetuneSettings, args, method, seed=seed, **shape))
     if learner_class(method).averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
     return settings
 
 
-def find_init(session: Session, given: str, settings: FinetuneSettings) -> Prompt:
-    """What `--init` stands for. Raises UserError, before any work, for a file that isn't there or doesn't fit."""
+def find_init(session: Session, given: PromptFile | str, settings: FinetuneSettings) -> Prompt:
+    """What `--init` stands for. Raises UserError, before any work, for a file that doesn't fit, or is absent."""
     if given == "handcrafted":
         return Prompt(given, None, session.learner(settings), given)
     prompt = learnt_prompt(session, given, settings)

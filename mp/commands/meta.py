@@ -8,6 +8,7 @@ from typing import Any
 
 from data.dataset import Item
 from mp.clip.model import CLIP, SECOND_ORDER
+from mp.commands.prompts import method_of, open_prompt
 from mp.commands.session import Session, meta_settings, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
@@ -29,12 +30,12 @@ LINE = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "t
 def command(args: Namespace) -> None:
     """Train one meta-prompt per seed, or take it from an earlier run, then compare them with the handcrafted prompt."""
     session = open_session(args)
-    runs = [meta_settings(session, args, args.method, seed) for seed in args.seeds]
+    runs = [meta_settings(session, args, method_of(args), seed) for seed in args.seeds]
     prompts = []
     for settings in runs:
         path = learn(session, settings, args.force)
         usual = path == results.meta_prompt(session.out, settings.method, settings.seed)
-        prompts.append(learnt_prompt(session, "meta" if usual else path, settings))
+        prompts.append(learnt_prompt(session, "meta" if usual else open_prompt(path), settings))
     if first_process():
         title = folder_of(session, runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
         compare(session, {title: prompts}, args.force)

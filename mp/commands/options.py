@@ -58,8 +58,8 @@ def of_row(kind: type, method: str) -> dict[str, Any]:
 
 def add_settings(parser: Parser, kind: type) -> None:
     """The method, and an option for every field that has a help text."""
-    parser.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD,
-                        help="prompt learner, of a learnt prompt its own (default: %(default)s)")
+    parser.add_argument("--method", choices=list(METHODS),
+                        help=f"prompt learner (default: of a prompt file its own, else {DEFAULT_METHOD})")
     others = [f"The paper has none for {method}: {row.source}." for method, row in METHODS.items() if row.source]
     add = parser.add_argument_group("settings (defaults: the paper's section 4.2)", " ".join(others)).add_argument
     for one in fields(kind):

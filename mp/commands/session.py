@@ -17,9 +17,11 @@ from data.suite import Suite, open_suite
 from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP, load
 from mp.commands.options import settings_from
+from mp.commands.prompts import PromptFile, open_prompt
 from mp.evaluate import TestSet
 from mp.learners import Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts
+from mp.learners.published import different_weights
 from mp.runtime import files
 from mp.runtime.device import choose
 from mp.runtime.errors import UserError
@@ -119,15 +121,19 @@ class Session:
         length = settings.length if "length" in learner_class(settings.method).made_with else 0
         check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + max(length, START_TOKENS))
 
-    def learner(self, settings: PromptSettings, prompt: Path | None = None) -> Learner:
+    def learner(self, settings: PromptSettings, prompt: PromptFile | None = None) -> Learner:
         """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors
-        of a prompt file; raises UserError if they don't fit."""
+        of a prompt file; raises UserError if they don't fit, or the file holds a CLIP of other weights."""
         generator = torch.Generator().manual_seed(settings.seed)
         own = {one.name: getattr(settings, one.name) for one in fields(settings)
                if one.metadata.get("only_if") == "made_with"}
         learner = make_learner(settings.method, self.clip, generator=generator, **own)
         if prompt:
-            learner.load_state_dict(promptfile.read(prompt, settings.method, learner.state_dict()))
+            params = promptfile.fitted(prompt.path, prompt.method, prompt.params, settings.method, learner.state_dict())
+            if name := different_weights(prompt.frozen, self.clip):
+                raise UserError(f"{prompt.path}: trained with other weights of CLIP, {name} differs; give those "
+                                "--weights")
+            learner.load_state_dict(params)
         return learner
 
     def prepare(self, learner: Learner, names: list[str]) -> Any:
@@ -137,25 +143,21 @@ class Session:
             self.prepared[key] = learner.prepare(self.clip, names)
         return self.prepared[key]
 
-    def find_prompt(self, given: str | Path, settings: PromptSettings) -> Path:
-        """The prompt file that `given`, "meta" or a file's name, stands for. Raises UserError if there is none."""
-        if given == "meta":
-            path = results.meta_prompt(self.out, settings.method, settings.seed)
-            words = ["meta", "--method", settings.method, "--seeds", str(settings.seed), *self.options]
-            advice = f"make it with: {shlex.join(['python', 'run.py', *words])}"
-        else:
-            path, advice = Path(given), "`run.py meta` makes one, and says where"
+    def meta_prompt(self, settings: PromptSettings) -> PromptFile:
+        """The meta-prompt of a method and seed with the usual settings. Raises UserError if there is none."""
+        path = results.meta_prompt(self.out, settings.method, settings.seed)
+        words = ["meta", "--method", settings.method, "--seeds", str(settings.seed), *self.options]
         if not path.is_file():
-            raise UserError(f"{path}: no such prompt file; {advice}")
-        if given == "meta":  # a file of the user's choice may come from other weights
-            kept = promptfile.read_file(path).get("identity")
-            refuse_earlier(path, kept)
-            usual = meta_settings(self, Namespace(), settings.method, settings.seed)
-            wanted = {"weights": self.weights, "settings": as_dict(usual)}
-            if different := differences({name: kept.get(name) for name in wanted}, wanted):
-                raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; give the file's name if that is "
-                                "meant, those --weights, or another --out")
-        return path
+            raise UserError(f"{path}: no such prompt file; make it with: {shlex.join(['python', 'run.py', *words])}")
+        file = open_prompt(path)
+        kept = file.about.get("identity")
+        refuse_earlier(path, kept)
+        usual = meta_settings(self, Namespace(), settings.method, settings.seed)
+        wanted = {"weights": self.weights, "settings": as_dict(usual)}
+        if different := differences({name: kept.get(name) for name in wanted}, wanted):
+            raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; give the file's name if that is "
+                            "meant, those --weights, or another --out")
+        return file
 
     # What is said
 

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from mp.commands import report
 from mp.commands.options import settings_from
+from mp.commands.prompts import PromptFile, method_of, open_prompt
 from mp.commands.session import Session, open_session
 from mp.evaluate import TestSet
 from mp.learners import Learner
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
 from mp.settings import PromptSettings
-from mp.store import promptfile, results
+from mp.store import results
 
 KIND = "zero-shot result"
 
@@ -31,34 +32,43 @@ HANDCRAFTED = Prompt("handcrafted")
 
 
 def command(args: Namespace) -> None:
+    files = {given: open_prompt(Path(given)) for given in args.prompt if is_file(given)}
     # Bad settings are refused also where no prompt asks for them.
-    runs = [settings_from(PromptSettings, args, args.method, seed=seed) for seed in args.seeds]
+    runs = [settings_from(PromptSettings, args, method_of(args), seed=seed) for seed in args.seeds]
     session = open_session(args)
     asked = {}  # title -> prompts, one per seed
     for given in dict.fromkeys(args.prompt):
         if given == "meta":
-            asked[f"meta {args.method}"] = [learnt_prompt(session, given, settings) for settings in runs]
+            asked[f"meta {runs[0].method}"] = [learnt_prompt(session, given, settings) for settings in runs]
         elif "{}" in given:
             digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
             asked[given] = [Prompt(f"words-{digest[:8]}", given)]
-        elif " " in given and not os.path.exists(given):
-            raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in "
-                            "'a photo of a {}.'")
-        elif given != "handcrafted":
-            asked[given] = [learnt_prompt(session, given, runs[0])]
+        elif given in files:
+            file = files[given]
+            own = settings_from(PromptSettings, args, method_of(args, file), **file.shape, seed=args.seeds[0])
+            asked[given] = [learnt_prompt(session, file, own)]
     compare(session, asked, args.force)
 
 
-def learnt_prompt(session: Session, given: str | Path, settings: PromptSettings) -> Prompt:
+def is_file(given: str) -> bool:
+    """Whether a --prompt means a file. Raises UserError for words without a place for the class name."""
+    if given in ("meta", "handcrafted") or "{}" in given:
+        return False
+    if " " in given and not os.path.exists(given):
+        raise UserError(f"--prompt {given!r}: no such file; words need {{}} for the class name, as in "
+                        "'a photo of a {}.'")
+    return True
+
+
+def learnt_prompt(session: Session, given: PromptFile | str, settings: PromptSettings) -> Prompt:
     """Of a file, or of "meta". Its results are named after the method and the seed if it is the method's usual
     meta-prompt, else after the method and its fingerprint."""
     settings = session.clamp_depth(settings)
-    path = session.find_prompt(given, settings)
-    learner = session.learner(settings, path)
-    fingerprint = promptfile.fingerprint(path)
+    file = session.meta_prompt(settings) if given == "meta" else given
+    learner = session.learner(settings, file)
     if given == "meta":
-        return Prompt(f"meta-{settings.method}", None, learner, fingerprint, settings.seed)
-    return Prompt(f"{settings.method}-{fingerprint[:8]}", None, learner, fingerprint)
+        return Prompt(f"meta-{settings.method}", None, learner, file.fingerprint, settings.seed)
+    return Prompt(f"{settings.method}-{file.fingerprint[:8]}", None, learner, file.fingerprint)
 
 
 def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict[str, float]:

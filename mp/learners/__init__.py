@@ -48,7 +48,12 @@ class Learner(Protocol):
     """
     sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
     averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
-    made_with: tuple[str, ...]  # "depth", "length", ...: of the settings; without length it has 4 vectors
+    made_with: tuple[str, ...]  # of the settings: "length" of its context, "depth", ...
+    published_as: str           # the model's name, and so the folder, in which the method's own code keeps its files
+
+    @staticmethod
+    def published(layers: int) -> dict[str, str]:
+        """The names of its tensors, and of these in the files of the method's own code; for at most so many layers."""
 
     def prepare(self, clip: CLIP, names: list[str]) -> Any:
         """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once.

@@ -6,22 +6,27 @@ from torch import Tensor, nn
 
 from mp.clip.model import CLIP
 from mp.learners.coop import CoOp
-from mp.learners.prompts import ClassPrompts, encode_classes
+from mp.learners.prompts import START_TOKENS, ClassPrompts, encode_classes
 
 
 class CoCoOp(CoOp):
-    """Owns `ctx` [4, W] and the meta-net E -> E/16 -> W, whose output is added to all four vectors.
+    """Owns `ctx` [n, W] and the meta-net E -> E/16 -> W, whose output is added to all n vectors.
 
     Classes, inputs and loss are CoOp's.
     """
 
-    def __init__(self, clip: CLIP, generator: torch.Generator | None = None):
-        super().__init__(clip)
+    def __init__(self, clip: CLIP, generator: torch.Generator | None = None, length: int = START_TOKENS):
+        super().__init__(clip, generator, length)
         embed, width = clip.text_projection.shape[1], self.ctx.shape[1]
         self.meta_net = nn.Sequential()
         self.meta_net.add_module("linear1", seeded_linear(embed, embed // 16, generator))
         self.meta_net.add_module("relu", nn.ReLU())
         self.meta_net.add_module("linear2", seeded_linear(embed // 16, width, generator))
+
+    @staticmethod
+    def published(layers: int) -> dict[str, str]:
+        names = ["ctx", *(f"meta_net.linear{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias"))]
+        return {name: name for name in names}
 
     def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
         return clip.kept_bytes(clip.transformer) * classes.tokens()
@@ -29,7 +34,7 @@ class CoCoOp(CoOp):
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
         """Every image has its own text features of every class."""
         def logits(features: Tensor) -> Tensor:
-            ctx = self.ctx + self.meta_net(features)[:, None]                        # [B, 4, W]
+            ctx = self.ctx + self.meta_net(features)[:, None]                        # [B, n, W]
             text = encode_classes(clip, prompts, prompts.prefix(ctx))                # [B, C, E]
             return clip.logit_scale.exp() * (text @ features[:, :, None])[:, :, 0]
 

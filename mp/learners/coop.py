@@ -6,19 +6,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip.model import CLIP
-from mp.learners.prompts import ClassPrompts, class_prompts, encode_classes, handcrafted_context, normalize
+from mp.learners.prompts import START_TOKENS, ClassPrompts, class_prompts, encode_classes, normalize, start_context
 
 
 class CoOp(nn.Module):
-    """Owns `ctx` [4, W]. Its methods are explained in mp/learners/__init__.py."""
+    """Owns `ctx` [n, W], n = `length`. Its methods are explained in mp/learners/__init__.py.
+
+    ctx starts from "a photo of a"; more than its 4 vectors can't, and start from a normal distribution. Raises
+    UserError for a length that CLIP can't take.
+    """
 
     sees_images = False
-    made_with = ()
+    made_with = ("length",)
     averages_epochs = False
+    published_as = "prompt_learner"
 
-    def __init__(self, clip: CLIP, generator: torch.Generator | None = None):
+    def __init__(self, clip: CLIP, generator: torch.Generator | None = None, length: int = START_TOKENS):
         super().__init__()
-        self.ctx = nn.Parameter(handcrafted_context(clip))
+        self.ctx = start_context(clip, length, generator)
+
+    @staticmethod
+    def published(layers: int) -> dict[str, str]:
+        return {"ctx": "ctx"}
 
     def prepare(self, clip: CLIP, names: list[str]) -> ClassPrompts:
         return class_prompts(clip, names)

@@ -2,15 +2,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mp.clip.model import CLIP
 from mp.learners.coop import CoOp
-from mp.learners.prompts import ClassPrompts, encode_classes, handcrafted_context, normalize
+from mp.learners.prompts import ClassPrompts, encode_classes, normalize
 from mp.runtime.errors import UserError
-
-START_STD = 0.02  # of prompts that don't start from words, as in the originals
 
 
 class DeepPrompts(CoOp):
@@ -38,23 +35,7 @@ class DeepPrompts(CoOp):
         return lambda images: clip.logit_scale.exp() * self.image_features(clip, images) @ text.T
 
 
-def check_shape(clip: CLIP, depth: int, length: int, tower: str = "") -> None:
+def check_depth(clip: CLIP, depth: int, tower: str = "") -> None:
     layers = min(len(clip.transformer.resblocks), len(clip.visual.transformer.resblocks))
     if not 1 <= depth <= layers:
         raise UserError(f"{tower}prompt depth {depth}: out of range; these towers take 1 to {layers}")
-    positions = len(clip.positional_embedding)
-    most = positions - 4  # beside SOS, a one-token name, "." and EOT
-    if not 1 <= length <= most:
-        raise UserError(f"{tower}prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
-
-
-def start_context(clip: CLIP, length: int, generator: torch.Generator | None) -> nn.Parameter:
-    """Of the first layer [length, W]: the first words of "a photo of a", or noise where there are too few."""
-    words = handcrafted_context(clip)
-    if length > len(words):
-        return noise(length, words.shape[1], generator)
-    return nn.Parameter(words[:length].clone())
-
-
-def noise(length: int, width: int, generator: torch.Generator | None) -> nn.Parameter:
-    return nn.Parameter(START_STD * torch.randn(length, width, generator=generator))

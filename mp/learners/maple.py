@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mp.clip.model import CLIP
 from mp.learners.cocoop import seeded_linear
-from mp.learners.deep import DeepPrompts, check_shape, noise, start_context
+from mp.learners.deep import DeepPrompts, check_depth
+from mp.learners.prompts import noise
 
 
 class MaPLe(DeepPrompts):
@@ -22,17 +23,28 @@ class MaPLe(DeepPrompts):
     """
 
     made_with = ("depth", "length")
+    published_as = "MultiModalPromptLearner"
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 2, generator: torch.Generator | None = None):
-        super().__init__(clip)
-        check_shape(clip, depth, length)
-        self.ctx = start_context(clip, length, generator)
+        super().__init__(clip, generator, length)
+        check_depth(clip, depth)
         widths = self.ctx.shape[1], clip.visual.class_embedding.numel()
         self.text = nn.ParameterDict()
         for i in range(1, depth):  # one by one, as PromptSRC's
             self.text[str(i)] = noise(length, widths[0], generator)
         first, later = seeded_linear(*widths, generator), seeded_linear(*widths, generator)
         self.proj = nn.ModuleList([first, *(copy.deepcopy(later) for _ in range(1, depth))])
+
+    @staticmethod
+    def published(layers: int) -> dict[str, str]:
+        names = {"ctx": "prompt_learner.ctx"}
+        for kind in ("weight", "bias"):
+            names[f"proj.0.{kind}"] = f"prompt_learner.proj.{kind}"
+        for i in range(1, layers):
+            names[f"text.{i}"] = f"prompt_learner.compound_prompts_text.{i - 1}"
+            for kind in ("weight", "bias"):
+                names[f"proj.{i}.{kind}"] = f"prompt_learner.compound_prompt_projections.{i - 1}.{kind}"
+        return names
 
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor]:
         """The images themselves, still bytes."""

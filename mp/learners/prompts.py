@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mp.clip import tokenizer
@@ -12,6 +12,7 @@ from mp.runtime.errors import UserError
 
 START = "a photo of a"  # where every learner starts (paper, section 4.2)
 START_TOKENS = 4
+START_STD = 0.02  # of prompts that don't start from words, as in the originals
 
 
 class Chunk(NamedTuple):
@@ -41,6 +42,22 @@ def handcrafted_context(clip: CLIP) -> Tensor:
     """Token embeddings [4, W] of "a photo of a"."""
     ids = tokenizer.tokenize(START).to(clip.logit_scale.device)
     return clip.token_embedding(ids)[0, 1 : 1 + START_TOKENS].detach().clone()
+
+
+def start_context(clip: CLIP, length: int, generator: torch.Generator | None) -> nn.Parameter:
+    """Of the first layer [length, W]: the first words of "a photo of a", or noise where there are too few.
+
+    Raises UserError for a length that CLIP's positions can't take.
+    """
+    check_length_alone(clip, length)
+    words = handcrafted_context(clip)
+    if length > len(words):
+        return noise(length, words.shape[1], generator)
+    return nn.Parameter(words[:length].clone())
+
+
+def noise(length: int, width: int, generator: torch.Generator | None) -> nn.Parameter:
+    return nn.Parameter(START_STD * torch.randn(length, width, generator=generator))
 
 
 def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
@@ -103,6 +120,14 @@ def check_length(clip: CLIP, classes: ClassPrompts, prefix: int) -> None:
     if longest > positions:
         raise UserError(f"the prompt and the longest class name take {longest} of CLIP's {positions} positions; give a "
                         "smaller --length, or shorten the name")
+
+
+def check_length_alone(clip: CLIP, length: int, tower: str = "") -> None:
+    """Raises UserError for so many vectors that no class name has room."""
+    positions = len(clip.positional_embedding)
+    most = positions - 4  # beside SOS, a one-token name, "." and EOT
+    if not 1 <= length <= most:
+        raise UserError(f"{tower}prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
 
 
 def normalize(x: Tensor) -> Tensor:

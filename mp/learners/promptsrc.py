@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip.model import CLIP
-from mp.learners.deep import DeepPrompts, check_shape, noise, start_context
-from mp.learners.prompts import ClassPrompts, class_prompts, normalize, template_features
+from mp.learners.deep import DeepPrompts, check_depth
+from mp.learners.prompts import (ClassPrompts, check_length_alone, class_prompts, noise, normalize, start_context,
+                                 template_features)
 
 # The first 60 of OpenAI's 80 ImageNet templates.
 TEMPLATES = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
@@ -34,26 +35,35 @@ class PromptSRC(DeepPrompts):
     """
 
     made_with = ("depth", "length", "image_depth", "image_length", "ivlp")
+    published_as = "VLPromptLearner"
     averages_epochs = True
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 4, generator: torch.Generator | None = None,
                  image_depth: int = -1, image_length: int = -1, ivlp: bool = False):
-        super().__init__(clip)
+        super().__init__(clip, generator, length)
         self.ivlp = ivlp
         self.averages_epochs = not ivlp
-        check_shape(clip, depth, length)
+        check_depth(clip, depth)
         if image_depth < 0:
             image_depth = depth
         if image_length < 0:
             image_length = length
         if image_depth:
-            check_shape(clip, image_depth, image_length, "image ")
-        self.ctx = start_context(clip, length, generator)
+            check_depth(clip, image_depth, "image ")
+            check_length_alone(clip, image_length, "image ")
         self.text, self.vision = nn.ParameterDict(), nn.ParameterDict()
         for i in range(1, depth):  # one by one: a ParameterDict made from a dict sorts its keys as text, 10 before 2
             self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
         for i in range(image_depth):
             self.vision[str(i)] = noise(image_length, clip.visual.class_embedding.numel(), generator)
+
+    @staticmethod
+    def published(layers: int) -> dict[str, str]:
+        names = {"ctx": "prompt_learner.ctx", "vision.0": "image_encoder.VPT"}
+        for i in range(1, layers):
+            names[f"text.{i}"] = f"text_encoder.transformer.resblocks.{i}.VPT_shallow"
+            names[f"vision.{i}"] = f"image_encoder.transformer.resblocks.{i}.VPT_shallow"
+        return names
 
     def prepare(self, clip: CLIP, names: list[str]) -> AnchoredClasses:
         """The frozen features are the mean of the templates' *unnormalised* features, then normalised."""

@@ -1,9 +1,12 @@
 """Tensors in files: written whole, read without running code, and held against what they should be."""
 import io
 import math
+import pickle
 import re
+import tarfile
 import warnings
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -40,16 +43,65 @@ def read(path: Path, advice: str) -> dict:
         raise UserError(unreadable(path, e, what, advice)) from None
 
 
-def load(path: Path):
+class Inert(dict):
+    """Stands for whatever a file names besides tensors and containers: holds its attributes and does nothing."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, *_, **__):
+        super().__init__()
+
+    def __call__(self, *_, **__):
+        return Inert()
+
+    def __setstate__(self, attributes):
+        if isinstance(attributes, dict):
+            self.update(attributes)
+
+    def append(self, *_):
+        """Takes, like `extend` and `add`, what lists and sets of unknown kinds are filled with."""
+
+    extend = add = append
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Rebuilds tensors and containers; everything else that a file names becomes Inert, and nothing of it runs."""
+
+    REBUILT = {("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+               ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+               ("torch", "Size"): torch.Size, ("collections", "OrderedDict"): OrderedDict}
+
+    def find_class(self, module: str, name: str):
+        return self.REBUILT.get((module, name), Inert)
+
+
+class InertPickle:
+    """What torch.load takes as `pickle_module`."""
+    Unpickler = InertUnpickler
+
+    @staticmethod
+    def load(file, **options):
+        return InertUnpickler(file, **options).load()
+
+
+def load(path: Path, objects: bool = False):
     """What torch.save wrote, on the CPU, without running code from the file.
 
-    Raises OSError, MemoryError, and ValueError with the reason for all else.
+    `objects`: of a file that also holds Python objects, such as an optimiser; each becomes an Inert. Raises OSError,
+    MemoryError, and ValueError with the reason for all else.
     """
+    how = {"weights_only": True}
     try:
-        source = checked_copy(path) if zipfile.is_zipfile(path) else path  # torch's formats: zip, and an old one
+        source = path  # torch's formats: zip, and an old one
+        if zipfile.is_zipfile(path):
+            source = checked_copy(path)
+        elif objects and tarfile.is_tarfile(path):
+            raise ValueError("a tar archive")
+        if objects:
+            how = {"weights_only": False, "pickle_module": InertPickle}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that others use
-            return torch.load(source, map_location="cpu", weights_only=True)
+            return torch.load(source, map_location="cpu", **how)
     except OSError:
         raise
     except Exception as e:  # there is nothing that damaged bytes don't raise
@@ -64,6 +116,8 @@ def checked_copy(path: Path) -> io.BytesIO:
     """A zip archive in memory whose entries agreed with their checksums; torch.load compares none."""
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as checked:
+        if any(name.endswith("constants.pkl") for name in archive.namelist()):
+            raise ValueError("a TorchScript archive")  # torch.load would run it
         for name in archive.namelist():
             checked.writestr(name, archive.read(name))
     copy.seek(0)

@@ -31,16 +31,13 @@ def read_file(path: Path) -> dict[str, Any]:
     return file
 
 
-def read(path: Path, method: str, expected: Params) -> Params:
-    """The tensors of a prompt file, once they fit `method` and the shapes of `expected`, in its order.
+def fitted(path: Path, made_for: str, params: Params, method: str, expected: Params) -> Params:
+    """A file's tensors in the order of `expected`, once they fit its shapes, and the method is the one asked for.
 
     Raises UserError that says what differs: the method, a tensor's shape (width or length), or the depth.
     """
-    file = read_file(path)
-    if file["method"] != method:
-        raise UserError(f"{path}: made for --method {file['method'][:40]}, not {method}; give that method, or another "
-                        "file")
-    params = file["params"]
+    if made_for != method:
+        raise UserError(f"{path}: made for --method {made_for[:40]}, not {method}; give that method, or another file")
     if params.keys() != expected.keys() and 0 < depth(params) != depth(expected) > 0:
         raise UserError(f"{path}: holds prompts for {depth(params)} layers, not {depth(expected)}; give "
                         f"--depth {depth(params)}, and weights of at least so many layers")
@@ -64,8 +61,6 @@ def remedy(params: Params, expected: Params) -> str:
         return "it was made for another model: give the --weights that it was made with, or another prompt"
     for name, option in (("ctx", "--length"), ("vision.0", "--image-length")):
         if name in expected and len(params[name]) != len(expected[name]):
-            if not depth(expected):
-                return "here this method has the 4 vectors of \"a photo of a\"; give a prompt of 4"
             return f"give {option} {len(params[name])}"
     if any(params[name].dtype != expected[name].dtype for name in expected):
         return "give a file whose tensors are all float32"
@@ -73,14 +68,21 @@ def remedy(params: Params, expected: Params) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a prompt's method and tensors, whatever their order. What made it doesn't count."""
     file = read_file(path)
-    digest = hashlib.sha256(repr(file["method"]).encode())
-    for name, tensor in sorted(file["params"].items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+    return digest(path, file["method"], file["params"])
+
+
+def digest(path: Path, method: str, params: Params) -> str:
+    """SHA-256 of a prompt's method and tensors, whatever their order. What made it doesn't count.
+
+    Raises UserError for a tensor that isn't a plain one.
+    """
+    found = hashlib.sha256(repr(method).encode())
+    for name, tensor in sorted(params.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         try:
-            digest.update(tensor.detach().to(torch.float64).numpy().tobytes())
+            found.update(tensor.detach().to(torch.float64).numpy().tobytes())
         except (RuntimeError, TypeError):
             raise UserError(f"{path}: not a prompt file, {name} isn't a plain tensor; `run.py meta` writes "
                             "one") from None
-    return digest.hexdigest()
+    return found.hexdigest()

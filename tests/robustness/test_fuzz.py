@@ -17,6 +17,7 @@ import torch
 import run as program
 from data import paper
 from data.dataset import DataError
+from mp.commands.prompts import method_of, open_prompt
 from mp.clip import tokenizer
 from mp.commands import options
 from mp.commands.options import settings_from
@@ -220,7 +221,8 @@ def test_prompt_files(tmp_path):
         file.write_bytes(spoil_bytes(rng, whole))
         COUNTS["fuzzed inputs"] += 1
         try:
-            params = promptfile.read(file, "coop", like)
+            found = open_prompt(file)
+            params = promptfile.fitted(file, found.method, found.params, "coop", like)
         except UserError as e:
             assert str(e).startswith(f"{file}: ") and ";" in str(e)
             continue

@@ -200,7 +200,7 @@ def plain_image_features(clip: CLIP, learner, images):
 def test_the_eleventh_layers_prompt_is_the_eleventh(deep):
     place, clip, saved = deep
     learner = make_learner("promptsrc", clip, 12, 4)
-    learner.load_state_dict(promptfile.read(place / "deep_prompt.pt", "promptsrc", learner.state_dict()))
+    learner.load_state_dict(promptfile.read_file(place / "deep_prompt.pt")["params"])
     names, images = ["cat", "sea or lake"], torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     classes = learner.prepare(clip, names)
     assert list(learner.text) == [str(i) for i in range(1, 12)] and list(learner.vision) == [str(i) for i in range(12)]

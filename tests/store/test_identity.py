@@ -10,6 +10,7 @@ from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
 from mp.commands.options import settings_from
+from mp.commands.prompts import open_prompt
 from mp.commands.session import Session, meta_settings
 from mp.learners import METHODS
 from mp.runtime.errors import UserError
@@ -173,7 +174,7 @@ def test_two_prompt_files_of_one_name_are_two_prompts(open_session, capsys):
         path = session.out / folder / "prompt.pt"
         path.parent.mkdir()
         run_meta(session, seed=seed).rename(path)
-        asked[str(path)] = [zeroshot.learnt_prompt(session, path, small(FinetuneSettings))]
+        asked[str(path)] = [zeroshot.learnt_prompt(session, open_prompt(path), small(FinetuneSettings))]
     assert len({prompt.label for (prompt,) in asked.values()}) == 2
     zeroshot.compare(session, asked)
     shown = capsys.readouterr().out
@@ -232,4 +233,4 @@ def test_a_command_that_is_named_has_the_options_it_needs(open_session):
     session = open_session()
     session.options = ["--data", "my data", "--out", "o"]
     with pytest.raises(UserError, match="run.py meta --method coop --seeds 1 --data 'my data' --out o$"):
-        session.find_prompt("meta", small(FinetuneSettings))
+        session.meta_prompt(small(FinetuneSettings))

@@ -65,11 +65,16 @@ def test_a_prompts_fingerprint_is_of_its_tensors_alone(tmp_path):
             promptfile.fingerprint(path)
 
 
+def read_prompt(path, method, expected):
+    file = promptfile.read_file(path)
+    return promptfile.fitted(path, file["method"], file["params"], method, expected)
+
+
 def test_a_prompt_file_in_another_order_is_read_by_name(tmp_path):
     expected = {"ctx": torch.zeros(2), "vision.2": torch.zeros(2), "vision.10": torch.zeros(2)}
     values = {k: torch.full((2,), float(i)) for i, k in enumerate(expected)}
     promptfile.write(tmp_path / "p.pt", "promptsrc", dict(sorted(values.items())), {}, {})
-    read = promptfile.read(tmp_path / "p.pt", "promptsrc", expected)
+    read = read_prompt(tmp_path / "p.pt", "promptsrc", expected)
     assert list(read) == list(expected) and all(torch.equal(read[k], values[k]) for k in expected)
     made = states.placed_like(dict(sorted(values.items())), expected)
     assert list(made) == list(expected) and all(torch.equal(made[k], values[k]) for k in expected)
@@ -89,23 +94,15 @@ def deep_params(depth, length, width=8):
 def test_a_prompt_of_other_settings_is_refused_with_those_that_fit(kept, says, tmp_path):
     promptfile.write(tmp_path / "p.pt", "promptsrc", kept, {}, {})
     with pytest.raises(UserError) as error:
-        promptfile.read(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
+        read_prompt(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
     assert says in str(error.value)
-
-
-def test_a_method_without_length_is_not_told_to_change_it(tmp_path):
-    promptfile.write(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(8, 8)}, {}, {})
-    with pytest.raises(UserError) as error:
-        promptfile.read(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
-    assert "--length" not in str(error.value) and "damaged" not in str(error.value)
-    assert "ctx is [8, 8], this model needs [4, 8]; here this method has the 4 vectors" in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
 def test_other_floating_point_numbers_are_not_called_damaged(dtype, tmp_path):
     promptfile.write(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8, dtype=dtype)}, {}, {})
     with pytest.raises(UserError) as error:
-        promptfile.read(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
+        read_prompt(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
     assert str(error.value).endswith(f"ctx holds {dtype}, not torch.float32; give a file whose tensors are all float32")
 
 

@@ -1,0 +1,78 @@
+"""Prompt files that commands take as inputs: of this project, and of the methods' own code."""
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mp.learners import DEFAULT_METHOD, METHODS, learner_class
+from mp.learners.published import frozen, recognise
+from mp.runtime import tensors
+from mp.runtime.errors import UserError
+from mp.runtime.progress import say
+from mp.store import promptfile
+
+
+class PromptFile(NamedTuple):
+    """A prompt as its file has it."""
+    path: Path
+    method: str
+    params: dict[str, Tensor]
+    about: dict[str, Any] = {}     # identity and provenance, of a file of this project
+    frozen: dict[str, Tensor] = {}  # of CLIP, that other projects keep beside it
+
+    @property
+    def fingerprint(self) -> str:
+        return promptfile.digest(self.path, self.method, self.params)
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """The settings that the method's learner is made with to take these tensors."""
+        layers = Counter(name.partition(".")[0] for name in self.params if name.rpartition(".")[2].isdecimal())
+        found = {"length": rows(self.params.get("ctx")), "depth": 1 + layers["text"], "image_depth": layers["vision"],
+                 "image_length": rows(self.params.get("vision.0"))}
+        for image, text in (("image_depth", "depth"), ("image_length", "length")):
+            if found[image] == found[text] or not found["image_depth"] and image == "image_length":
+                found[image] = -1
+        made_with = learner_class(self.method).made_with
+        return {name: value for name, value in found.items() if name in made_with}
+
+
+def rows(tensor: Tensor | None) -> int:
+    return len(tensor) if tensor is not None and tensor.dim() else 0
+
+
+def open_prompt(path: Path) -> PromptFile:
+    """Raises UserError if there is none, or it can't be used; says what was found in another project's file."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such prompt file; `run.py meta` makes one, and says where")
+    state = read_published(path)
+    if state is None:
+        file = promptfile.read_file(path)
+        if file["method"] not in METHODS:
+            raise UserError(f"{path}: made for --method {file['method'][:40]}, which isn't known; give another file")
+        return PromptFile(path, file["method"], file["params"], file)
+    try:
+        method, params = recognise(state)
+    except UserError as e:
+        raise UserError(f"{path}: {e}; give another file") from None
+    found = PromptFile(path, method, params, frozen=frozen(state))
+    shape = ", ".join(f"{name} {value}" for name, value in found.shape.items())
+    say(f"{path}: a prompt of {METHODS[method].title}, as its own code writes it ({shape})")
+    return found
+
+
+def read_published(path: Path) -> dict[str, Any] | None:
+    """The `state_dict` of a checkpoint; None if the file is something else, or can't be read."""
+    try:
+        content = tensors.load(path, objects=True)
+    except (OSError, MemoryError, ValueError):
+        return None
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    return state if isinstance(state, dict) else None
+
+
+def method_of(args: Namespace, file: PromptFile | None = None) -> str:
+    """What --method says, else the file's own."""
+    return args.method or (file.method if file else DEFAULT_METHOD)
