@@ -254,7 +254,7 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
         seen.append(args)
         kind = {"meta": MetaSettings, "finetune": FinetuneSettings, "zeroshot": PromptSettings}.get(args.command)
         if kind:
-            made = settings_from(kind, args, args.method, seed=args.seeds[0])
+            made = settings_from(kind, args, method_of(args), seed=args.seeds[0])
             assert made.length > 0 and made.seed == args.seeds[0] and len(set(args.seeds)) == len(args.seeds)
             numbers = [value for value in asdict(made).values() if isinstance(value, float)]
             assert all(0 <= value < math.inf or value is made.clip_norm for value in numbers)
