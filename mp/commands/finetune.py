@@ -10,12 +10,12 @@ from data.dataset import Dataset, Item, class_range, restrict
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
 from mp.commands.options import settings_from
-from mp.commands.prompts import PromptFile, method_of, open_prompt
-from mp.commands.session import Session, open_session
+from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import Prompt, learnt_prompt
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
+from mp.prompts import PromptFile, open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.progress import Progress, say

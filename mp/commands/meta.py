@@ -8,12 +8,12 @@ from typing import Any
 
 from data.dataset import Item
 from mp.clip.model import CLIP, SECOND_ORDER
-from mp.commands.prompts import method_of, open_prompt
-from mp.commands.session import Session, meta_settings, open_session
+from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.learners.prompts import class_prompts
 from mp.meta import MetaState, meta_train, start
+from mp.prompts import open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError
 from mp.runtime.processes import agree, first_process, meet, processes, total

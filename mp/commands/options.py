@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mp.learners import DEFAULT_METHOD, METHODS, learner_class
+from mp.learners.settings import method_settings, of_row
 from mp.runtime.errors import UserError
 from mp.settings import PARTS, POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag
 
@@ -50,12 +51,6 @@ def positive(text: str) -> float:
     return value
 
 
-def of_row(kind: type, method: str) -> dict[str, Any]:
-    """The values of this kind of settings that the method's row in METHODS has."""
-    row = METHODS[method]
-    return row.prompt | {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
-
-
 def add_settings(parser: Parser, kind: type) -> None:
     """The method, and an option for every field that has a help text."""
     parser.add_argument("--method", choices=list(METHODS),
@@ -74,26 +69,13 @@ def add_settings(parser: Parser, kind: type) -> None:
 
 
 def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
-    """Settings of a method: the options that were given; else the `usual` values, those of its row in METHODS, and the
-    defaults of the fields. Raises UserError for an option that plays no part in the method, or is out of bounds."""
+    """Settings of a method: the options that were given, else as `method_settings` says, which raises UserError."""
     given = {}
     for one in fields(kind):
         value = getattr(args, one.name, None)
-        if one.name == "method" or value is None:
-            continue
-        if not plays_a_part(one, learner_class(method), ivlp=getattr(args, "ivlp", None)):
-            ablation = " with --ivlp" if getattr(args, "ivlp", None) and one.name != "ivlp" else ""
-            raise UserError(f"{flag(one.name)} {value}: plays no part in {method}{ablation}; leave it out")
-        given[one.name] = value
-    return kind(method, **(of_row(kind, method) | usual | given))
-
-
-def plays_a_part(one: Field, learner: type, ivlp: bool | None) -> bool:
-    """Whether a setting does in this method; with `ivlp`, nothing is averaged."""
-    only_if = one.metadata.get("only_if")  # of the seed, nothing is said
-    if only_if == "made_with":
-        return one.name in learner.made_with
-    return not only_if or (getattr(learner, only_if) and not ivlp)
+        if one.name != "method" and value is not None:
+            given[one.name] = value
+    return method_settings(kind, method, learner_class(method), given, **usual)
 
 
 def shown_default(one: Field, kind: type) -> str:

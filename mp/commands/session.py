@@ -3,12 +3,11 @@ import shlex
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from data.dataset import Dataset, Item, few_shot
@@ -17,18 +16,18 @@ from data.suite import Suite, open_suite
 from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP, load
 from mp.commands.options import settings_from
-from mp.commands.prompts import PromptFile, open_prompt
 from mp.evaluate import TestSet
-from mp.learners import Learner, learner_class, make_learner
+from mp.learners import DEFAULT_METHOD, Learner, learner_class
+from mp.learners.deep import layers_of
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts
-from mp.learners.published import different_weights
+from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime import files
 from mp.runtime.device import choose
 from mp.runtime.errors import UserError
 from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_dict
-from mp.store import features, promptfile, results
+from mp.store import features, results
 from mp.store.identity import FORMAT, Identity, differences, refuse_earlier
 from mp.store.provenance import provenance
 
@@ -108,7 +107,7 @@ class Session:
 
     def clamp_depth(self, settings: PromptSettings) -> PromptSettings:
         """The miniature's towers are shallower than the paper's: settings with at most their layers; it says so."""
-        layers = min(len(t.resblocks) for t in (self.clip.transformer, self.clip.visual.transformer))
+        layers = layers_of(self.clip)
         deepest = max(settings.depth, settings.image_depth)
         if self.suite.name != "mini" or deepest <= layers:
             return settings
@@ -122,19 +121,8 @@ class Session:
         check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + max(length, START_TOKENS))
 
     def learner(self, settings: PromptSettings, prompt: PromptFile | None = None) -> Learner:
-        """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors
-        of a prompt file; raises UserError if they don't fit, or the file holds a CLIP of other weights."""
-        generator = torch.Generator().manual_seed(settings.seed)
-        own = {one.name: getattr(settings, one.name) for one in fields(settings)
-               if one.metadata.get("only_if") == "made_with"}
-        learner = make_learner(settings.method, self.clip, generator=generator, **own)
-        if prompt:
-            params = promptfile.fitted(prompt.path, prompt.method, prompt.params, settings.method, learner.state_dict())
-            if name := different_weights(prompt.frozen, self.clip):
-                raise UserError(f"{prompt.path}: trained with other weights of CLIP, {name} differs; give those "
-                                "--weights")
-            learner.load_state_dict(params)
-        return learner
+        """As `learner_of` (mp/prompts.py) gives it."""
+        return learner_of(settings, self.clip, prompt)
 
     def prepare(self, learner: Learner, names: list[str]) -> Any:
         """The learner's classes, kept: they may take 60 templates each, and nothing in them is learnt."""
@@ -169,6 +157,11 @@ class Session:
     @cache  # so that it is said once
     def say_once(self, text: str) -> None:
         say(text)
+
+
+def method_of(args: Namespace, file: PromptFile | None = None) -> str:
+    """What --method says, else the file's own."""
+    return args.method or (file.method if file else DEFAULT_METHOD)
 
 
 def meta_settings(session: Session, args: Namespace, method: str, seed: int) -> MetaSettings:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from mp.commands import report
 from mp.commands.options import settings_from
-from mp.commands.prompts import PromptFile, method_of, open_prompt
-from mp.commands.session import Session, open_session
+from mp.commands.session import Session, method_of, open_session
 from mp.evaluate import TestSet
 from mp.learners import Learner
+from mp.prompts import PromptFile, open_prompt
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
 from mp.settings import PromptSettings

@@ -35,7 +35,12 @@ class DeepPrompts(CoOp):
         return lambda images: clip.logit_scale.exp() * self.image_features(clip, images) @ text.T
 
 
+def layers_of(clip: CLIP) -> int:
+    """How many layers both towers have."""
+    return min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
+
+
 def check_depth(clip: CLIP, depth: int, tower: str = "") -> None:
-    layers = min(len(clip.transformer.resblocks), len(clip.visual.transformer.resblocks))
+    layers = layers_of(clip)
     if not 1 <= depth <= layers:
         raise UserError(f"{tower}prompt depth {depth}: out of range; these towers take 1 to {layers}")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mp.commands.prompts import open_prompt
 from mp.learners import METHODS, learner_class, make_learner
 from mp.learners.published import different_weights
+from mp.prompts import open_prompt
 from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from mp.store import promptfile

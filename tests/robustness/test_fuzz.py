@@ -17,7 +17,8 @@ import torch
 import run as program
 from data import paper
 from data.dataset import DataError
-from mp.commands.prompts import method_of, open_prompt
+from mp.commands.session import method_of
+from mp.prompts import open_prompt
 from mp.clip import tokenizer
 from mp.commands import options
 from mp.commands.options import settings_from

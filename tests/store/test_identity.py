@@ -10,7 +10,7 @@ from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
 from mp.commands.options import settings_from
-from mp.commands.prompts import open_prompt
+from mp.prompts import open_prompt
 from mp.commands.session import Session, meta_settings
 from mp.learners import METHODS
 from mp.runtime.errors import UserError

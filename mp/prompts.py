@@ -1,16 +1,19 @@
-"""Prompt files that commands take as inputs: of this project, and of the methods' own code."""
-from argparse import Namespace
+"""Prompt files as inputs, of this project and of the methods' own code, and the learners that take their tensors."""
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from mp.learners import DEFAULT_METHOD, METHODS, learner_class
-from mp.learners.published import frozen, recognise
+from mp.clip.model import CLIP
+from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners.published import different_weights, frozen, recognise
 from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say
+from mp.settings import PromptSettings
 from mp.store import promptfile
 
 
@@ -73,6 +76,16 @@ def read_published(path: Path) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
-def method_of(args: Namespace, file: PromptFile | None = None) -> str:
-    """What --method says, else the file's own."""
-    return args.method or (file.method if file else DEFAULT_METHOD)
+def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None = None) -> Learner:
+    """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors of a
+    prompt file; raises UserError if they don't fit, or the file holds a CLIP of other weights."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    own = {one.name: getattr(settings, one.name) for one in fields(settings)
+           if one.metadata.get("only_if") == "made_with"}
+    learner = make_learner(settings.method, clip, generator=generator, **own)
+    if prompt:
+        params = promptfile.fitted(prompt.path, prompt.method, prompt.params, settings.method, learner.state_dict())
+        if name := different_weights(prompt.frozen, clip):
+            raise UserError(f"{prompt.path}: trained with other weights of CLIP, {name} differs; give those --weights")
+        learner.load_state_dict(params)
+    return learner

@@ -1,0 +1,32 @@
+"""The settings of a method: what is given, else its row in METHODS, else the defaults of mp/settings.py."""
+from dataclasses import Field, fields
+from typing import Any
+
+from mp.learners import METHODS, Learner
+from mp.runtime.errors import UserError
+from mp.settings import FinetuneSettings, MetaSettings, flag
+
+
+def of_row(kind: type, method: str) -> dict[str, Any]:
+    """The values of this kind of settings that the method's row in METHODS has."""
+    row = METHODS[method]
+    return row.prompt | {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
+
+
+def method_settings(kind: type, method: str, learner: type | Learner, given: dict[str, Any], **usual: Any) -> Any:
+    """Settings of a method, whose learner or its class this is: what is `given`; else the `usual` values, those of its
+    row in METHODS, and the defaults of the fields. Raises UserError for a given value that plays no part in the method,
+    or is out of bounds."""
+    for one in fields(kind):
+        if one.name in given and not plays_a_part(one, learner, given.get("ivlp")):
+            ablation = " with --ivlp" if given.get("ivlp") and one.name != "ivlp" else ""
+            raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}{ablation}; leave it out")
+    return kind(method, **(of_row(kind, method) | usual | given))
+
+
+def plays_a_part(one: Field, learner: type | Learner, ivlp: bool | None) -> bool:
+    """Whether a setting does in this method; with `ivlp`, nothing is averaged."""
+    only_if = one.metadata.get("only_if")  # of the seed, nothing is said
+    if only_if == "made_with":
+        return one.name in learner.made_with
+    return not only_if or (getattr(learner, only_if) and not ivlp)
