@@ -27,16 +27,10 @@ def open_image(source: str | np.ndarray) -> Image.Image:
     left out, of an animation the first frame is taken, and of 16 bits the higher 8.
     Raises DataError naming a file that is absent, damaged, truncated, too large, or of a kind that isn't taken.
     """
-    if isinstance(source, np.ndarray):
-        return Image.fromarray(source)
     try:
-        with Image.open(source, formats=FORMATS) as image:
-            if not 0 < max(image.size) <= 1000 * min(image.size):  # resizing would need gigabytes
-                why = ValueError("{} by {} pixels".format(*image.size))
-                raise DataError(unreadable_image(source, why, "crop it"))
-            return in_eight_bits(image, source).convert("RGB")
-    except DataError:
-        raise
+        return read(source)
+    except NotTaken as e:
+        raise DataError(unreadable_image(source, e, e.advice)) from None
     except Image.DecompressionBombError as e:
         raise DataError(unreadable_image(source, e, "make it smaller")) from None
     except UnidentifiedImageError:
@@ -46,10 +40,34 @@ def open_image(source: str | np.ndarray) -> Image.Image:
         raise DataError(unreadable_image(source, e)) from None
 
 
-def in_eight_bits(image: Image.Image, source: str) -> Image.Image:
+class NotTaken(ValueError):
+    """Why an image isn't taken; `advice`: what to do about it."""
+
+    def __init__(self, why: str, advice: str):
+        super().__init__(why)
+        self.advice = advice
+
+
+def read(source: str | np.ndarray | Image.Image) -> Image.Image:
+    """As `open_image`, also of an image that Pillow has opened. Raises NotTaken, and whatever damaged bytes raise."""
+    if isinstance(source, np.ndarray):
+        return as_rgb(Image.fromarray(source))
+    if isinstance(source, Image.Image):
+        return as_rgb(source)
+    with Image.open(source, formats=FORMATS) as image:
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    if not 0 < max(image.size) <= 1000 * min(image.size):  # resizing would need gigabytes
+        raise NotTaken("{} by {} pixels".format(*image.size), "crop it")
+    return in_eight_bits(image).convert("RGB")
+
+
+def in_eight_bits(image: Image.Image) -> Image.Image:
     """The image, or of grey in 16 bits the higher 8, as Pillow does with colours: `convert` would make it white.
 
-    Raises DataError for other kinds, and for 16 bits that use only 12; a TIFF file's integers may also have 12 bits, or
+    Raises NotTaken for other kinds, and for 16 bits that use only 12; a TIFF file's integers may also have 12 bits, or
     a sign, or be a negative.
     """
     if image.mode in MODES:
@@ -59,12 +77,11 @@ def in_eight_bits(image: Image.Image, source: str) -> Image.Image:
         kind = image.mode[:4], image.tag_v2.get(BITSPERSAMPLE), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION)
         grey16 = kind == ("I;16", (16,), 1)  # 1: zero is black
     if not grey16:
-        why = ValueError(f"pixels of another kind, {image.mode} in Pillow's words")
-        raise DataError(unreadable_image(source, why, "convert it to 8-bit RGB"))
+        raise NotTaken(f"pixels of another kind, {image.mode} in Pillow's words", "convert it to 8-bit RGB")
     values = np.asarray(image)
-    if values.max() < 4096:  # 12 bits or fewer, as of X-rays: the higher 8 of 16 would be black, or nearly
-        why = ValueError(f"16 bits of grey of which the largest is {values.max()}")
-        raise DataError(unreadable_image(source, why, "scale it to 8 bits"))
+    # 12 bits or fewer, as of X-rays: the higher 8 of 16 would be black, or nearly. Pillow may also hold 32 in memory.
+    if not 4096 <= values.max() < 2**16 or values.min() < 0:
+        raise NotTaken(f"16 bits of grey of which the largest is {values.max()}", "scale it to 8 bits")
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 

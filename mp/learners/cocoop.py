@@ -43,7 +43,7 @@ class CoCoOp(CoOp):
 
 def seeded_linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
     """nn.Linear with torch's own initial distribution, drawn from `generator`."""
-    layer = nn.Linear(inputs, outputs)
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)  # whose own draw would be from torch's global generator
     for p in layer.parameters():
         nn.init.uniform_(p, -(inputs**-0.5), inputs**-0.5, generator=generator)
     return layer

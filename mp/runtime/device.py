@@ -12,6 +12,7 @@ from mp.runtime.processes import processes
 MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
 WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its sums have one order
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", "fp32", "tf32", *HALF)
 
 
 class Compute(NamedTuple):
@@ -19,6 +20,10 @@ class Compute(NamedTuple):
     precision: str            # fp32, tf32, bf16 or fp16
     half: torch.dtype | None  # of the towers' passes that need no gradient (by autocast); None: float32
     memory: int               # bytes that one pass may keep for its gradient
+
+    @property
+    def tf32(self) -> bool:
+        return self.precision != "fp32"
 
 
 def choose(device: str, precision: str = "auto", memory: float | None = None) -> Compute:
@@ -28,8 +33,11 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     the inputs of matrix products; bf16 and fp16 also run the towers in half precision where no gradient is
     needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
     `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2: not the free memory, so
-    that the same command gives the same bits. Raises UserError for an unknown device or one this machine lacks.
+    that the same command gives the same bits. Raises UserError for an unknown precision or device, or one this machine
+    lacks.
     """
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: unknown; use {', '.join(PRECISIONS)}")
     chosen = find(device)
     on_gpu = chosen.type == "cuda"
     if precision == "auto":
@@ -37,15 +45,22 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     if on_gpu:
         same_bits_on_cuda()
         torch.cuda.set_device(chosen)
-        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
-        torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if memory is not None:
         kept = min(max(1, int(memory * 2**30)), sys.maxsize)
     elif on_gpu:
         kept = torch.cuda.get_device_properties(chosen).total_memory // 2
     else:
         kept = MEMORY
-    return Compute(chosen, precision, HALF.get(precision), kept)
+    compute = Compute(chosen, precision, HALF.get(precision), kept)
+    let_round(chosen, compute.tf32)
+    return compute
+
+
+def let_round(device: torch.device, tf32: bool) -> None:
+    """Whether CUDA may round the inputs of matrix products from here on: torch has one switch for the whole process."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
 
 
 def find(device: str) -> torch.device:
