@@ -1,5 +1,6 @@
 """The three pages: links lead somewhere, linked names are defined there, commands parse, and the Python runs."""
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mp.commands import options
+from mp.prompts import open_prompt
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "mp/README.md", ROOT / "data/README.md"]
@@ -64,12 +66,14 @@ def test_commands_are_understood(page):
     assert commands
 
 
-def test_the_python_of_the_readme_runs():
+def test_the_python_of_the_readme_runs(tmp_path):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                           env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert ended.returncode == 0, ended.stderr
-    epochs, losses = zip(*(line.split() for line in ended.stdout.splitlines()))
-    assert epochs == ("1", "2", "3") and float(losses[-1]) < float(losses[0])
+    numbers = [ast.literal_eval(line) for line in ended.stdout.splitlines()]
+    assert [line["epoch"] for line in numbers] == [1, 2, 3] and numbers[-1]["query_loss"] < numbers[0]["query_loss"]
+    assert open_prompt(tmp_path / "prompt.pt").method == "coop"
 
 
 def test_the_readme_is_short():

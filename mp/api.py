@@ -1,0 +1,243 @@
+"""For scripts of one's own: CLIP, learnt prompts and images in memory, without folders or results.
+
+Everywhere, `images` are PIL images of any mode and size, arrays uint8 [height, width, 3], or names of files; class
+`names` are two or more, all different; `labels` are indices into them, one for each image. No argument is changed, and
+two CLIPs share nothing. Errors are one line each, in which settings are called as run.py's options.
+"""
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.dataset import Item
+from data.errors import reason
+from data.feed import VIEWS_AT_ONCE, Feed, in_order
+from data.images import crop_centre, read
+from data.miniature.suite import WEIGHTS
+from mp import finetune, meta
+from mp.clip.download import openai_weights
+from mp.clip.model import CLIP, load
+from mp.learners import METHODS, Learner, learner_class
+from mp.learners.deep import layers_of
+from mp.learners.prompts import class_prompts, normalize, template_features
+from mp.learners.settings import method_settings
+from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.runtime.device import choose, let_round
+from mp.runtime.errors import RunError, UserError  # the first for scripts alone
+from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag
+from mp.store import promptfile
+from mp.store.identity import FORMAT
+from mp.store.provenance import provenance
+from mp.tasks import make_task
+
+Picture = Image.Image | np.ndarray | str | Path
+Labelled = tuple[Sequence[Picture], Sequence[int], Sequence[str]]  # images, labels, class names
+Report = Callable[[dict[str, Any]], object]
+NOT_SET = {"method", "shots", "classes"}  # here: a script brings the learner, and the images to take
+
+
+def load_clip(weights: str | Path | None = None, device: str = "auto", precision: str = "auto",
+              memory: float | None = None) -> CLIP:
+    """A frozen CLIP: OpenAI's ViT-B/16, fetched once; of a file of weights; or with "mini" the embedded miniature.
+
+    `device`, `precision`, `memory` (GiB): as run.py's options. On CUDA it switches on torch's deterministic algorithms,
+    for the whole process. Raises UserError for weights that can't be had or used, and for what this machine lacks.
+    """
+    if memory is not None and not POSITIVE.holds(memory):
+        raise UserError(f"--memory {memory}: out of range; give {POSITIVE.words}")
+    compute = choose(str(device), precision, memory)
+    if weights is None:
+        weights = openai_weights()
+    elif weights == "mini":
+        weights = WEIGHTS
+    clip = load(weights, compute.device, compute.half, compute.memory)
+    clip.tf32 = compute.tf32
+    return clip
+
+
+def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
+    """The learner of a method, named as by --method, from its handcrafted start.
+
+    `settings`: `seed`, of what starts at random (1), and those that a prompt is made with: `length`, `depth` (9, or all
+    layers where the towers have fewer), `image_depth`, `image_length`, `ivlp`. Raises UserError for an unknown method,
+    and for a setting that plays no part in it or that CLIP can't take.
+    """
+    if method not in METHODS:
+        raise UserError(f"--method {method}: unknown; use one of {', '.join(METHODS)}")
+    chosen = choose_settings(TrainingSettings, method, learner_class(method), settings)
+    if "depth" not in settings:
+        chosen = replace(chosen, depth=min(chosen.depth, layers_of(clip)))
+    return learner_of(chosen, clip)
+
+
+def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
+    """The learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
+
+    `settings`: as of `make_learner`; shapes are the file's. Raises UserError if it can't be used or doesn't fit CLIP.
+    """
+    prompt = open_prompt(Path(path))
+    kind = learner_class(prompt.method)
+    return learner_of(choose_settings(TrainingSettings, prompt.method, kind, settings, **prompt.shape), clip, prompt)
+
+
+def save_prompt(learner: Learner, path: str | Path) -> None:
+    """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
+    device = next(learner.parameters()).device
+    promptfile.write(Path(path), method_of(learner), learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
+
+
+@torch.no_grad()
+def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names: Sequence[str]) -> Tensor:
+    """Probabilities [B, C], on the CPU, of C class names for each of B images.
+
+    `prompt`: a learner, or words such as "a photo of a {}.". Raises UserError for bad images or names, and a
+    learner that doesn't fit CLIP.
+    """
+    check(images, names)
+    let_round(clip.logit_scale.device, clip.tf32)
+    sees_images = False
+    if isinstance(prompt, str):
+        classifier = words_classifier(prompt, clip, names)
+    else:
+        learner = own_copy(prompt, clip)
+        sees_images, classifier = learner.sees_images, learner.classifier(clip, class_prompts(clip, names))
+    rows = []
+    for views in plain_views(clip, images):
+        inputs = views if sees_images else normalize(clip.encode_image(views))
+        rows.append(classifier(inputs).softmax(-1).cpu())
+    return torch.cat(rows)
+
+
+def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], report: Report = lambda numbers: None,
+               **settings: Any) -> Learner:
+    """Algorithm 1: a new learner with the meta-prompt, learnt from this one's values.
+
+    `tasks`: by name, the images, labels and class names of each; all images are used, and some class needs two.
+    `report` gets every epoch's numbers: epoch, query_loss, zero_gradients (the tensors that learn nothing) and more.
+    `settings`: as of `run.py meta`, but for those of `make_learner`. Raises UserError, before any training, for a bad
+    task or setting and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
+    """
+    chosen = choose_settings(MetaSettings, method_of(learner), learner, settings, shots=sys.maxsize)
+    learner = own_copy(learner, clip)
+    if not tasks:
+        raise UserError("no tasks to train on; give one or more")
+    for name, (images, labels, names) in tasks.items():
+        check(images, names, labels, f"{name}: ")
+    let_round(clip.logit_scale.device, clip.tf32)
+    made = [make_task(learner, clip, name, names, plain_views(clip, images, f"{name}: "), labels)
+            for name, (images, labels, names) in tasks.items()]
+    for state in meta.meta_train(learner, clip, made, chosen):
+        report(state.numbers)
+    learner.load_state_dict(state.params)
+    return learner
+
+
+def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: Sequence[int], names: Sequence[str],
+              report: Report = lambda numbers: None, **settings: Any) -> Learner:
+    """A new learner, trained from this one's values on all of the images, which are augmented.
+
+    `report` gets every epoch's numbers: epoch, loss, zero_gradients (the tensors that learn nothing) and more.
+    `settings`: as of `run.py finetune`, but for those of `make_learner`. Raises UserError, before any training, for bad
+    images, labels, names or settings and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
+    """
+    chosen = choose_settings(FinetuneSettings, method_of(learner), learner, settings)
+    learner = own_copy(learner, clip)
+    check(images, names, labels)
+    let_round(clip.logit_scale.device, clip.tf32)
+    pixels = [np.asarray(opened(image, f"images[{i}]")) for i, image in enumerate(images)]
+    items = [Item(*pair) for pair in zip(pixels, map(int, labels))]
+    batches = feed_of(clip).augmented(items, chosen.batch, chosen.seed, "")
+    for state in finetune.finetune(learner, clip, learner.prepare(clip, names), batches, chosen):
+        report(state.numbers)
+    learner.load_state_dict(state.prompt)
+    return learner
+
+
+def choose_settings(kind: type, method: str, learner: type | Learner, given: dict[str, Any], **usual: Any) -> Any:
+    """As `method_settings`. Raises UserError also for a name that isn't one of these settings."""
+    known = {one.name for one in fields(kind)} - NOT_SET
+    if kind is not TrainingSettings:
+        known -= {one.name for one in fields(TrainingSettings)} - {"seed"}
+    for name in given:
+        if name not in known:
+            raise UserError(f"{flag(name)}: not one of the settings here, which are {', '.join(sorted(known))}")
+    return method_settings(kind, method, learner, given, **usual)
+
+
+def method_of(learner: Learner) -> str:
+    """Raises UserError for something else than a learner."""
+    for method in METHODS:
+        if type(learner) is learner_class(method):
+            return method
+    raise UserError(f"{str(learner)[:40]!r}: not a learner; `make_learner` and `load_prompt` give one")
+
+
+def own_copy(learner: Learner, clip: CLIP) -> Learner:
+    """The learner again, on CLIP's device. Raises UserError if it doesn't fit CLIP."""
+    params = {name: value.cpu() for name, value in learner.state_dict().items()}
+    prompt = PromptFile(Path("the learner"), method_of(learner), params)
+    learner_of(TrainingSettings(prompt.method, **prompt.shape), clip, prompt)
+    return copy.deepcopy(learner).to(clip.logit_scale.device)
+
+
+def words_classifier(words: str, clip: CLIP, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
+    """The function from normalised features [B, E] to logits [B, C]. Raises UserError for words without {}."""
+    if "{}" not in words:
+        raise UserError(f"{words!r}: words need {{}} for the class name, as in 'a photo of a {{}}.'; `load_prompt` "
+                        "opens a file")
+    text = normalize(template_features(clip, words, names))                          # [C, E]
+    return lambda features: clip.logit_scale.exp() * features @ text.T
+
+
+def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int] | None = None,
+          where: str = "") -> None:
+    """Raises UserError for what is wrong with images and names, and with labels where there are some."""
+    if isinstance(names, str) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where}class names {names!r}; give a list of two or more words")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"{where}class name {name!r} is given twice; give each once")
+    if not len(images):
+        raise UserError(f"{where}no images; give one or more")
+    if labels is None:
+        return
+    if len(images) != len(labels):
+        raise UserError(f"{where}{len(images)} images for {len(labels)} labels; give one for each")
+    for i, label in enumerate(labels):
+        if label not in range(len(names)):
+            raise UserError(f"{where}labels[{i}] is {label}; give an index of a class name, 0 to {len(names) - 1}")
+
+
+def feed_of(clip: CLIP) -> Feed:
+    return Feed(clip.visual.image_size, clip.logit_scale.device)
+
+
+def plain_views(clip: CLIP, images: Sequence[Picture], where: str = "") -> Iterator[Tensor]:
+    """As at test time, [B, size, size, 3], some at a time."""
+    feed = feed_of(clip)
+
+    def view(i: int) -> np.ndarray:
+        return np.asarray(crop_centre(opened(images[i], f"{where}images[{i}]"), feed.size))
+
+    # An image may be there twice, and Pillow opens it when it is first looked at: that isn't for two threads.
+    threads = feed.workers if all(isinstance(image, (str, Path)) for image in images) else 0
+    views = in_order(view, range(len(images)), threads)
+    for _ in range(0, len(images), VIEWS_AT_ONCE):
+        yield feed.batch_of(views, VIEWS_AT_ONCE)
+
+
+def opened(image: Picture, place: str) -> Image.Image:
+    """In RGB. Raises UserError naming the place if it can't be used."""
+    try:
+        return read(image)
+    except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
+        name = f"{place}, {image}" if isinstance(image, (str, Path)) else place
+        raise UserError(f"{name}: can't be used ({reason(e)}); give a PIL image of 8 bits, uint8 pixels "
+                        "[height, width, 3], or a file's name") from None

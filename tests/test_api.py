@@ -1,0 +1,364 @@
+"""What `from mp import ...` gives: the same numbers as by hand, files that run.py takes, and one line for every error."""
+import random
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mp
+import run as program
+from data import dataset as data
+from data.feed import Feed
+from data.images import crop_centre
+from data.miniature import suite
+from mp import UserError, classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
+from mp import api, finetune, learners, meta, tasks
+from mp.clip import model, tokenizer
+from mp.learners import METHODS
+from mp.runtime.device import let_round
+from mp.settings import FinetuneSettings, MetaSettings
+from mp.store import promptfile
+from tests.conftest import ROOT
+
+NAMES = ["red lake", "river", "a_forest"]
+RNG = np.random.default_rng(0)
+PIXELS = [RNG.integers(0, 256, (40 + 9 * i, 61, 3), np.uint8) for i in range(6)]
+PICTURES = [Image.fromarray(pixels) for pixels in PIXELS]
+LABELS = [0, 1, 2, 0, 1, 2]
+DEEP = ("promptsrc", "maple")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_clip("mini")
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A CLIP of other widths, layers and image size, with random weights."""
+    state = model.CLIP(image_size=24, patch=8, image_width=192, image_layers=2, text_width=64, text_layers=2, embed=64).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    for name, value in state.items():
+        value.copy_(0.1 * torch.randn(value.shape, generator=generator) + (".ln_" in name and name.endswith("weight")))
+    path = tmp_path_factory.mktemp("narrow") / "narrow.pt"
+    torch.save(state, path)
+    return load_clip(path)
+
+
+def same(one, other):
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def moved(method, clip):
+    """A learner away from where it starts."""
+    learner = make_learner(method, clip)
+    generator = torch.Generator().manual_seed(3)
+    for p in learner.parameters():
+        p.data += 0.05 * torch.randn(p.shape, generator=generator)
+    return learner
+
+
+# The same as by hand
+
+def test_words_give_the_softmax_of_scaled_cosines(mini):
+    views = torch.stack([torch.from_numpy(np.array(crop_centre(picture, 32))) for picture in PICTURES])
+    texts = tokenizer.tokenize(["a drawing of red lake.", "a drawing of river.", "a drawing of a forest."])
+    with torch.no_grad():
+        image = torch.nn.functional.normalize(mini.encode_image(views))
+        text = torch.nn.functional.normalize(mini.encode_text(texts))
+        expected = (mini.logit_scale.exp() * image @ text.T).softmax(1)
+    found = classify("a drawing of {}.", mini, PICTURES, NAMES)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert found.shape == (6, 3) and found.device.type == "cpu" and not found.requires_grad
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_learner_gives_the_softmax_of_its_logits(method, mini):
+    learner = moved(method, mini)
+    prepared = learner.prepare(mini, NAMES)
+    views = torch.stack([torch.from_numpy(np.array(crop_centre(picture, 32))) for picture in PICTURES])
+    first, *_ = learner.inputs(mini, views)
+    expected = learner.classifier(mini, getattr(prepared, "prompts", prepared))(first).softmax(1)
+    torch.testing.assert_close(classify(learner, mini, PICTURES, NAMES), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_handcrafted_start_is_its_words(mini):
+    learner = make_learner("coop", mini)
+    words = classify("a photo of a {}.", mini, PICTURES, NAMES)
+    torch.testing.assert_close(classify(learner, mini, PICTURES, NAMES), words, rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_of_every_mode_arrays_and_files_are_the_same_images(mini, tmp_path):
+    files = []
+    for i, picture in enumerate(PICTURES):
+        picture.save(tmp_path / f"{i}.png")
+        files.append(tmp_path / f"{i}.png")
+    expected = classify("{}", mini, PICTURES, NAMES)
+    lazy = [Image.open(file) for file in files]
+    for images in (PIXELS, files, [str(file) for file in files], lazy, [*PIXELS[:2], *files[2:4], *PICTURES[4:]]):
+        assert torch.equal(classify("{}", mini, images, NAMES), expected)
+    grey = PICTURES[0].convert("L")
+    kinds = [grey, grey.convert("RGB"), grey.convert("P"), grey.convert("RGBA"), grey.convert("LA"), np.asarray(grey),
+             Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)]
+    rows = classify("{}", mini, kinds, NAMES)
+    assert torch.allclose(rows, rows[:1].expand(7, -1), atol=1e-6)
+
+
+def test_many_images_come_in_their_order(mini):
+    images = [PICTURES[i % 6] for i in range(130)]
+    found, few = classify("{}", mini, images, NAMES), classify("{}", mini, PICTURES, NAMES)
+    torch.testing.assert_close(found, few[[i % 6 for i in range(130)]], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_meta_training_is_that_of_the_loops(method, mini):
+    given = {"first": (PIXELS, LABELS, NAMES), "second": (PIXELS[:4], np.array([1, 1, 0, 0]), ["cat", "dog"])}
+    chosen = {"epochs": 2, "support": 1, "batch": 2, "inner_steps": 2, "seed": 7}
+    start, seen = make_learner(method, mini, seed=5), []
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    found = meta_train(start, mini, given, seen.append, **chosen)
+    learner = learners.make_learner(method, mini, 3, METHODS[method].prompt.get("length", 4),
+                                    torch.Generator().manual_seed(5))
+    made = []
+    for name, (pixels, labels, names) in given.items():
+        views = Feed(32).plain([data.Item(p, 0) for p in pixels])
+        made.append(tasks.make_task(learner, mini, name, names, views, labels))
+    settings = MetaSettings(method, **METHODS[method].meta | chosen)
+    states = list(meta.meta_train(learner, mini, made, settings))
+    assert all(torch.equal(found.state_dict()[name], value) for name, value in states[-1].params.items())
+    assert [line["query_loss"] for line in seen] == [state.numbers["query_loss"] for state in states]
+    assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
+    assert not same(found, start)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fine_tuning_is_that_of_the_loop(method, mini):
+    start, seen = moved(method, mini), []
+    found = fine_tune(start, mini, PICTURES, torch.tensor(LABELS), NAMES, seen.append, epochs=3, batch=2, seed=7)
+    items = [data.Item(pixels, label) for pixels, label in zip(PIXELS, LABELS)]
+    settings = FinetuneSettings(method, **METHODS[method].finetune | {"epochs": 3, "batch": 2, "seed": 7})
+    batches = Feed(32).augmented(items, 2, 7, "")
+    *_, state = finetune.finetune(moved(method, mini), mini, start.prepare(mini, NAMES), batches, settings)
+    assert all(torch.equal(found.state_dict()[name], value) for name, value in state.prompt.items())
+    assert [line["epoch"] for line in seen] == [1, 2, 3] and same(start, moved(method, mini))
+
+
+def test_more_support_images_than_the_paper_draws(mini):
+    images, labels = [PIXELS[i % 6] for i in range(40)], [i % 2 for i in range(40)]
+    meta_train(make_learner("coop", mini), mini, {"t": (images, labels, ["cat", "dog"])}, epochs=1, support=18, batch=4)
+
+
+@pytest.mark.parametrize("method", DEEP)
+def test_the_default_depth_fits_the_towers(method, mini, narrow):
+    for small, layers in ((mini, 3), (narrow, 2)):
+        assert len(make_learner(method, small).text) == layers - 1
+    assert len(make_learner(method, mini, depth=2).text) == 1
+    with pytest.raises(UserError, match="prompt depth 9: out of range; these towers take 1 to 3"):
+        make_learner(method, mini, depth=9)
+
+
+# No global state
+
+def test_two_clips_side_by_side(mini, narrow):
+    half = load_clip("mini", "cpu", "bf16")
+    both = {"mini": mini, "narrow": narrow, "half": half}
+    alone = {name: classify(moved("promptsrc", one), one, PICTURES, NAMES) for name, one in both.items()}
+    trained = {name: fine_tune(moved("coop", one), one, PICTURES, LABELS, NAMES, epochs=2) for name, one in both.items()}
+    interleaved, prompts = [], {name: moved("promptsrc", one) for name, one in both.items()}
+
+    def others(_):
+        """In the midst of one's training, the others are used."""
+        interleaved.append({name: classify(prompts[name], one, PICTURES, NAMES) for name, one in both.items()})
+
+    again = {}
+    for name, one in both.items():
+        again[name] = fine_tune(moved("coop", one), one, PICTURES, LABELS, NAMES, others, epochs=2)
+    assert all(torch.equal(row[name], alone[name]) for row in interleaved for name in both) and len(interleaved) == 6
+    assert all(same(again[name], trained[name]) for name in both)
+    assert not torch.equal(alone["mini"], alone["half"]) and torch.allclose(alone["mini"], alone["half"], atol=0.1)
+
+
+def test_the_switch_for_tf32_is_set_for_the_clip_that_is_used(mini, monkeypatch):
+    asked = []
+    monkeypatch.setattr(api, "let_round", lambda device, tf32: asked.append(tf32))
+    other = load_clip("mini", precision="tf32")
+    assert other.tf32 and not mini.tf32
+    for one in (mini, other, mini):
+        classify("{}", one, PICTURES, NAMES)
+        fine_tune(make_learner("coop", one), one, PICTURES, LABELS, NAMES, epochs=1)
+        meta_train(make_learner("coop", one), one, {"t": (PICTURES, LABELS, NAMES)}, epochs=1)
+    assert asked == [False] * 3 + [True] * 3 + [False] * 3
+    said = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace())
+    for device, tf32 in (("cuda", True), ("cuda", False), ("cpu", True)):
+        let_round(torch.device(device), tf32)
+    assert said == ["high", "highest"] and torch.backends.cudnn.allow_tf32 is False
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_callers_generators_are_left_alone(method, mini):
+    def states():
+        return torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())
+
+    before = states()
+    learner = make_learner(method, mini)
+    learner = meta_train(learner, mini, {"t": (PICTURES, LABELS, NAMES)}, epochs=1, inner_steps=1, batch=2)
+    classify(fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=1), mini, PICTURES, NAMES)
+    assert states() == before
+
+
+def test_names_are_there_without_waiting_for_torch():
+    code = "import sys, mp; from mp import runtime; assert 'torch' not in sys.modules and 'mp.api' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert all(getattr(mp, name).__doc__ for name in mp.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'classifier'"):
+        mp.classifier
+
+
+# Files
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prompt_goes_to_a_file_and_back(method, mini, tmp_path):
+    learner = moved(method, mini)
+    save_prompt(learner, tmp_path / "p.pt")
+    assert same(load_prompt(tmp_path / "p.pt", mini), learner)
+    assert promptfile.read_file(tmp_path / "p.pt")["provenance"]["device"] == "cpu"
+
+
+def test_run_py_takes_the_file_and_finds_the_same_accuracy(mini, tmp_path, monkeypatch, capsys):
+    learner = moved("maple", mini)
+    save_prompt(learner, tmp_path / "p.pt")
+    monkeypatch.chdir(tmp_path)
+    assert program.main(["zeroshot", "--prompt", "p.pt", "--datasets", "scenes"]) == 0
+    scenes = suite.load("scenes")
+    found = classify(learner, mini, [item.source for item in scenes.test], scenes.classes).argmax(1)
+    right = 100 * (found == torch.tensor([item.label for item in scenes.test])).float().mean().item()
+    row, = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("scenes")]
+    assert abs(float(row[6]) - right) < 0.051
+
+
+def test_ivlp_is_chosen_again_for_a_file(mini, tmp_path):
+    save_prompt(make_learner("promptsrc", mini, ivlp=True, image_depth=0), tmp_path / "p.pt")
+    assert load_prompt(tmp_path / "p.pt", mini, ivlp=True).ivlp and not load_prompt(tmp_path / "p.pt", mini).ivlp
+
+
+def test_files_of_the_methods_own_code(mini, tmp_path):
+    ctx = torch.randn(16, mini.positional_embedding.shape[1], generator=torch.Generator().manual_seed(0))
+    torch.save({"state_dict": {"ctx": ctx}, "epoch": 50}, tmp_path / "model.pth.tar-50")
+    assert torch.equal(load_prompt(str(tmp_path / "model.pth.tar-50"), mini).ctx, ctx)
+
+
+# Errors
+
+def refused(call, *says):
+    with pytest.raises(UserError) as caught:
+        call()
+    text = str(caught.value)
+    assert all(word in text for word in says) and "\n" not in text, text
+
+
+@pytest.mark.parametrize("names, says", [
+    ([], ["class names []; give a list of two or more"]), (["cat"], ["class names ['cat']; give a list of two or more"]),
+    ("cat", ["class names 'cat'"]), ([1, 2], ["class names [1, 2]"]), (["cat", "dog", "cat"], ["class name 'cat' is given twice"]),
+    (["cat", " "], ["class 1 has an empty name"]), (["cat", "dog " * 90], ["too long for CLIP"])])
+def test_bad_names(names, says, mini):
+    learner = make_learner("coop", mini)
+    for call in (lambda: classify(learner, mini, PICTURES, names), lambda: classify("{}", mini, PICTURES, names),
+                 lambda: fine_tune(learner, mini, PICTURES[:2], [0, 0], names, epochs=1),
+                 lambda: meta_train(learner, mini, {"pets": (PICTURES[:2], [0, 0], names)}, epochs=1)):
+        refused(call, *says)
+
+
+@pytest.mark.parametrize("labels, says", [
+    ([0, 1, 2], ["6 images for 3 labels; give one for each"]), ([0, 1, 2, 3, 0, 1], ["labels[3] is 3; give an index of a class name, 0 to 2"]),
+    ([0, -1, 0, 0, 0, 0], ["labels[1] is -1"]), ([0, 0, 0.5, 0, 0, 0], ["labels[2] is 0.5"]), (["river"] * 6, ["labels[0] is river"])])
+def test_bad_labels(labels, says, mini):
+    learner = make_learner("coop", mini)
+    refused(lambda: fine_tune(learner, mini, PICTURES, labels, NAMES), *says)
+    good = PICTURES, LABELS, NAMES
+    refused(lambda: meta_train(learner, mini, {"good": good, "pets": (PICTURES, labels, NAMES)}), "pets: ", *says)
+
+
+def test_bad_tasks(mini):
+    learner = make_learner("coop", mini)
+    refused(lambda: meta_train(learner, mini, {}), "no tasks")
+    refused(lambda: meta_train(learner, mini, {"pets": ([], [], NAMES)}), "pets: no images")
+    refused(lambda: classify(learner, mini, [], NAMES), "no images; give one or more")
+    refused(lambda: fine_tune(learner, mini, [], [], NAMES), "no images; give one or more")
+    refused(lambda: meta_train(learner, mini, {"pets": (PICTURES[:3], [0, 1, 2], NAMES)}), "pets: one training image of each class")
+
+
+def broken(tmp_path):
+    PICTURES[0].save(tmp_path / "cut.png")
+    cut = (tmp_path / "cut.png").read_bytes()[:3000]
+    (tmp_path / "cut.png").write_bytes(cut)
+    return {"cut.png": tmp_path / "cut.png", "No such file": str(tmp_path / "none.jpg"), "truncated": Image.open(tmp_path / "cut.png"),
+            "3 by 9000 pixels": Image.new("RGB", (3, 9000)), "another kind, F": Image.new("F", (9, 9)), "16 bits": Image.new("I", (9, 9), 70000),
+            "largest is 5000": Image.fromarray(np.full((9, 9), 5000, np.int32) - np.eye(9, dtype=np.int32) * 9000),
+            "Cannot handle": np.zeros((9, 9, 3)), "by 0 pixels": np.zeros((0, 9, 3), np.uint8), "[height, width, 3]": None}
+
+
+def test_a_bad_image_is_named_by_its_place(mini, tmp_path):
+    learner = make_learner("coop", mini)
+    for says, image in broken(tmp_path).items():
+        images = [*PICTURES[:4], image, PICTURES[5]]
+        refused(lambda: classify("{}", mini, images, NAMES), "images[4]", "can't be used", says)
+        refused(lambda: fine_tune(learner, mini, images, LABELS, NAMES), "images[4]", says)
+        refused(lambda: meta_train(learner, mini, {"pets": (images, LABELS, NAMES)}), "pets: images[4]", says)
+
+
+def test_prompts_that_do_not_fit(mini, narrow, tmp_path):
+    learner, deep = moved("promptsrc", narrow), make_learner("maple", mini)
+    save_prompt(learner, tmp_path / "p.pt")
+    refused(lambda: load_prompt(tmp_path / "p.pt", mini), "p.pt: ctx is [4, 64]", "made for another model")
+    refused(lambda: classify(deep, narrow, PICTURES, NAMES), "prompt depth 3: out of range; these towers take 1 to 2")
+    refused(lambda: load_prompt(tmp_path / "none.pt", mini), "none.pt: no such prompt file")
+    refused(lambda: load_prompt(tmp_path / "p.pt", narrow, depth=1), "p.pt: holds prompts for 2 layers, not 1")
+    for call in (lambda one: classify(one, mini, PICTURES, NAMES), lambda one: fine_tune(one, mini, PICTURES, LABELS, NAMES),
+                 lambda one: meta_train(one, mini, {"t": (PICTURES, LABELS, NAMES)})):
+        refused(lambda: call(learner), "the learner: ctx is [4, 64]", "made for another model")
+        refused(lambda: call(mini.visual.ln_pre), "not a learner")
+    refused(lambda: classify("a photo", mini, PICTURES, NAMES), "'a photo': words need {} for the class name", "load_prompt")
+    refused(lambda: save_prompt(learner, tmp_path / "p.pt/inside"), "can't be written")
+
+
+def test_settings_that_play_no_part(mini):
+    refused(lambda: make_learner("coops", mini), "--method coops: unknown; use one of coop, cocoop")
+    refused(lambda: make_learner("coop", mini, depth=3), "--depth 3: plays no part in coop; leave it out")
+    refused(lambda: make_learner("maple", mini, ivlp=True), "--ivlp True: plays no part in maple")
+    refused(lambda: make_learner("coop", mini, epochs=3), "--epochs: not one of the settings here, which are", "length")
+    refused(lambda: make_learner("coop", mini, length="4"), "--length 4: out of range")
+
+    def train(method, **settings):
+        return lambda: fine_tune(make_learner(method, mini), mini, PICTURES, LABELS, NAMES, **settings)
+
+    refused(train("maple", gpa_mean=3.0), "--gpa-mean 3.0: plays no part in maple; leave it out")
+    refused(train("promptsrc", depth=3), "--depth: not one of the settings here")
+    refused(train("promptsrc", classes="base"), "--classes: not one of")
+    refused(train("promptsrc", gpa_mean=500.0), "GPA's weights vanish")
+    ivlp = make_learner("promptsrc", mini, ivlp=True)
+    refused(lambda: fine_tune(ivlp, mini, PICTURES, LABELS, NAMES, gpa_std=3.0), "--gpa-std 3.0: plays no part in promptsrc")
+    task = {"t": (PICTURES, LABELS, NAMES)}
+    refused(lambda: meta_train(ivlp, mini, task, shots=4), "--shots: not one of")
+    refused(lambda: meta_train(ivlp, mini, task, inner_lr=-1.0), "--inner-lr -1.0: out of range; give a positive number")
+    refused(lambda: meta_train(ivlp, mini, task, epoch=3), "--epoch: not one of the settings here", "epochs", "inner_lr")
+
+
+def test_what_a_clip_cannot_be(tmp_path):
+    refused(lambda: load_clip(tmp_path / "none.pt"), "none.pt")
+    refused(lambda: load_clip("mini", precision="fp64"), "--precision fp64: unknown; use auto, fp32")
+    refused(lambda: load_clip("mini", device="tpu"), "--device tpu: unknown")
+    for memory in (0, -1, float("nan"), float("inf")):
+        refused(lambda: load_clip("mini", memory=memory), f"--memory {memory}: out of range; give a positive number")
+
+
+def test_openais_weights_are_meant_without_a_name(monkeypatch):
+    monkeypatch.setattr(api, "openai_weights", lambda: suite.WEIGHTS)
+    assert torch.equal(load_clip().text_projection, model.load(suite.WEIGHTS).text_projection)
+    assert load_clip("mini", memory=0.5).memory == 2**29
