@@ -106,12 +106,17 @@ def shown_default(one: Field, kind: type) -> str:
     return ", ".join([str(one.default), *shown])
 
 
-def add_inputs(parser: Parser) -> None:
+def add_weights(parser: Parser) -> Callable:
     add = parser.add_argument_group("weights and data").add_argument
     add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
     add("--weights", type=Path, metavar="FILE",
         help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
+    return add
+
+
+def add_inputs(parser: Parser) -> None:
+    add = add_weights(parser)
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
     add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
@@ -168,6 +173,13 @@ def add_table(parser: Parser) -> None:
         help=f"also these methods' columns, beside the paper's: {', '.join(others)}")
 
 
+def add_show(parser: Parser) -> None:
+    parser.add_argument("prompt", type=Path, metavar="PROMPT",
+                        help="a prompt file of this project, or a checkpoint of the method's own code")
+    parser.add_argument("--export", type=Path, metavar="FILE",
+                        help="write it in the form that the method's own code loads")
+
+
 def add_bench(parser: Parser) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE",
                         help="CLIP's weights (default: random, of ViT-B/16's shape)")
@@ -184,6 +196,8 @@ COMMANDS = {  # name -> its options, and what it does
     "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
     "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
               "the commands that fill what is missing"),
+    "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
+             "is from its start, the nearest words, norms of each layer"),
     "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "
               "nothing is kept: interrupted, it starts anew"),
 }
