@@ -123,5 +123,5 @@ def export(file: PromptFile, path: Path) -> None:
     names = kind.published(LAYERS)
     state = {names[name]: tensor for name, tensor in file.params.items()}
     tensors.write(path, {"state_dict": state, "epoch": 1})
-    say(f"{path} written; {METHODS[file.method].title}'s own code loads it as {kind.published_as}/model.pth.tar-1 in the "
-        "folder that its load_model is given, with epoch 1")
+    say(f"{path} written; {METHODS[file.method].title}'s own code loads it as {kind.published_as}/model.pth.tar-1 in "
+        "the folder that its load_model is given, with epoch 1")

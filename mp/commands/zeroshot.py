@@ -11,6 +11,7 @@ from mp.commands.prompts import PromptFile, method_of, open_prompt
 from mp.commands.session import Session, open_session
 from mp.evaluate import TestSet
 from mp.learners import Learner
+from mp.maml import Params
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
 from mp.settings import PromptSettings
@@ -26,6 +27,7 @@ class Prompt(NamedTuple):
     learner: Learner | None = None
     fingerprint: str | None = None   # of the learner's tensors
     seed: int | None = None          # of a meta-prompt
+    regulator: Params = {}           # φ, if one was learnt with it
 
 
 HANDCRAFTED = Prompt("handcrafted")
@@ -68,7 +70,8 @@ def learnt_prompt(session: Session, given: PromptFile | str, settings: PromptSet
     learner = session.learner(settings, file)
     if given == "meta":
         return Prompt(f"meta-{settings.method}", None, learner, file.fingerprint, settings.seed)
-    return Prompt(f"{settings.method}-{file.fingerprint[:8]}", None, learner, file.fingerprint)
+    label = f"{settings.method}-{file.fingerprint[:8]}"
+    return Prompt(label, None, learner, file.fingerprint, regulator=file.regulator)
 
 
 def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict[str, float]:
