@@ -58,8 +58,7 @@ def of_row(kind: type, method: str) -> dict[str, Any]:
 
 def add_settings(parser: Parser, kind: type) -> None:
     """The method, and an option for every field that has a help text."""
-    parser.add_argument("--method", choices=list(METHODS),
-                        help=f"prompt learner (default: of a prompt file its own, else {DEFAULT_METHOD})")
+    add_method(parser)
     others = [f"The paper has none for {method}: {row.source}." for method, row in METHODS.items() if row.source]
     add = parser.add_argument_group("settings (defaults: the paper's section 4.2)", " ".join(others)).add_argument
     for one in fields(kind):
@@ -71,6 +70,11 @@ def add_settings(parser: Parser, kind: type) -> None:
         else:
             read = number if one.type is float else one.type
             add(flag(one.name), type=read, help=about)
+
+
+def add_method(parser: Parser) -> None:
+    parser.add_argument("--method", choices=list(METHODS),
+                        help=f"prompt learner (default: of a prompt file its own, else {DEFAULT_METHOD})")
 
 
 def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
@@ -173,6 +177,15 @@ def add_table(parser: Parser) -> None:
         help=f"also these methods' columns, beside the paper's: {', '.join(others)}")
 
 
+def add_claims(parser: Parser) -> None:
+    add_method(parser)
+    add = parser.add_argument
+    add("--only", nargs="+", choices=["a", "b", "c"], default=["a", "b", "c"], metavar="CLAIM",
+        help="a: meta-prompts against other prompts; b: clipping, and a regulator; c: what fine-tuning leaves")
+    add("--jobs", type=up_to(64, "a number of processes"), metavar="N",
+        help="processes that share the work (default: one a core, at most 4; one on a GPU)")
+
+
 def add_show(parser: Parser) -> None:
     parser.add_argument("prompt", type=Path, metavar="PROMPT",
                         help="a prompt file of this project, or a checkpoint of the method's own code")
@@ -196,6 +209,8 @@ COMMANDS = {  # name -> its options, and what it does
     "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
     "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
               "the commands that fill what is missing"),
+    "claims": ((add_claims, *ALL), "what each of the paper's claims comes to: differences over several seeds, with 95% "
+               "intervals; computes what is missing"),
     "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
              "is from its start, the nearest words, norms of each layer"),
     "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "

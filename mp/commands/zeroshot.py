@@ -43,13 +43,17 @@ def command(args: Namespace) -> None:
         if given == "meta":
             asked[f"meta {runs[0].method}"] = [learnt_prompt(session, given, settings) for settings in runs]
         elif "{}" in given:
-            digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
-            asked[given] = [Prompt(f"words-{digest[:8]}", given)]
+            asked[given] = [words_prompt(given)]
         elif given in files:
             file = files[given]
             own = settings_from(PromptSettings, args, method_of(args, file), **file.shape, seed=args.seeds[0])
             asked[given] = [learnt_prompt(session, file, own)]
     compare(session, asked, args.force)
+
+
+def words_prompt(words: str) -> Prompt:
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
+    return Prompt(f"words-{digest[:8]}", words)
 
 
 def is_file(given: str) -> bool:
