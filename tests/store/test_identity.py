@@ -188,7 +188,7 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     path = run_meta(session)
     path = path.rename(path.parent.parent / "prompt.pt")
     learnt = promptfile.read_file(path)
-    elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"x": "y"}}
+    elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"one": "x", "two": "y"}}
     elsewhere["settings"] = as_dict(meta_settings(session, Namespace(), "coop", 1))
     usual = results.meta_prompt(session.out, "coop", 1)
     promptfile.write(usual, "coop", learnt["params"], elsewhere, {})

@@ -33,6 +33,7 @@ COLUMNS = {column.key: column for column in columns.COLUMNS}
 KEYS = list(COLUMNS)
 PAPER = Suite("paper", paper.TRAINING, paper.NAMES, None, None, 200)
 MINI = Suite("mini", mini.TRAINING, list(mini.TABLE), None, None, 50)
+TRAINED_ON = dict.fromkeys(mini.TRAINING, "0123")
 
 
 def write(out, suite, seeds, value, prompt=None):
@@ -50,7 +51,7 @@ def write(out, suite, seeds, value, prompt=None):
 
 
 def write_prompt(path, **identity):
-    about = {"format": FORMAT, "weights": "ab" * 32, **identity}
+    about = {"format": FORMAT, "weights": "ab" * 32, "trained_on": TRAINED_ON, **identity}
     promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, about, {})
 
 
@@ -86,7 +87,7 @@ def filled(tmp_path_factory):
 def write_training(out, method):
     """What a meta-training of 50 epochs leaves."""
     prompt = results.meta_prompt(out, method, 1)
-    identity = {"weights": "ab" * 32, "settings": {"method": method, "inner_lr": 0.025 / 6}}
+    identity = {"weights": "ab" * 32, "trained_on": TRAINED_ON, "settings": {"method": method, "inner_lr": 0.025 / 6}}
     write_prompt(prompt, **identity)
     log = [dict(query_loss=3 / i, grad_norm=9 / i, clipped_norm=min(5, 9 / i)) for i in range(1, 51)]
     prompt.with_name("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
