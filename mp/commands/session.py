@@ -166,7 +166,7 @@ class Session:
                                 "meant, those --weights, or another --out")
         return path
 
-    def wanted_tasks(self, kept: dict[str, Any], usual: MetaSettings) -> dict[str, Any]:
+    def wanted_tasks(self, kept: dict[str, Any], usual: MetaSettings) -> dict[str, str]:
         """What a meta-prompt must be trained on, whose file keeps this. Of Table 1's tasks the names alone count: who
         evaluates may not have their images."""
         if self.suite.other_tasks:

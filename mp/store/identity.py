@@ -79,10 +79,10 @@ def differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
     return [] if kept == wanted else [f"{name} {str(kept)[:20]} (now {str(wanted)[:20]})"]
 
 
-def tasks_of(kept: Any) -> dict[str, Any]:
-    """Which datasets a meta-prompt was trained on, by what its file keeps, and of which images."""
+def tasks_of(kept: Any) -> dict[str, str]:
+    """Which datasets a meta-prompt was trained on, by what its file keeps, and the fingerprints of their images."""
     trained_on = kept.get("trained_on") if isinstance(kept, dict) else None
-    return trained_on if isinstance(trained_on, dict) else {}
+    return {str(k): str(v) for k, v in trained_on.items()} if isinstance(trained_on, dict) else {}
 
 
 def require_same(path: Path, kept: Any, kind: str, identity: Identity) -> None:

@@ -107,11 +107,13 @@ def fingerprints(out: Path, methods: list[str], seeds: list[int], weights: str |
         for seed in seeds:
             path = results.meta_prompt(out, method, seed)
             try:
-                kept = promptfile.read_file(path).get("identity") if path.is_file() else None
-                if kept and set(tasks_of(kept)) != set(tasks):
+                if not path.is_file():
+                    continue
+                kept = promptfile.read_file(path).get("identity")
+                if set(tasks_of(kept)) != set(tasks):
                     say(f"{path}: trained on other tasks; left out, with what was made from it")
                     found[method, seed] = ""
-                elif kept and not mismatch(kept, wanted):
+                elif not mismatch(kept, wanted):
                     found[method, seed] = promptfile.fingerprint(path)
             except UserError as e:
                 say(str(e))

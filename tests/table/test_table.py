@@ -254,6 +254,19 @@ def test_a_damaged_meta_prompt_is_told_and_its_results_are_shown(tmp_path, capsy
     assert again.out == whole.out and again.err.count(f"{prompt}: damaged, or not a file of this project") == 1
 
 
+@pytest.mark.parametrize("place, value", [
+    (["trained_on"], {"pets": "0123"}), (["trained_on"], TRAINED_ON | {"birds": "0123"}), (["trained_on"], torch.ones(2)), ([], torch.ones(2))])
+def test_what_was_made_from_a_meta_prompt_of_other_tasks_is_left_out(tmp_path, capsys, place, value):
+    prompt = results.meta_prompt(tmp_path / "mini", "coop", 1)
+    write_prompt(prompt)
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0, promptfile.fingerprint(prompt))
+    assert printed(tmp_path, capsys=capsys).err == ""
+    change(prompt, ["identity", *place], value)
+    said = printed(tmp_path, capsys=capsys).err
+    assert said.count(f"{prompt}: trained on other tasks; left out, with what was made from it\n") == 1
+    assert said.count(": left out, made from another meta-prompt") == 22 and "run.py meta --method coop --seeds 1 --out" in said
+
+
 def test_a_meta_prompt_that_is_there_is_not_learnt_again_by_the_commands(tmp_path, capsys):
     write_prompt(results.meta_prompt(tmp_path / "mini", "coop", 1))
     for seeds, command in ((["1"], "zeroshot --prompt meta --method coop --seeds 1 "), (["1", "2"], "meta --method coop --seeds 1 2 ")):
