@@ -13,7 +13,7 @@ from mp.commands import report as accuracy_report
 from mp.commands.options import settings_from
 from mp.commands.prompts import PromptFile, method_of, open_prompt
 from mp.commands.session import Session, open_session
-from mp.commands.zeroshot import Prompt, learnt_prompt
+from mp.commands.zeroshot import Prompt, learnt_prompt, results_folder
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
@@ -81,8 +81,8 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     Raises UserError if the file was made otherwise.
     """
     dataset = test.dataset
-    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name,
-                                 settings.seed)
+    path = results.finetune_file(results_folder(session, init), settings.method, init.label, settings.classes,
+                                 dataset.name, settings.seed)
     items = draw_items(session, dataset, settings)
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     if force:

@@ -36,7 +36,7 @@ def command(args: Namespace) -> None:
     prompts = []
     for settings in runs:
         path = learn(session, settings, args.force)
-        usual = path == results.meta_prompt(session.out, settings.method, settings.seed)
+        usual = path == results.meta_prompt(session.tasks_out, settings.method, settings.seed)
         prompts.append(learnt_prompt(session, "meta" if usual else open_prompt(path), settings))
     if first_process():
         title = folder_of(session, runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
@@ -45,7 +45,7 @@ def command(args: Namespace) -> None:
 
 def folder_of(session: Session, settings: MetaSettings) -> Path:
     usual = meta_settings(session, Namespace(), settings.method, settings.seed)
-    return results.meta_folder(session.out, settings, usual)
+    return results.meta_folder(session.tasks_out, settings, usual)
 
 
 def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path:
@@ -53,7 +53,7 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     folder = folder_of(session, settings)
     prompt = folder / "prompt.pt"
     state = folder / "state.pt"  # of a run that isn't finished; it may be there beside an older prompt
-    images = {name: session.draw_shots(name, settings) for name in session.suite.training}
+    images = session.task_images(settings)
     for name, items in images.items():
         check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
     identity = session.identity(settings, trained_on=images)

@@ -123,6 +123,9 @@ def add_inputs(parser: Parser) -> None:
     add = add_weights(parser)
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
+    add("--tasks", nargs="+", metavar="NAME",
+        help="meta-train on these, in whatever order (default: Table 1's six); also folders; with the same --tasks, "
+             "--prompt meta, --init meta and table mean what was learnt from them")
     add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
         help="threads that read images (default: one a core, at most 8)")
 

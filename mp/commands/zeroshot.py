@@ -26,7 +26,7 @@ class Prompt(NamedTuple):
     words: str | None = None
     learner: Learner | None = None
     fingerprint: str | None = None   # of the learner's tensors
-    seed: int | None = None          # of a meta-prompt
+    seed: int | None = None          # of a usual meta-prompt
     regulator: Params = {}           # φ, if one was learnt with it
 
 
@@ -78,6 +78,11 @@ def learnt_prompt(session: Session, given: PromptFile | str, settings: PromptSet
     return Prompt(label, None, learner, file.fingerprint, regulator=file.regulator)
 
 
+def results_folder(session: Session, prompt: Prompt) -> Path:
+    """Below it are the prompt's results: a usual meta-prompt's are kept with it, those of all others together."""
+    return session.out if prompt.seed is None else session.tasks_out
+
+
 def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict[str, float]:
     """The accuracies of one prompt on one dataset, from its result file if that is there."""
     words = prompt.words
@@ -88,7 +93,7 @@ def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = Fals
     def compute() -> dict:
         return {"accuracies": test.handcrafted(words) if words else test.learnt(prompt.learner)}
 
-    path = results.zeroshot_file(session.out, prompt.label, test.dataset.name, prompt.seed)
+    path = results.zeroshot_file(results_folder(session, prompt), prompt.label, test.dataset.name, prompt.seed)
     return results.cell(path, KIND, identity, session.provenance, compute, force)["accuracies"]
 
 
