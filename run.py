@@ -5,6 +5,8 @@
     python run.py zeroshot --prompt meta      accuracy of a prompt as it is
     python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"
     python run.py table --run                 the paper's Table 2, computing what is missing
+    python run.py claims --seeds 1 2 3        the paper's claims, put to the test
+    python run.py show PROMPT                 what a prompt file is, and the words nearest to it
     python run.py bench                       speed and memory on this machine
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.

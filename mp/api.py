@@ -31,6 +31,7 @@ from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
 from mp.runtime.errors import RunError, UserError  # the first for scripts alone
+from mp.runtime.progress import say
 from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag
 from mp.store import promptfile
 from mp.store.identity import FORMAT
@@ -40,7 +41,7 @@ from mp.tasks import make_task
 Picture = Image.Image | np.ndarray | str | Path
 Labelled = tuple[Sequence[Picture], Sequence[int], Sequence[str]]  # images, labels, class names
 Report = Callable[[dict[str, Any]], object]
-NOT_SET = {"method", "shots", "classes"}  # here: a script brings the learner, and the images to take
+NOT_SET = {"method", "shots", "classes", "regulator"}  # here: a script brings the learner, and the images to take
 
 
 def load_clip(weights: str | Path | None = None, device: str = "auto", precision: str = "auto",
@@ -80,9 +81,12 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
 def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     """The learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
 
-    `settings`: as of `make_learner`; shapes are the file's. Raises UserError if it can't be used or doesn't fit CLIP.
+    `settings`: as of `make_learner`; shapes are the file's. It says so where a regulator is left out, which only
+    `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
     """
     prompt = open_prompt(Path(path))
+    if prompt.regulator:
+        say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
     kind = learner_class(prompt.method)
     return learner_of(choose_settings(TrainingSettings, prompt.method, kind, settings, **prompt.shape), clip, prompt)
 

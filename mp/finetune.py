@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mp.clip.model import CLIP
 from mp.learners import Learner
-from mp.maml import Params, leaves, run
+from mp.maml import Params, Regulate, leaves, run, unchanged
 from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings
@@ -38,11 +38,13 @@ def start(learner: Learner) -> FinetuneState:
 
 
 def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
-             state: FinetuneState | None = None) -> Iterator[FinetuneState]:
+             state: FinetuneState | None = None, regulate: Regulate = unchanged,
+             phi: Params = {}) -> Iterator[FinetuneState]:
     """Train a learner's parameters on the classes it prepared. Yields a state after every epoch; `prompt` of the last
     one is the result.
 
-    `state`: an earlier one to go on from; the states that follow are the same bits. Raises RunError naming epoch and
+    `state`: an earlier one to go on from; the states that follow are the same bits. `regulate`, `phi`: of a regulator
+    that was learnt with the prompt, frozen; gradients pass through it. Raises RunError naming epoch and
     step if a loss isn't finite, and UserError if the settings' average over epochs has no weight.
     """
     done, params, momentum, average, _ = state or start(learner)
@@ -54,9 +56,9 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
             params = leaves(params)
             loss = run(learner, params, clip, classes, *learner.inputs(clip, images), labels)
             grads = dict(zip(params, torch.autograd.grad(loss, tuple(params.values()))))
-            params, momentum = sgd(params, grads, momentum, lr, settings)
-            losses.append(loss.detach())
             gradient_norms.append(norms(grads))
+            params, momentum = sgd(params, regulate(phi, grads), momentum, lr, settings)
+            losses.append(loss.detach())
         numbers = summary(epoch + 1, lr, torch.stack(losses).tolist())  # the epoch's one wait for the device
         largest = torch.stack(gradient_norms).amax(0)
         numbers["zero_gradients"] = check_gradients(params, largest, f"epoch {epoch + 1}", "lr")

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params, object], Tensor]
+Regulate = Callable[[Params, Params], Params]  # from φ, parameters of its own, and a gradient, to a step
 Batch = list[tuple[object, float]]  # parts and weights
 
 
@@ -57,38 +58,61 @@ def leaves(params: Params) -> Params:
     return {k: v.detach().requires_grad_() for k, v in params.items()}
 
 
-def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float) -> tuple[list[Params], list[Tensor]]:
-    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'] and each step's loss.
+def unchanged(phi: Params, grad: Params) -> Params:
+    """The step of line 7: the gradient itself."""
+    return grad
+
+
+def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, regulate: Regulate = unchanged,
+          phi: Params = {}) -> tuple[list[Params], list[Tensor], list[Params]]:
+    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and its gradient.
 
     No graph is kept from one step to the next. α (`inner_lr`) acts here, and once more in `meta_gradient`.
     """
-    path, losses = [leaves(params)], []
+    path, losses, grads = [leaves(params)], [], []
     for batch in batches:
         value, grad = value_and_grad(loss, path[-1], batch)
-        path.append(leaves({k: p - inner_lr * grad[k] for k, p in path[-1].items()}))
+        step = regulate(phi, grad)
+        path.append(leaves({k: p - inner_lr * step[k] for k, p in path[-1].items()}))
         losses.append(value)
-    return path, losses
+        grads.append(grad)
+    return path, losses, grads
 
 
 def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, inner_lr: float,
-                  first_order: bool = False) -> tuple[Tensor, Params]:
-    """Line 9 for one task: the query loss after adaptation, and its exact gradient with respect to `params`.
+                  first_order: bool = False, regulate: Regulate = unchanged,
+                  phi: Params = {}) -> tuple[Tensor, Params]:
+    """Line 9 for one task: the query loss after adaptation, and its exact gradient with respect to `params` and `phi`.
 
     support: one batch per inner step. Returns losses [steps + 1], the query loss last, and the gradient.
 
     With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
     g ← (I - α ∇²L_t(p^t)) g. Each step costs one Hessian-vector product at the stored p^t, so memory
     doesn't grow with the number of steps, as it does with a graph through all of them.
+    With steps r(φ, ∇L_t) it is g ← g - α ∇²L_t u, where u = (∂r/∂∇L)ᵀ g, and φ's gradient gains -α (∂r/∂φ)ᵀ g.
     """
-    path, losses = adapt(loss, params, support, inner_lr)
+    path, losses, grads = adapt(loss, params, support, inner_lr, regulate, phi)
     query_loss, g = value_and_grad(loss, path[-1], query)
     losses = torch.stack([*losses, query_loss])
-    if first_order:  # takes the Jacobians for the identity
-        return losses, g
-    for point, batch in zip(reversed(path[:-1]), reversed(support)):
-        product = hessian_vector(loss, point, batch, g)
-        g = {k: v - inner_lr * product[k] for k, v in g.items()}
-    return losses, g
+    g_phi = {k: torch.zeros_like(v) for k, v in phi.items()}
+    for point, batch, grad in zip(reversed(path[:-1]), reversed(support), reversed(grads)):
+        u, along_phi = pull_back(regulate, phi, grad, g)
+        g_phi = {k: v - inner_lr * along_phi[k] for k, v in g_phi.items()}
+        if not first_order:  # which takes p's Jacobians for the identity
+            product = hessian_vector(loss, point, batch, u)
+            g = {k: v - inner_lr * product[k] for k, v in g.items()}
+    return losses, g | g_phi
+
+
+def pull_back(regulate: Regulate, phi: Params, grad: Params, vector: Params) -> tuple[Params, Params]:
+    """(∂r/∂∇L)ᵀ · vector and (∂r/∂φ)ᵀ · vector, where r = regulate(φ, ∇L)."""
+    if regulate is unchanged:
+        return vector, {}
+    grad, phi = leaves(grad), leaves(phi)
+    step = regulate(phi, grad)
+    along_vector = torch.stack([(step[k] * vector[k]).sum() for k in step]).sum()
+    found = torch.autograd.grad(along_vector, (*grad.values(), *phi.values()), materialize_grads=True)
+    return dict(zip(grad, found)), dict(zip(phi, found[len(grad) :]))
 
 
 def clip_by_norm(grad: Params, clip_norm: float) -> tuple[Params, Tensor]:

@@ -19,7 +19,7 @@ from mp.tasks import Indices, Task, draw_batches
 class MetaState(NamedTuple):
     """Where meta-training stands after an epoch."""
     epoch: int                # epochs done
-    params: maml.Params       # the meta-prompt p
+    params: maml.Params       # the meta-prompt p, and φ of a regulator
     adam: maml.AdamState
     numbers: dict[str, Any]   # of this epoch, as `summary` gives them
 
@@ -31,19 +31,24 @@ def start(learner: Learner) -> MetaState:
 
 
 def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, state: MetaState | None = None,
-               sum_shares: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors) -> Iterator[MetaState]:
+               sum_shares: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors,
+               regulate: maml.Regulate = maml.unchanged) -> Iterator[MetaState]:
     """Algorithm 1. Yields a state after every epoch; the last one's `params` are the meta-prompt.
 
     `state`: an earlier one to go on from; the states that follow are the same bits. `sum_shares`: where several
-    processes share the tasks out, it sums tensors over them. Raises RunError naming epoch, task and step if a loss
-    or a gradient isn't finite.
+    processes share the tasks out, it sums tensors over them. `regulate`: mp/regulator.py's, whose φ `state` then holds
+    beside p. Raises RunError naming epoch, task and step if a loss or a gradient isn't finite.
     """
     done, p, adam, _ = state or start(learner)                                # line 1
+    if settings.regulator != (regulate is not maml.unchanged):
+        raise ValueError("settings.regulator is True if, and only if, `regulate` is given")
     device = clip.logit_scale.device
     weight = 1.0 if settings.sum_tasks else 1 / len(tasks)
     for epoch in range(done, settings.epochs):                                # line 2
         started = time.monotonic()
         G = {k: torch.zeros_like(v) for k, v in p.items()}
+        own = {k: p[k] for k, _ in learner.named_parameters()}
+        phi = {k: v for k, v in p.items() if k not in own}
         losses = torch.zeros(len(tasks), settings.inner_steps + 1, device=device)
         for number, task in enumerate(tasks):                                 # line 3
             if not task.inputs:
@@ -51,7 +56,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
             loss = loss_of(task, learner, clip)
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
-                loss, p, support, query, settings.inner_lr, settings.first_order)
+                loss, own, support, query, settings.inner_lr, settings.first_order, regulate, phi)
             G = {k: G[k] + weight * grad[k] for k in G}
         losses, *G_values = sum_shares([losses, *G.values()])
         G = dict(zip(G, G_values))
@@ -60,7 +65,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         where = f"epoch {epoch + 1}"
         check_losses(losses, tasks, where)
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
-        numbers["zero_gradients"] = check_gradients(p, norms(G), where, "inner_lr or meta_lr")
+        zero = check_gradients(p, norms(G), where, "inner_lr or meta_lr")
+        numbers["zero_gradients"] = [name for name in zero if name in own]  # φ's are, at its start
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, p, adam, numbers)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mp import regulator
 from mp.clip.model import CLIP
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.published import different_weights, frozen, recognise
@@ -24,10 +25,11 @@ class PromptFile(NamedTuple):
     params: dict[str, Tensor]
     about: dict[str, Any] = {}     # identity and provenance, of a file of this project
     frozen: dict[str, Tensor] = {}  # of CLIP, that other projects keep beside it
+    regulator: dict[str, Tensor] = {}  # φ, if one was learnt with it
 
     @property
     def fingerprint(self) -> str:
-        return promptfile.digest(self.path, self.method, self.params)
+        return promptfile.digest(self.path, self.method, self.params | self.regulator)
 
     @property
     def shape(self) -> dict[str, int]:
@@ -55,7 +57,11 @@ def open_prompt(path: Path) -> PromptFile:
         file = promptfile.read_file(path)
         if file["method"] not in METHODS:
             raise UserError(f"{path}: made for --method {file['method'][:40]}, which isn't known; give another file")
-        return PromptFile(path, file["method"], file["params"], file)
+        phi = file.get("regulator", {})
+        like = regulator.start(file["params"], 0) if phi else {}
+        if wrong := tensors.mismatch(phi, like, "its regulator"):
+            raise UserError(f"{path}: {wrong}; give another file, or the command that made it again with --force")
+        return PromptFile(path, file["method"], file["params"], file, regulator=phi)
     try:
         method, params = recognise(state)
     except UserError as e:

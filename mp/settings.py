@@ -77,6 +77,8 @@ class MetaSettings(TrainingSettings):
     batch: int = setting("images of an inner update", at_least(1))
     query_batch: int = setting("images of the query loss; 0: the whole query set; -1: as --batch", at_least(-1), -1)
     first_order: bool = setting("first-order MAML: second derivatives are left out", ON_OFF, False)
+    regulator: bool = setting("a gradient regulator: a small network between inner gradients and steps, learnt with "
+                              "the prompt and kept in its file", ON_OFF, False)
     sum_tasks: bool = setting("G is the sum over tasks, as Algorithm 1 prints, not the mean", ON_OFF, False)
 
     def __post_init__(self):

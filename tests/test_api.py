@@ -16,7 +16,7 @@ from data.feed import Feed
 from data.images import crop_centre
 from data.miniature import suite
 from mp import UserError, classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
-from mp import api, finetune, learners, meta, tasks
+from mp import api, finetune, learners, meta, regulator, tasks
 from mp.clip import model, tokenizer
 from mp.learners import METHODS
 from mp.runtime.device import let_round
@@ -254,6 +254,14 @@ def test_files_of_the_methods_own_code(mini, tmp_path):
     assert torch.equal(load_prompt(str(tmp_path / "model.pth.tar-50"), mini).ctx, ctx)
 
 
+def test_a_regulator_in_a_file_is_told(mini, tmp_path, capsys):
+    learner = moved("coop", mini)
+    params = learner.state_dict()
+    promptfile.write(tmp_path / "p.pt", "coop", params, {}, {}, regulator.start(params, 0))
+    assert same(load_prompt(tmp_path / "p.pt", mini), learner)
+    assert "p.pt: its regulator is left out; `run.py finetune --init` takes it" in capsys.readouterr().err
+
+
 # Errors
 
 def refused(call, *says):
@@ -346,6 +354,7 @@ def test_settings_that_play_no_part(mini):
     refused(lambda: fine_tune(ivlp, mini, PICTURES, LABELS, NAMES, gpa_std=3.0), "--gpa-std 3.0: plays no part in promptsrc")
     task = {"t": (PICTURES, LABELS, NAMES)}
     refused(lambda: meta_train(ivlp, mini, task, shots=4), "--shots: not one of")
+    refused(lambda: meta_train(ivlp, mini, task, regulator=True), "--regulator: not one of")
     refused(lambda: meta_train(ivlp, mini, task, inner_lr=-1.0), "--inner-lr -1.0: out of range; give a positive number")
     refused(lambda: meta_train(ivlp, mini, task, epoch=3), "--epoch: not one of the settings here", "epochs", "inner_lr")
 

@@ -18,7 +18,7 @@ FLOORS = {  # what each may import beside itself, from the top; the first that a
     "mp.bench": (*LOOPS, "mp.maml", "mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime", "data"),
     **{loop: (*LOOPS, "mp.maml", "mp.learners", "mp.clip", "mp.settings", "mp.runtime", "data") for loop in LOOPS},
     "mp.maml": (),
-    "mp.prompts": ("mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime"),
+    "mp.prompts": ("mp.regulator", "mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime"),
     "mp.learners": ("mp.clip", "mp.settings", "mp.runtime.errors"),
     "mp.clip": ("mp.runtime",),
     "mp.store": ("mp.settings", "mp.runtime"),

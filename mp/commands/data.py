@@ -19,7 +19,9 @@ from mp.runtime.progress import Progress
 
 def command(args: Namespace) -> None:
     """Print one line for each, and two for what isn't ready. Raises UserError if something isn't."""
-    suite = open_suite(args.data, args.datasets)
+    suite = open_suite(args.data, args.datasets, args.tasks)
+    if args.tasks:
+        suite = suite._replace(datasets=list(dict.fromkeys([*suite.datasets, *suite.training])))
     things = [("weights", partial(describe_weights, args.weights or suite.weights))]
     things += [(name, partial(describe_dataset, name, suite)) for name in suite.datasets]
     width = max(len(name) for name, _ in things)

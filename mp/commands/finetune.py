@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset, Item, class_range, restrict
+from mp import regulator
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
 from mp.commands.options import settings_from
 from mp.commands.session import Session, method_of, open_session
-from mp.commands.zeroshot import Prompt, learnt_prompt
+from mp.commands.zeroshot import Prompt, learnt_prompt, results_folder
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
+from mp.maml import Params, unchanged
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
@@ -79,8 +81,8 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     Raises UserError if the file was made otherwise.
     """
     dataset = test.dataset
-    path = results.finetune_file(session.out, settings.method, init.label, settings.classes, dataset.name,
-                                 settings.seed)
+    path = results.finetune_file(results_folder(session, init), settings.method, init.label, settings.classes,
+                                 dataset.name, settings.seed)
     items = draw_items(session, dataset, settings)
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     if force:
@@ -108,13 +110,15 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Prom
         report_epoch(state.epoch, f"loss {state.numbers['loss']:.4f}", 1)
 
     try:
-        state, losses = train_and_save(learner, session.clip, classes, batches, settings, identity, path, report)
+        state, losses = train_and_save(learner, session.clip, classes, batches, settings, identity, path, report,
+                                       init.regulator)
     except RunError as e:
         raise RunError(f"{dataset.name}, {e}; the state of the last good epoch is kept") from None
     learner.load_state_dict(state.prompt)
     accuracies = test.learnt(learner)
     prompt = path.with_suffix(".prompt.pt")
-    promptfile.write(prompt, settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance)
+    promptfile.write(prompt, settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance,
+                     init.regulator)
     return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
             "prompt_sha256": promptfile.fingerprint(prompt)}
 
@@ -138,8 +142,8 @@ def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -
 
 
 def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
-                   identity: Identity, path: Path,
-                   report: Callable[[FinetuneState], None]) -> tuple[FinetuneState, list[float]]:
+                   identity: Identity, path: Path, report: Callable[[FinetuneState], None],
+                   kept_phi: Params = {}) -> tuple[FinetuneState, list[float]]:
     """Fine-tune from where an interrupted run stopped, with a state kept beside the result's `path` after every epoch.
 
     Returns the last state and every epoch's mean loss. Raises UserError for a state that was made otherwise or is
@@ -149,7 +153,9 @@ def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches,
     fresh = start(learner)
     found, log = states.resume(file, PROMPT_KIND, identity, fresh, settings.epochs, {"loss": 0.0})
     state = states.placed_like(found, fresh)
-    for state in finetune(learner, clip, classes, batches, settings, state):
+    phi = {name: value.to(clip.logit_scale.device) for name, value in kept_phi.items()}
+    regulate = regulator.regulate if phi else unchanged
+    for state in finetune(learner, clip, classes, batches, settings, state, regulate, phi):
         log.append({"loss": state.numbers["loss"]})
         states.save(file, PROMPT_KIND, identity, state, log)
         report(state)

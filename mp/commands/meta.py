@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Item
+from mp import regulator
 from mp.clip.model import CLIP, SECOND_ORDER
 from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.learners.prompts import class_prompts
+from mp.maml import adam_start, unchanged
 from mp.meta import MetaState, meta_train, start
 from mp.prompts import open_prompt
 from mp.runtime import files
@@ -34,7 +36,7 @@ def command(args: Namespace) -> None:
     prompts = []
     for settings in runs:
         path = learn(session, settings, args.force)
-        usual = path == results.meta_prompt(session.out, settings.method, settings.seed)
+        usual = path == results.meta_prompt(session.tasks_out, settings.method, settings.seed)
         prompts.append(learnt_prompt(session, "meta" if usual else open_prompt(path), settings))
     if first_process():
         title = folder_of(session, runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
@@ -43,7 +45,7 @@ def command(args: Namespace) -> None:
 
 def folder_of(session: Session, settings: MetaSettings) -> Path:
     usual = meta_settings(session, Namespace(), settings.method, settings.seed)
-    return results.meta_folder(session.out, settings, usual)
+    return results.meta_folder(session.tasks_out, settings, usual)
 
 
 def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path:
@@ -51,7 +53,7 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
     folder = folder_of(session, settings)
     prompt = folder / "prompt.pt"
     state = folder / "state.pt"  # of a run that isn't finished; it may be there beside an older prompt
-    images = {name: session.draw_shots(name, settings) for name in session.suite.training}
+    images = session.task_images(settings)
     for name, items in images.items():
         check_divisible(name, session.suite.load(name).classes, [item.label for item in items])
     identity = session.identity(settings, trained_on=images)
@@ -89,7 +91,8 @@ def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]
         files.write_json(folder / "settings.json", {"identity": made_from, "provenance": session.provenance})
     state = train_and_save(learner, session.clip, tasks, settings, identity, folder, report)
     if first_process():
-        promptfile.write(folder / "prompt.pt", settings.method, state.params, made_from, session.provenance)
+        params, phi = regulator.split(state.params)
+        promptfile.write(folder / "prompt.pt", settings.method, params, made_from, session.provenance, phi)
     meet()  # the others read the prompt once it is there
 
 
@@ -102,13 +105,18 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     """
     file = folder / "state.pt"
     fresh = start(learner)
+    regulate = unchanged
+    if settings.regulator:
+        regulate = regulator.regulate
+        params = fresh.params | regulator.start(fresh.params, settings.seed)
+        fresh = fresh._replace(params=params, adam=adam_start(params))
     line = LINE | {"tasks": {task.name: 0.0 for task in tasks}}
     found, log = agree(lambda: states.resume(file, KIND, identity, fresh, settings.epochs, line))
     state = states.placed_like(found, fresh)
     if log and first_process():
         write_log(folder, log)  # perhaps a kill came between an epoch's state and its line
     try:
-        for state in meta_train(learner, clip, tasks, settings, state, total):
+        for state in meta_train(learner, clip, tasks, settings, state, total, regulate):
             log.append({name: state.numbers[name] for name in LINE})
             if first_process():
                 states.save(file, KIND, identity, state, log)  # first, as the log is written again from it

@@ -53,8 +53,7 @@ def positive(text: str) -> float:
 
 def add_settings(parser: Parser, kind: type) -> None:
     """The method, and an option for every field that has a help text."""
-    parser.add_argument("--method", choices=list(METHODS),
-                        help=f"prompt learner (default: of a prompt file its own, else {DEFAULT_METHOD})")
+    add_method(parser)
     others = [f"The paper has none for {method}: {row.source}." for method, row in METHODS.items() if row.source]
     add = parser.add_argument_group("settings (defaults: the paper's section 4.2)", " ".join(others)).add_argument
     for one in fields(kind):
@@ -66,6 +65,11 @@ def add_settings(parser: Parser, kind: type) -> None:
         else:
             read = number if one.type is float else one.type
             add(flag(one.name), type=read, help=about)
+
+
+def add_method(parser: Parser) -> None:
+    parser.add_argument("--method", choices=list(METHODS),
+                        help=f"prompt learner (default: of a prompt file its own, else {DEFAULT_METHOD})")
 
 
 def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
@@ -88,14 +92,22 @@ def shown_default(one: Field, kind: type) -> str:
     return ", ".join([str(one.default), *shown])
 
 
-def add_inputs(parser: Parser) -> None:
+def add_weights(parser: Parser) -> Callable:
     add = parser.add_argument_group("weights and data").add_argument
     add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
     add("--weights", type=Path, metavar="FILE",
         help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
+    return add
+
+
+def add_inputs(parser: Parser) -> None:
+    add = add_weights(parser)
     add("--datasets", nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
+    add("--tasks", nargs="+", metavar="NAME",
+        help="meta-train on these, in whatever order (default: Table 1's six); also folders; with the same --tasks, "
+             "--prompt meta, --init meta and table mean what was learnt from them")
     add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
         help="threads that read images (default: one a core, at most 8)")
 
@@ -150,6 +162,22 @@ def add_table(parser: Parser) -> None:
         help=f"also these methods' columns, beside the paper's: {', '.join(others)}")
 
 
+def add_claims(parser: Parser) -> None:
+    add_method(parser)
+    add = parser.add_argument
+    add("--only", nargs="+", choices=["a", "b", "c"], default=["a", "b", "c"], metavar="CLAIM",
+        help="a: meta-prompts against other prompts; b: clipping, and a regulator; c: what fine-tuning leaves")
+    add("--jobs", type=up_to(64, "a number of processes"), metavar="N",
+        help="processes that share the work (default: one a core, at most 4; one on a GPU)")
+
+
+def add_show(parser: Parser) -> None:
+    parser.add_argument("prompt", type=Path, metavar="PROMPT",
+                        help="a prompt file of this project, or a checkpoint of the method's own code")
+    parser.add_argument("--export", type=Path, metavar="FILE",
+                        help="write it in the form that the method's own code loads")
+
+
 def add_bench(parser: Parser) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE",
                         help="CLIP's weights (default: random, of ViT-B/16's shape)")
@@ -166,6 +194,10 @@ COMMANDS = {  # name -> its options, and what it does
     "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
     "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
               "the commands that fill what is missing"),
+    "claims": ((add_claims, *ALL), "what each of the paper's claims comes to: differences over several seeds, with 95% "
+               "intervals; computes what is missing"),
+    "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
+             "is from its start, the nearest words, norms of each layer"),
     "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "
               "nothing is kept: interrupted, it starts anew"),
 }

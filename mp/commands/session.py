@@ -28,7 +28,7 @@ from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_dict
 from mp.store import features, results
-from mp.store.identity import FORMAT, Identity, differences, refuse_earlier
+from mp.store.identity import FORMAT, Identity, differences, refuse_earlier, tasks_of
 from mp.store.provenance import provenance
 
 
@@ -61,6 +61,11 @@ class Session:
         dataset = self.suite.load(name)
         return dataset.fingerprint(dataset.test)
 
+    @property
+    def tasks_out(self) -> Path:
+        """Where meta-prompts go, and what is made from those with the usual settings."""
+        return results.tasks_folder(self.out, self.suite.other_tasks)
+
     # Datasets
 
     def load(self, name: str) -> Dataset:
@@ -81,6 +86,10 @@ class Session:
             self.say_once(f"{name}: fewer than {settings.shots} training images of {', '.join(few[:5])}{more}; using "
                           "what there is")
         return items
+
+    def task_images(self, settings: MetaSettings) -> dict[str, list[Item]]:
+        """Of every task of meta-training, the images that are drawn."""
+        return {name: self.draw_shots(name, settings) for name in self.suite.training}
 
     @cache
     def test_set(self, name: str) -> TestSet:
@@ -133,7 +142,7 @@ class Session:
 
     def meta_prompt(self, settings: PromptSettings) -> PromptFile:
         """The meta-prompt of a method and seed with the usual settings. Raises UserError if there is none."""
-        path = results.meta_prompt(self.out, settings.method, settings.seed)
+        path = results.meta_prompt(self.tasks_out, settings.method, settings.seed)
         words = ["meta", "--method", settings.method, "--seeds", str(settings.seed), *self.options]
         if not path.is_file():
             raise UserError(f"{path}: no such prompt file; make it with: {shlex.join(['python', 'run.py', *words])}")
@@ -141,11 +150,18 @@ class Session:
         kept = file.about.get("identity")
         refuse_earlier(path, kept)
         usual = meta_settings(self, Namespace(), settings.method, settings.seed)
-        wanted = {"weights": self.weights, "settings": as_dict(usual)}
+        wanted = {"weights": self.weights, "settings": as_dict(usual), "trained_on": self.wanted_tasks(kept, usual)}
         if different := differences({name: kept.get(name) for name in wanted}, wanted):
             raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; give the file's name if that is "
                             "meant, those --weights, or another --out")
         return file
+
+    def wanted_tasks(self, kept: dict[str, Any], usual: MetaSettings) -> dict[str, str]:
+        """What a meta-prompt must be trained on, whose file keeps this. Of Table 1's tasks the names alone count: who
+        evaluates may not have their images."""
+        if self.suite.other_tasks:
+            return self.identity(trained_on=self.task_images(usual)).trained_on
+        return {name: tasks_of(kept).get(name, "a task") for name in self.suite.training}
 
     # What is said
 
@@ -175,13 +191,14 @@ def open_session(args: Namespace) -> Session:
     """Raises UserError for an absent folder, dataset, device or weights file, or results of an earlier version."""
     compute = choose(args.device, args.precision, args.memory)
     join(compute.device)
-    suite = open_suite(args.data, args.datasets)
+    suite = open_suite(args.data, args.datasets, args.tasks)
     out = args.out / suite.name
     results.refuse_earlier_version(out)
     if suite.name == "mini":
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
-    own = [name for name in suite.datasets if name not in open_suite(args.data).datasets]
+    used = dict.fromkeys([*suite.datasets, *suite.other_tasks])
+    own = [name for name in used if name not in open_suite(args.data).datasets]
     if own and weights == suite.weights:
         say(f"{', '.join(own)}: computed with the miniature's small CLIP; for OpenAI's give --weights FILE or "
             "--data DIR")
@@ -199,6 +216,7 @@ def shared_options(args: Namespace) -> list[str]:
     """The options that a command for a missing cell must share with this one."""
     words = ["--data", str(args.data)] if args.data else []
     words += ["--datasets", *args.datasets] if args.datasets else []
+    words += ["--tasks", *args.tasks] if args.tasks else []
     words += ["--weights", str(args.weights)] if args.weights else []
     words += ["--out", str(args.out)] if str(args.out) != "runs" else []
     return words

@@ -23,9 +23,11 @@ from mp.table.read import Table, read
 
 def command(args: Namespace) -> None:
     """Print the table, or write it to --to. With torchrun, the first process does that."""
-    suite = open_suite(args.data, args.datasets)
+    suite = open_suite(args.data, args.datasets, args.tasks)
     if args.paper and suite.name != "paper":
         raise UserError("--paper: the paper has no numbers for the miniature's datasets; give --data DIR")
+    if args.paper and suite.other_tasks:
+        raise UserError("--paper: the paper's numbers are of Table 1's tasks; leave --tasks out")
     out = args.out / suite.name
     results.refuse_earlier_version(out)
     weights = None
@@ -107,7 +109,8 @@ def find_work(session: Session, args: Namespace, columns: list[Column]) -> tuple
     prompts, wrong = [], {}
     for method in methods_of(columns):
         for seed in args.seeds:
-            path, settings = results.meta_prompt(session.out, method, seed), meta_settings(session, args, method, seed)
+            path = results.meta_prompt(session.tasks_out, method, seed)
+            settings = meta_settings(session, args, method, seed)
             if args.force or not path.exists():
                 prompts.append((method, seed))
             else:
@@ -134,8 +137,7 @@ def other_prompt(session: Session, path: Path, settings: MetaSettings) -> str:
     """Why a meta-prompt isn't of these settings, weights and images; "" if it is, on whatever device it was learnt."""
     kept = promptfile.read_file(path).get("identity")
     refuse_earlier(path, kept)
-    images = {name: session.draw_shots(name, settings) for name in session.suite.training}
-    now = session.identity(settings, trained_on=images)
+    now = session.identity(settings, trained_on=session.task_images(settings))
     return mismatch(kept, {"weights": now.weights, "settings": now.settings, "trained_on": now.trained_on})
 
 

@@ -10,6 +10,7 @@ from mp.commands.options import settings_from
 from mp.commands.session import Session, method_of, open_session
 from mp.evaluate import TestSet
 from mp.learners import Learner
+from mp.maml import Params
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
@@ -25,7 +26,8 @@ class Prompt(NamedTuple):
     words: str | None = None
     learner: Learner | None = None
     fingerprint: str | None = None   # of the learner's tensors
-    seed: int | None = None          # of a meta-prompt
+    seed: int | None = None          # of a usual meta-prompt
+    regulator: Params = {}           # φ, if one was learnt with it
 
 
 HANDCRAFTED = Prompt("handcrafted")
@@ -41,13 +43,17 @@ def command(args: Namespace) -> None:
         if given == "meta":
             asked[f"meta {runs[0].method}"] = [learnt_prompt(session, given, settings) for settings in runs]
         elif "{}" in given:
-            digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
-            asked[given] = [Prompt(f"words-{digest[:8]}", given)]
+            asked[given] = [words_prompt(given)]
         elif given in files:
             file = files[given]
             own = settings_from(PromptSettings, args, method_of(args, file), **file.shape, seed=args.seeds[0])
             asked[given] = [learnt_prompt(session, file, own)]
     compare(session, asked, args.force)
+
+
+def words_prompt(words: str) -> Prompt:
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
+    return Prompt(f"words-{digest[:8]}", words)
 
 
 def is_file(given: str) -> bool:
@@ -68,7 +74,13 @@ def learnt_prompt(session: Session, given: PromptFile | str, settings: PromptSet
     learner = session.learner(settings, file)
     if given == "meta":
         return Prompt(f"meta-{settings.method}", None, learner, file.fingerprint, settings.seed)
-    return Prompt(f"{settings.method}-{file.fingerprint[:8]}", None, learner, file.fingerprint)
+    label = f"{settings.method}-{file.fingerprint[:8]}"
+    return Prompt(label, None, learner, file.fingerprint, regulator=file.regulator)
+
+
+def results_folder(session: Session, prompt: Prompt) -> Path:
+    """Below it are the prompt's results: a usual meta-prompt's are kept with it, those of all others together."""
+    return session.out if prompt.seed is None else session.tasks_out
 
 
 def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = False) -> dict[str, float]:
@@ -81,7 +93,7 @@ def evaluate(session: Session, test: TestSet, prompt: Prompt, force: bool = Fals
     def compute() -> dict:
         return {"accuracies": test.handcrafted(words) if words else test.learnt(prompt.learner)}
 
-    path = results.zeroshot_file(session.out, prompt.label, test.dataset.name, prompt.seed)
+    path = results.zeroshot_file(results_folder(session, prompt), prompt.label, test.dataset.name, prompt.seed)
     return results.cell(path, KIND, identity, session.provenance, compute, force)["accuracies"]
 
 

@@ -79,14 +79,14 @@ def learner_class(method: str) -> type:
     return getattr(importlib.import_module(f"mp.learners.{module}"), name)
 
 
-def make_learner(method: str, clip: CLIP, depth: int, length: int, generator: torch.Generator | None = None,
-                 **others: Any) -> Learner:
+def make_learner(method: str, clip: CLIP, depth: int | None = None, length: int | None = None,
+                 generator: torch.Generator | None = None, **others: Any) -> Learner:
     """The method's learner, from its handcrafted start, on CLIP's device; what is random in it comes from `generator`.
 
-    `depth`, `length` and `others` are settings, for methods that are made with them. Raises UserError if the towers
-    can't take them.
+    `depth`, `length` and `others` are settings, for methods that are made with them; None: the method's own. Raises
+    UserError if the towers can't take them.
     """
     kind = learner_class(method)
     settings = {"depth": depth, "length": length, **others}
-    own = {name: value for name, value in settings.items() if name in kind.made_with}
+    own = {name: value for name, value in settings.items() if name in kind.made_with and value is not None}
     return kind(clip, generator=generator, **own).to(clip.logit_scale.device)

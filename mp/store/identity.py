@@ -8,7 +8,7 @@
 | these results | table --run | the same, but for device and precision | refused | made anew |
 | meta/*/prompt.pt | table --run | the same, but for device and precision | refused | refused |
 | zeroshot/*.json, finetune/*.json | table | weights, images, paper's settings, the meta-prompt | left out | left out |
-| a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" also the weights | refused | refused |
+| a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" weights, settings, tasks | refused | refused |
 | features in the cache | all | their fields, torch's version, the images' times of change | made anew | made anew |
 | OpenAI's weights in the cache | all | their SHA-256 | fetched anew | fetched anew |
 
@@ -77,6 +77,12 @@ def differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
             found += differences(kept.get(key), wanted.get(key), inner)
         return found
     return [] if kept == wanted else [f"{name} {str(kept)[:20]} (now {str(wanted)[:20]})"]
+
+
+def tasks_of(kept: Any) -> dict[str, str]:
+    """Which datasets a meta-prompt was trained on, by what its file keeps, and the fingerprints of their images."""
+    trained_on = kept.get("trained_on") if isinstance(kept, dict) else None
+    return {str(k): str(v) for k, v in trained_on.items()} if isinstance(trained_on, dict) else {}
 
 
 def require_same(path: Path, kept: Any, kind: str, identity: Identity) -> None:

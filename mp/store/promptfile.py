@@ -13,10 +13,15 @@ Params = dict[str, Tensor]
 ADVICE = "give a prompt that `run.py meta` or `finetune` wrote, or the command that made it again with --force"
 
 
-def write(path: Path, method: str, params: Params, identity: dict[str, Any], provenance: dict[str, Any]) -> None:
-    """What the tensors were made from is `identity`, as mp/store/identity.py keeps it; who made them, `provenance`."""
-    on_cpu = {k: v.detach().cpu() for k, v in params.items()}
-    tensors.write(path, {"method": method, "params": on_cpu, "identity": identity, "provenance": provenance})
+def write(path: Path, method: str, params: Params, identity: dict[str, Any], provenance: dict[str, Any],
+          regulator: Params = {}) -> None:
+    """What the tensors were made from is `identity`, as mp/store/identity.py keeps it; who made them, `provenance`.
+    `regulator`: the tensors φ of one that was learnt with them."""
+    def on_cpu(some: Params) -> Params:
+        return {k: v.detach().cpu() for k, v in some.items()}
+
+    tensors.write(path, {"method": method, "params": on_cpu(params), "identity": identity, "provenance": provenance}
+                  | ({"regulator": on_cpu(regulator)} if regulator else {}))
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -24,11 +29,15 @@ def read_file(path: Path) -> dict[str, Any]:
     file = tensors.read(path, ADVICE)
     if "state_dict" in file:
         raise UserError(f"{path}: {tensors.FOREIGN}; {ADVICE}")
-    params = file.get("params")
-    good = isinstance(file.get("method"), str) and isinstance(params, dict) and params
-    if not good or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in params.items()):
+    params, regulator = file.get("params"), file.get("regulator", {})
+    good = isinstance(file.get("method"), str) and is_params(params) and params and is_params(regulator)
+    if not good:
         raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
     return file
+
+
+def is_params(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
 def fitted(path: Path, made_for: str, params: Params, method: str, expected: Params) -> Params:
@@ -69,7 +78,7 @@ def remedy(params: Params, expected: Params) -> str:
 
 def fingerprint(path: Path) -> str:
     file = read_file(path)
-    return digest(path, file["method"], file["params"])
+    return digest(path, file["method"], file["params"] | file.get("regulator", {}))
 
 
 def digest(path: Path, method: str, params: Params) -> str:

@@ -1,9 +1,10 @@
 """Where everything goes below --out, and results: a small file for each prompt, dataset and seed, computed once."""
+import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,18 @@ from mp.runtime.errors import DAMAGE, RunError, UserError, reason
 from mp.runtime.progress import say
 from mp.settings import PARTS, MetaSettings
 from mp.store.identity import Identity, refuse_earlier, require_same, stored
+
+NAMED = 60  # bytes of the tasks' names in a folder's name, which systems limit
+
+
+def tasks_folder(out: Path, tasks: Sequence[str]) -> Path:
+    """Where meta-prompts of these tasks go, and all that is made from them: tasks/birds+cars-0123abcd, whose digits are
+    of all the names; of no tasks, which are Table 1's, `out` itself."""
+    if not tasks:
+        return out
+    names = file_name("+".join(tasks)).encode()[:NAMED].decode(errors="ignore")
+    digest = hashlib.sha256(json.dumps(list(tasks)).encode()).hexdigest()[:8]
+    return out / "tasks" / f"{names}-{digest}"
 
 
 def meta_folder(out: Path, settings: MetaSettings, usual: MetaSettings) -> Path:

@@ -11,7 +11,7 @@ from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import promptfile, results
-from mp.store.identity import differences
+from mp.store.identity import differences, tasks_of
 from mp.table.columns import COLUMNS, Column, methods_of
 
 
@@ -38,18 +38,19 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     `weights`: the SHA-256 that all must have; `images`: gives the fields of identity that tell an entry's images. None:
     what most have. Raises UserError for a file of another version, or one that can't be read.
     """
-    entries = []
+    entries, learnt = [], results.tasks_folder(out, suite.other_tasks)
     for dataset in suite.datasets:
         for column in columns:
+            root = learnt if column.init == "meta" else out
             for seed in seeds if column.method else [None]:
-                path = column.file(out, dataset, seed, classes)
+                path = column.file(root, dataset, seed, classes)
                 entries.append(Entry(column, dataset, seed, path, results.read(path)))
     there = [entry for entry in entries if entry.result]
     if weights is None:
         weights = most_frequent([entry.identity.get("weights") for entry in there])
-    prompts = fingerprints(out, methods_of(columns), seeds, weights)
+    prompts = fingerprints(learnt, methods_of(columns), seeds, weights, suite.training)
     for entry in entries:
-        entry.prompt_there = (entry.column.method, entry.seed) in prompts
+        entry.prompt_there = bool(prompts.get((entry.column.method, entry.seed)))
     for entry in there:
         entry.mismatch = mismatch(entry.identity, {"weights": weights}) or misfit(entry, suite, classes, prompts)
     fitting = [entry for entry in there if not entry.mismatch]
@@ -96,15 +97,23 @@ def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
     return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
-def fingerprints(out: Path, methods: list[str], seeds: list[int], weights: str | None) -> dict[tuple[str, int], str]:
-    """Of the meta-prompts of these weights; None: of any. It tells a damaged one; what was made from it is good."""
+def fingerprints(out: Path, methods: list[str], seeds: list[int], weights: str | None,
+                 tasks: list[str]) -> dict[tuple[str, int], str]:
+    """Of the meta-prompts of these weights; None: of any. "" of one of other tasks, from which nothing may be made. It
+    tells a damaged one; what was made from it is good."""
     found = {}
     wanted = {"weights": weights} if weights else {}
     for method in methods:
         for seed in seeds:
             path = results.meta_prompt(out, method, seed)
             try:
-                if path.is_file() and not mismatch(promptfile.read_file(path).get("identity"), wanted):
+                if not path.is_file():
+                    continue
+                kept = promptfile.read_file(path).get("identity")
+                if set(tasks_of(kept)) != set(tasks):
+                    say(f"{path}: trained on other tasks; left out, with what was made from it")
+                    found[method, seed] = ""
+                elif not mismatch(kept, wanted):
                     found[method, seed] = promptfile.fingerprint(path)
             except UserError as e:
                 say(str(e))
@@ -134,7 +143,8 @@ def missing_commands(entries: list[Entry], out: Path, classes: str, options: lis
             lines.append(command_line(absent, out, classes, options))
         if left_out:
             datasets = dict.fromkeys(entry.dataset for entry in left_out)
-            only = [] if "--datasets" in options else ["--datasets", *datasets]
+            named = "--datasets" in options or "--tasks" in options  # a folder's name doesn't say where it is
+            only = [] if named else ["--datasets", *datasets]
             lines.append(command_line(left_out, out, classes, [*options, *only, "--force"]))
     return lines
 

@@ -1,4 +1,5 @@
 """Table 2, read from results: the numbers of every column, and the paper's beside them."""
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -6,6 +7,7 @@ from typing import NamedTuple
 from data.suite import Suite
 from mp.runtime.errors import printable
 from mp.settings import PARTS
+from mp.store import results
 from mp.table.averages import BySeed, averaged, with_averages
 from mp.table.columns import COLUMNS, Column, paper_accuracies
 from mp.table.entries import Entry, collect, missing_commands, tell_left_out
@@ -13,7 +15,8 @@ from mp.table.entries import Entry, collect, missing_commands, tell_left_out
 
 class Table(NamedTuple):
     suite: str
-    out: Path
+    out: Path                 # where the meta-prompts are
+    tasks: Sequence[str]      # of the meta-prompts, if they aren't Table 1's
     seeds: list[int]
     classes: str              # of fine-tuning
     columns: list[Column]
@@ -52,8 +55,9 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
     papers = {key: {None: one} for key, one in paper_accuracies().items()} if paper else {}
     made_by = list(dict.fromkeys(map(about, shown)))
     roles = {name: "train" if name in suite.training else "test" for name in suite.datasets}
-    missing = missing_commands(entries, out, classes, options)
-    return Table(suite.name, out, seeds, classes, columns, roles, averaged_columns(ours, roles),
+    learnt = results.tasks_folder(out, suite.other_tasks)
+    missing = missing_commands(entries, learnt, classes, options)
+    return Table(suite.name, learnt, suite.other_tasks, seeds, classes, columns, roles, averaged_columns(ours, roles),
                  averaged_columns(papers, roles), made_by, tuning, missing)
 
 

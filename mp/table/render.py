@@ -48,6 +48,8 @@ def make_notes(table: Table, absolute: bool) -> list[str]:
     shown = "per cent" if absolute else "per cent; MP columns: points gained over H"
     seeds = " ".join(map(str, table.seeds))
     lines = [f"{shown}; fine-tuned on {table.classes} classes; seeds {seeds}; * meta-training uses this dataset"]
+    if table.tasks:
+        lines.append(f"meta-prompts of the tasks {', '.join(table.tasks)}")
     if table.paper:
         lines.append(f"(in brackets the paper's value, ! where we differ by more than {LIMIT:g} point)")
     return lines + table.made_by

@@ -4,6 +4,7 @@ from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
+import torch
 
 from data.dataset import Dataset, Item
 from data.feed import Feed
@@ -189,7 +190,7 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     path = run_meta(session)
     path = path.rename(path.parent.parent / "prompt.pt")
     learnt = promptfile.read_file(path)
-    elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"x": "y"}}
+    elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"one": "x", "two": "y"}}
     elsewhere["settings"] = as_dict(meta_settings(session, Namespace(), "coop", 1))
     usual = results.meta_prompt(session.out, "coop", 1)
     promptfile.write(usual, "coop", learnt["params"], elsewhere, {})
@@ -197,9 +198,13 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     init = finetune.find_init(session, "meta", settings)
     assert init.fingerprint == promptfile.fingerprint(path)
     assert zeroshot.learnt_prompt(session, "meta", settings).fingerprint == init.fingerprint
-    promptfile.write(usual, "coop", learnt["params"], elsewhere | {"weights": "others"}, {})
-    with pytest.raises(UserError, match="made otherwise: weights others"):
-        finetune.find_init(session, "meta", settings)
+    whole = elsewhere["trained_on"]
+    for change, says in (({"weights": "others"}, "weights others"), ({"trained_on": {"one": "x"}}, r"trained_on.two None \(now a task\)"),
+                         ({"trained_on": whole | {"three": "z"}}, r"trained_on.three z \(now None\)"),
+                         ({"trained_on": whole | {"one": torch.ones(2)}}, "trained_on.one "), ({"trained_on": 3}, "trained_on 3 ")):
+        promptfile.write(usual, "coop", learnt["params"], elsewhere | change, {})
+        with pytest.raises(UserError, match=f"made otherwise: {says}"):
+            finetune.find_init(session, "meta", settings)
 
 
 def test_the_identity_that_is_gathered_is_whole(open_session):

@@ -214,3 +214,17 @@ def test_a_failed_computation_and_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(RunError, match="not finite"):
         cell(tmp_path / "n.json", float("nan"))
     assert not (tmp_path / "n.json").exists()
+
+
+def test_tasks_have_folders_of_their_own_whatever_they_are_called(tmp_path):
+    """All can be made, and none is another's: where names are long or many, joined otherwise, or differ in case or spaces."""
+    assert results.tasks_folder(tmp_path, []) == tmp_path
+    asked = [["a", "b"], ["a+b"], ["A", "b"], ["b", "a"], ["snow owl"], ["snowowl"], ["FGVC Aircraft", "..x"], ["é" * 127],
+             ["é" * 126 + "e"], [str(i) for i in range(500)], [str(i) for i in range(501)]]
+    found = [results.tasks_folder(tmp_path, names) for names in asked]
+    for path in found:
+        path.mkdir(parents=True)  # each for the first time
+        assert path.parent == tmp_path / "tasks" and len(path.name.encode()) <= 100
+    assert found[0].name.startswith("a+b-") and found[6].name.startswith("FGVCAircraft+..x-") and found[7].name.startswith("ééé")
+    assert len({path.name.lower() for path in found}) == len(asked)  # some systems don't tell case
+    assert results.tasks_folder(tmp_path, ("a", "b")) == found[0]

@@ -33,6 +33,7 @@ COLUMNS = {column.key: column for column in columns.COLUMNS}
 KEYS = list(COLUMNS)
 PAPER = Suite("paper", paper.TRAINING, paper.NAMES, None, None, 200)
 MINI = Suite("mini", mini.TRAINING, list(mini.TABLE), None, None, 50)
+TRAINED_ON = dict.fromkeys(mini.TRAINING, "0123")
 
 
 def write(out, suite, seeds, value, prompt=None):
@@ -50,7 +51,7 @@ def write(out, suite, seeds, value, prompt=None):
 
 
 def write_prompt(path, **identity):
-    about = {"format": FORMAT, "weights": "ab" * 32, **identity}
+    about = {"format": FORMAT, "weights": "ab" * 32, "trained_on": TRAINED_ON, **identity}
     promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, about, {})
 
 
@@ -86,7 +87,7 @@ def filled(tmp_path_factory):
 def write_training(out, method):
     """What a meta-training of 50 epochs leaves."""
     prompt = results.meta_prompt(out, method, 1)
-    identity = {"weights": "ab" * 32, "settings": {"method": method, "inner_lr": 0.025 / 6}}
+    identity = {"weights": "ab" * 32, "trained_on": TRAINED_ON, "settings": {"method": method, "inner_lr": 0.025 / 6}}
     write_prompt(prompt, **identity)
     log = [dict(query_loss=3 / i, grad_norm=9 / i, clipped_norm=min(5, 9 / i)) for i in range(1, 51)]
     prompt.with_name("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
@@ -251,6 +252,19 @@ def test_a_damaged_meta_prompt_is_told_and_its_results_are_shown(tmp_path, capsy
     prompt.write_text("x")
     again = printed(tmp_path, capsys=capsys)
     assert again.out == whole.out and again.err.count(f"{prompt}: damaged, or not a file of this project") == 1
+
+
+@pytest.mark.parametrize("place, value", [
+    (["trained_on"], {"pets": "0123"}), (["trained_on"], TRAINED_ON | {"birds": "0123"}), (["trained_on"], torch.ones(2)), ([], torch.ones(2))])
+def test_what_was_made_from_a_meta_prompt_of_other_tasks_is_left_out(tmp_path, capsys, place, value):
+    prompt = results.meta_prompt(tmp_path / "mini", "coop", 1)
+    write_prompt(prompt)
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0, promptfile.fingerprint(prompt))
+    assert printed(tmp_path, capsys=capsys).err == ""
+    change(prompt, ["identity", *place], value)
+    said = printed(tmp_path, capsys=capsys).err
+    assert said.count(f"{prompt}: trained on other tasks; left out, with what was made from it\n") == 1
+    assert said.count(": left out, made from another meta-prompt") == 22 and "run.py meta --method coop --seeds 1 --out" in said
 
 
 def test_a_meta_prompt_that_is_there_is_not_learnt_again_by_the_commands(tmp_path, capsys):

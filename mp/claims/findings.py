@@ -1,0 +1,73 @@
+"""A claim's table, and one sentence of what it says."""
+from collections.abc import Callable
+
+from mp.claims.arms import Arm, Comparison
+from mp.claims.intervals import Interval, interval
+from mp.runtime.text import line_up
+from mp.settings import PARTS
+from mp.table.averages import Accuracies, BySeed, numbers, with_averages
+
+GROUPS = (("training datasets", "Average (train)"), ("held-out datasets", "Average (test)"))
+Row = tuple[Comparison, dict[tuple[str, str], Interval | None]]  # by an average and a part
+
+
+def best_wording(accuracies: dict[str, Accuracies], roles: dict[str, str]) -> str:
+    """The wording with the highest mean over the training datasets, all classes; of equals the first."""
+    def mean(wording: str) -> float:
+        rows = with_averages(accuracies[wording], roles)
+        return rows.get("Average (train)", rows["Average"])["all"]
+
+    return max(accuracies, key=mean)
+
+
+def compare(rows: list[Comparison], of_arm: Callable[[Arm], BySeed], roles: dict[str, str]) -> list[Row]:
+    """Differences of the means over datasets, paired by seed; words, which have none, stand against every seed."""
+    found = []
+    for row in rows:
+        ours, theirs = ({seed: with_averages(one, roles) for seed, one in of_arm(arm).items()}
+                        for arm in (row.ours, row.theirs))
+        cells = {(name, part): interval(numbers(ours, name, part, theirs)) for _, name in GROUPS for part in PARTS}
+        found.append((row, cells))
+    return found
+
+
+def table(rows: list[Row], notes: dict[str, str]) -> str:
+    """Lines of text; `notes`: beside a row, by its title."""
+    lines = [["points", "seeds", *(PARTS * len(GROUPS)), *([""] if notes else [])]]
+    for row, cells in rows:
+        count = max((cell.count for cell in cells.values() if cell), default=0)
+        texts = [cell.text() if cell else "-" for cell in cells.values()]
+        lines.append([row.title, str(count), *texts, *([notes.get(row.title, "")] if notes else [])])
+    groups = [("", 1), *((title, len(PARTS)) for title, _ in GROUPS), *([("", 1)] if notes else [])]
+    return line_up(lines, groups=groups)
+
+
+def sentence(rows: list[Row], parts: tuple[str, ...] = ("all",)) -> str:
+    """On the held-out datasets (training ones, where nothing is held out): what the intervals show, and what not."""
+    title, name = GROUPS[1] if any(cell for _, cells in rows for (_, cell) in held_out(cells)) else GROUPS[0]
+    said = []
+    for part in parts:
+        verdicts: dict[str, list[str]] = {}
+        for row, cells in rows:
+            if cell := cells[name, part]:
+                verdicts.setdefault(verdict(cell), []).append(f"{row.title} ({span(cell)})")
+        said += [f"{part} classes, {found}: {', '.join(those)}" for found, those in verdicts.items()]
+    return f"On {title}: {'; '.join(said)}."
+
+
+def held_out(cells: dict[tuple[str, str], Interval | None]) -> list[tuple[str, Interval | None]]:
+    return [(part, cell) for (name, part), cell in cells.items() if name == GROUPS[1][1]]
+
+
+def verdict(cell: Interval) -> str:
+    if cell.half is None:
+        return "one seed, so nothing is shown"
+    if not cell.shown:
+        return "not shown"
+    return "better" if cell.mean > 0 else "worse"
+
+
+def span(cell: Interval) -> str:
+    if cell.half is None:
+        return f"{cell.mean:+.1f}"
+    return f"{cell.mean - cell.half:+.1f} to {cell.mean + cell.half:+.1f}"

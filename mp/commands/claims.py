@@ -1,0 +1,195 @@
+"""run.py claims: the paper's claims, each with the prompts and seeds that it takes to judge it."""
+import json
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+from mp.claims import arms, findings
+from mp.claims.arms import Arm, Comparison
+from mp.commands import options
+from mp.commands.finetune import check_dataset, finetune_settings, find_init, tune_one
+from mp.commands.meta import folder_of, learn
+from mp.commands.session import Session, meta_settings, method_of, open_session
+from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
+from mp.prompts import open_prompt
+from mp.runtime.errors import RunError
+from mp.runtime.progress import Progress, say
+from mp.settings import MetaSettings
+from mp.store import promptfile
+from mp.table.averages import Accuracies, BySeed
+
+MOST = 4  # processes: each has a CLIP, and its own memory for gradients
+QUICK = 1  # seconds: what takes less was there already, and says nothing about what is to come
+Job = tuple  # ("learn" or "evaluate", an arm, a dataset or "", a seed or None)
+
+
+def command(args: Namespace) -> None:
+    """Compute what is missing, and print a table and a sentence for each claim."""
+    session, method = open_session(args), method_of(args)
+    for name in session.suite.datasets:
+        check_dataset(session, session.suite.load(name), finetune_settings(session, Namespace(), method, args.seeds[0]))
+    roles = {name: "train" if name in session.suite.training else "test" for name in session.suite.datasets}
+    wordings = {words: evaluated(session, method, Arm(words, words=words)) for words in arms.WORDINGS}
+    best = findings.best_wording(wordings, roles)
+    rows = {claim: arms.comparisons(claim, method, best) for claim in args.only}
+    wanted = list(dict.fromkeys(arm for some in rows.values() for row in some for arm in (row.ours, row.theirs)))
+    with workers(session, args) as run:
+        found = compute(run, session, wanted, args.seeds)
+    for claim, some in rows.items():
+        compared = findings.compare(some, lambda arm: found[arm], roles)
+        notes = notes_of(session, method, some, args.seeds) if claim == "b" else {}
+        print(f"({claim}) {arms.TITLES[claim]}: {method}, seeds {' '.join(map(str, args.seeds))}\n")
+        print(findings.table(compared, notes), end="\n\n")
+        print(findings.sentence(compared, arms.SAID_OF[claim]), end="\n\n")
+    print("± is half of the 95% interval of Student's t over the seeds, of differences paired by seed and dataset. The "
+          f'best of {len(wordings)} plain wordings on the training datasets is "{best}".')
+
+
+def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]) -> dict[Arm, BySeed]:
+    """Every arm's accuracies by seed; first the meta-prompts, then prompts as they are, then those that are tuned."""
+    learnt = dict.fromkeys((arm._replace(title="", tuned=False) for arm in wanted if arm.changes is not None))
+    run("meta-training", [("learn", arm, "", seed) for arm in learnt for seed in seeds])
+    found: dict[Arm, BySeed] = {}
+    for label, tuned in (("evaluating", False), ("fine-tuning", True)):
+        jobs = [("evaluate", arm, name, seed) for arm in wanted if arm.tuned == tuned
+                for seed in ([None] if arm.words is not None else seeds) for name in session.suite.datasets]
+        for (_, arm, name, seed), accuracies in run(label, jobs):
+            found.setdefault(arm, {}).setdefault(seed, {})[name] = accuracies
+    return found
+
+
+@contextmanager
+def workers(session: Session, args: Namespace) -> Iterator[Callable]:
+    """A function that does jobs, all of them before it returns (job, result), in --jobs processes of one thread each.
+
+    Their own lines go to claims.log below --out.
+    """
+    count = args.jobs or (1 if session.feed.device.type == "cuda" else min(MOST, os.cpu_count() or 1))
+    log = session.out / "claims.log"
+    if count == 1:
+        yield lambda label, jobs: finished(label, jobs, ((job, *do(session, method_of(args), job)) for job in jobs))
+        return
+    say(f"{count} processes; what they say is in {log}")
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=speak_into, initargs=(log,))
+    try:
+        def run(label: str, jobs: list[Job]) -> list:
+            waiting = {pool.submit(do_alone, tuple(sys.argv[1:]), job): job for job in jobs}
+            done = ((waiting[future], *future.result()) for future in as_completed(waiting))
+            return finished(label, jobs, done)
+
+        yield run
+    except BrokenProcessPool:
+        raise RunError("claims: a process was killed, perhaps for lack of memory; the same command goes on, try a "
+                       "smaller --jobs") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def speak_into(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr = open(log, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
+def finished(label: str, jobs: list[Job], done: Iterable[tuple]) -> list[tuple[Job, Accuracies | None]]:
+    """Every job with its result, as they come; shows how far it is."""
+    progress, found = Progress(label), []
+    for job, result, seconds in done:
+        found.append((job, result))
+        _, arm, name, seed = job
+        words = ", ".join(str(part) for part in (arm.title, name, seed and f"seed {seed}") if part)
+        progress.update(len(found), len(jobs), words, new=int(seconds > QUICK))
+    return found
+
+
+@cache
+def opened(arguments: tuple[str, ...]) -> tuple[Session, str]:
+    """Of a process that does many jobs."""
+    args = options.parse(list(arguments), "")
+    return open_session(args), method_of(args)
+
+
+def do_alone(arguments: tuple[str, ...], job: Job) -> tuple:
+    return do(*opened(arguments), job)
+
+
+def do(session: Session, method: str, job: Job) -> tuple[dict | None, float]:
+    """The result, and how many seconds it took."""
+    kind, arm, name, seed = job
+    started, result = time.monotonic(), None
+    if kind == "learn":
+        learn(session, settings_of(session, method, arm, seed))
+    else:
+        result = accuracies(session, method, arm, name, seed)
+    return result, time.monotonic() - started
+
+
+def evaluated(session: Session, method: str, arm: Arm) -> Accuracies:
+    return {name: accuracies(session, method, arm, name, None) for name in session.suite.datasets}
+
+
+def accuracies(session: Session, method: str, arm: Arm, name: str, seed: int | None) -> dict[str, float]:
+    """Of one arm on one dataset; kept, and read again."""
+    test = session.test_set(name)
+    if arm.words is not None:
+        return evaluate(session, test, words_prompt(arm.words) if arm.words else HANDCRAFTED)
+    prompt = prompt_of(session, method, arm, seed)
+    if not arm.tuned:
+        return evaluate(session, test, prompt)
+    settings = finetune_settings(session, Namespace(), method, seed)
+    return tune_one(session, test, settings, prompt, False, lambda *_: None)
+
+
+def settings_of(session: Session, method: str, arm: Arm, seed: int) -> MetaSettings:
+    return replace(meta_settings(session, Namespace(), method, seed), **dict(arm.changes or ()))
+
+
+def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
+    """What is evaluated as it is, or tuned from."""
+    settings = settings_of(session, method, arm, seed)
+    path = folder_of(session, settings) / "prompt.pt"
+    given = "handcrafted" if arm.changes is None else "meta" if not arm.changes else open_prompt(path)
+    if arm.tuned:
+        return find_init(session, given, finetune_settings(session, Namespace(), method, seed))
+    if given != "handcrafted":
+        return learnt_prompt(session, given, settings)
+    learner = session.learner(settings)
+    fingerprint = promptfile.digest(path, method, learner.state_dict())
+    return Prompt(f"start-{method}", None, learner, fingerprint, seed)
+
+
+def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[int]) -> dict[str, str]:
+    """Of the rows about clipping, how large ‖G‖ got and how often it was clipped; of the regulator, its size."""
+    notes = {}
+    for row in rows:
+        prompts = [folder_of(session, settings_of(session, method, row.ours, seed)) / "prompt.pt" for seed in seeds]
+        if row.theirs == arms.REGULATED:
+            path = folder_of(session, settings_of(session, method, row.theirs, seeds[0])) / "prompt.pt"
+            file = open_prompt(path)
+            own, phi = (sum(p.numel() for p in some.values()) for some in (file.params, file.regulator))
+            notes[row.title] = f"{phi:,} numbers more than the prompt's {own:,}"
+        elif not row.ours.tuned and row.theirs == arms.HAND:
+            norms = [norm for path in prompts for norm in norms_of(path)]
+            clip_norm = settings_of(session, method, row.ours, seeds[0]).clip_norm
+            share = sum(norm > clip_norm for norm in norms) / max(1, len(norms))
+            notes[row.title] = f"‖G‖ up to {max(norms, default=0):.1f}, clipped in {share:.0%} of epochs"
+    return notes
+
+
+def norms_of(prompt: Path) -> list[float]:
+    """‖G‖ of every epoch of the meta-training that made the prompt."""
+    lines = prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["grad_norm"] for line in lines]

@@ -1,0 +1,127 @@
+"""run.py show: what a prompt file is, and what became of the prompt; --export writes it for the method's own code."""
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.suite import open_suite
+from mp.clip import tokenizer
+from mp.clip.download import openai_weights
+from mp.clip.model import CLIP, load
+from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners.prompts import START_TOKENS
+from mp.learners.published import LAYERS, different_weights
+from mp.prompts import PromptFile, open_prompt
+from mp.runtime import files, tensors
+from mp.runtime.errors import UserError, printable
+from mp.runtime.progress import say
+from mp.runtime.text import line_up
+from mp.settings import in_words
+from mp.store import promptfile
+
+WORDS = 3  # nearest ones that are shown
+Start = dict[str, Tensor]
+
+
+def command(args: Namespace) -> None:
+    """Print it. Raises UserError for a file that isn't a prompt, or was made for another model than these weights."""
+    file = open_prompt(args.prompt)
+    if args.export and args.export.exists() and args.export.samefile(args.prompt):
+        raise UserError(f"--export {args.export}: the prompt itself; give another file")
+    weights = args.weights or open_suite(args.data).weights or openai_weights()
+    clip = load(weights)
+    learner = make_learner(file.method, clip, **file.shape)
+    learner.load_state_dict(promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict()))
+    print(line_up(list(facts(file, files.sha256(weights), different_weights(file.frozen, clip))), left=2))
+    start = start_of(file, clip)
+    print(f"\n{line_up(list(shapes(file, start)))}")
+    print(f"\n{line_up(list(nearest_words(file.params['ctx'], clip)), left=2)}")
+    if "depth" in learner.made_with:
+        print(f"\n{line_up(list(norms_by_layer(learner)))}")
+    if args.export:
+        export(file, args.export)
+
+
+def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
+    """What is known of the file; `weights`: SHA-256 of those at hand, `differs`: where the file's own are others."""
+    yield ["prompt", str(file.path)]
+    yield ["method", f"{METHODS[file.method].title}, tensors {file.fingerprint[:12]}"]
+    if not file.about:
+        yield ["made by", "unknown; it is in the form of the method's own code"]
+        if file.frozen:
+            yield ["weights", f"others than those at hand: {differs} differs" if differs else "those at hand"]
+        return
+    identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
+    yield ["made by", "{}, commit {}".format(*(printable(str(made_by.get(k))) for k in ("command", "commit")))]
+    yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]
+    yield ["trained on", printable(", ".join(map(str, as_dict(identity.get("trained_on")))))]
+    yield ["started from", printable(str(identity.get("prompt") or "handcrafted"))]
+    made_with = str(identity.get("weights"))
+    same = "those at hand" if made_with == weights else "others than those at hand: distances mean little"
+    yield ["weights", f"{printable(made_with[:12])}, {same}"]
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """What a file keeps where a dict belongs."""
+    return value if isinstance(value, dict) else {}
+
+
+def start_of(file: PromptFile, clip: CLIP) -> Start:
+    """The handcrafted start of the prompt's tensors; of those that start at random only where the seed is known."""
+    seed = as_dict(as_dict(file.about.get("identity")).get("settings")).get("seed")
+    known = isinstance(seed, int) and 0 <= seed < 2**32
+    generator = torch.Generator().manual_seed(seed if known else 0)
+    start = make_learner(file.method, clip, generator=generator, **file.shape).state_dict()
+    if known:
+        return start
+    return {"ctx": start["ctx"]} if len(start["ctx"]) <= START_TOKENS else {}
+
+
+def shapes(file: PromptFile, start: Start) -> Iterator[list[str]]:
+    yield ["tensor", "shape", "norm", "from handcrafted start"]
+    for name, tensor in file.params.items():
+        distance = f"{(tensor - start[name]).norm():.4f}" if name in start else "-"
+        yield [name, " × ".join(map(str, tensor.shape)), f"{tensor.norm():.4f}", distance]
+
+
+def nearest_words(ctx: Tensor, clip: CLIP) -> Iterator[list[str]]:
+    """For each context vector the tokens whose embeddings are nearest, and how far they are (Euclidean)."""
+    table = clip.token_embedding.weight
+    known = (table != 0).any(1)           # the miniature's hold only the words that it was trained with
+    known[tokenizer.SOS :] = False        # SOS and EOT are no words
+    ids = known.nonzero().squeeze(1)
+    far = torch.cdist(ctx, table[ids], compute_mode="donot_use_mm_for_euclid_dist")  # [n, number of words]
+    yield ["vector", "", "norm", *(f"nearest word {i}" for i in range(1, WORDS + 1))]
+    for number, (vector, row) in enumerate(zip(ctx, far), 1):
+        nearest = row.topk(min(WORDS, len(ids)), largest=False)
+        words = [f"{word_of(int(ids[i]))} {row[i]:.4f}" for i in nearest.indices]
+        yield [f"ctx {number}", "", f"{vector.norm():.4f}", *words]
+
+
+def word_of(token: int) -> str:
+    """A token as text; "…" where a word goes on."""
+    text = tokenizer.decode([token])
+    return text.strip() if text.endswith(" ") else f"{text}…"
+
+
+@torch.no_grad()
+def norms_by_layer(learner: Learner) -> Iterator[list[str]]:
+    """The mean length of a layer's vectors, of the text tower's and the image tower's."""
+    text, image = [learner.ctx, *learner.text.values()], learner.image_prompts()
+    yield ["layer", "text: mean norm", "image: mean norm"]
+    for layer in range(max(len(text), len(image))):
+        cells = [f"{one[layer].norm(dim=1).mean():.4f}" if layer < len(one) else "-" for one in (text, image)]
+        yield [str(layer), *cells]
+
+
+def export(file: PromptFile, path: Path) -> None:
+    """Write the tensors in the form, and by the names, of the method's own code."""
+    kind = learner_class(file.method)
+    names = kind.published(LAYERS)
+    state = {names[name]: tensor for name, tensor in file.params.items()}
+    tensors.write(path, {"state_dict": state, "epoch": 1})
+    say(f"{path} written; {METHODS[file.method].title}'s own code loads it as {kind.published_as}/model.pth.tar-1 in "
+        "the folder that its load_model is given, with epoch 1")

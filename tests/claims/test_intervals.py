@@ -1,0 +1,100 @@
+"""Student's t against printed tables; what a planted effect, and none, are said to be."""
+import math
+
+import numpy as np
+import pytest
+
+from mp.claims import findings
+from mp.claims.arms import Arm, Comparison
+from mp.claims.intervals import Interval, interval, probability_within, t_quantile
+from mp.settings import PARTS
+
+OURS, THEIRS = Arm("ours"), Arm("theirs")
+ROLES = {"a": "train", "b": "train", "c": "test", "d": "test", "e": "test"}
+
+
+@pytest.mark.parametrize("degrees, printed", [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (6, 2.447), (7, 2.365),
+                                              (8, 2.306), (9, 2.262), (10, 2.228), (15, 2.131), (20, 2.086), (29, 2.045), (30, 2.042),
+                                              (60, 2.000), (120, 1.980)])
+def test_quantiles_are_those_of_printed_tables(degrees, printed):
+    assert abs(t_quantile(degrees) - printed) < 5.1e-4
+
+
+def test_the_probability_against_a_sum_over_the_density():
+    for degrees in (1, 2, 3, 4, 7, 12):
+        x = np.linspace(0, 1.7, 200_001)
+        constant = math.gamma((degrees + 1) / 2) / math.sqrt(degrees * math.pi) / math.gamma(degrees / 2)
+        density = constant * (1 + x * x / degrees) ** (-(degrees + 1) / 2)
+        area = 2 * ((density[1:] + density[:-1]) / 2).sum() * (x[1] - x[0])
+        assert abs(probability_within(1.7, degrees) - area) < 1e-8
+
+
+def test_an_interval_by_hand():
+    found = interval([1.0, 2.0, 6.0])  # mean 3, standard deviation √7
+    assert found.mean == 3 and found.count == 3 and abs(found.half - 4.3027 * math.sqrt(7 / 3)) < 1e-3
+    assert not found.shown and found.text() == "+3.0±6.6"
+    assert interval([2.0]) == Interval(2.0, None, 1) and not interval([2.0]).shown and interval([]) is None
+    assert interval([-0.01, -0.03]).text().startswith("+0.0") and interval([2.0, 2.0]).shown
+
+
+def accuracies(rng, seeds, shift=0.0):
+    """Of both arms: differences between datasets and seeds are large, the noise of a seed's mean is 0.5."""
+    ours, theirs = {}, {}
+    for seed in range(seeds):
+        ours[seed], theirs[seed] = {}, {}
+        of_seed = {part: rng.normal(0, 0.5) for part in PARTS}
+        for name in ROLES:
+            base = {part: rng.uniform(40, 80) for part in PARTS}
+            theirs[seed][name] = base
+            ours[seed][name] = {part: base[part] + shift + of_seed[part] for part in PARTS}
+    return ours, theirs
+
+
+def compared(ours, theirs):
+    both = {OURS: ours, THEIRS: theirs}
+    return findings.compare([Comparison("ours over theirs", OURS, THEIRS)], both.get, ROLES)
+
+
+def test_a_planted_effect_is_found_and_where_there_is_none_none_is():
+    rng = np.random.default_rng(1)
+    said = findings.sentence(compared(*accuracies(rng, 5, shift=1.0)))
+    assert said.startswith("On held-out datasets: all classes, better: ours over theirs (+0.")
+    assert "worse: ours over theirs (-" in findings.sentence(compared(*accuracies(rng, 5, shift=-1.0)))
+    assert "not shown: ours over theirs (-" in findings.sentence(compared(*accuracies(rng, 5)))
+
+
+def test_how_often_it_is_wrong_is_what_it_says():
+    rng, shown = np.random.default_rng(2), 0
+    for _ in range(1_000):
+        (_, cells), = compared(*accuracies(rng, 3))
+        shown += cells["Average (test)", "all"].shown
+    assert 30 < shown < 72  # of 1,000; 95% of such counts lie within 36 to 64
+
+
+def test_pairs_are_by_seed_and_dataset():
+    """Means over datasets first, then the difference of each seed, against numpy."""
+    rng = np.random.default_rng(3)
+    ours, theirs = accuracies(rng, 4, 0.3)
+    (_, cells), = compared(ours, theirs)
+    for role, name in (("train", "Average (train)"), ("test", "Average (test)")):
+        chosen = [dataset for dataset in ROLES if ROLES[dataset] == role]
+        for part in PARTS:
+            differences = [np.mean([ours[s][d][part] for d in chosen]) - np.mean([theirs[s][d][part] for d in chosen]) for s in range(4)]
+            assert abs(cells[name, part].mean - np.mean(differences)) < 1e-12
+            assert abs(cells[name, part].half - t_quantile(3) * np.std(differences, ddof=1) / 2) < 1e-12
+    words = {None: theirs[0]}  # has no seed: stands against each
+    (_, cells), = compared(ours, words)
+    assert cells["Average (test)", "new"].count == 4
+
+
+def test_one_seed_has_no_interval():
+    rng = np.random.default_rng(4)
+    rows = compared(*accuracies(rng, 1, 3.0))
+    assert "one seed, so nothing is shown" in findings.sentence(rows) and "±" not in findings.table(rows, {})
+
+
+def test_the_best_wording_is_chosen_on_training_datasets_alone():
+    def flat(train, test):
+        return {name: dict.fromkeys(PARTS, train if role == "train" else test) for name, role in ROLES.items()}
+
+    assert findings.best_wording({"a {}": flat(60, 90), "b {}": flat(61, 10), "c {}": flat(61, 80)}, ROLES) == "b {}"

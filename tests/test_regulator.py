@@ -1,0 +1,136 @@
+"""The gradient regulator: the identity at its start, and the exact meta-gradient for prompt and φ."""
+import json
+
+import pytest
+import torch
+
+import run as program
+from mp import finetune, maml, meta, regulator
+from mp.learners import METHODS, make_learner
+from mp.settings import FinetuneSettings, MetaSettings
+from mp.store import promptfile
+from mp.tasks import make_task
+from tests.test_maml import problem, whole
+
+
+def a_regulator(params, seed=0, scale=0.5):
+    """φ that does something."""
+    phi = regulator.start(params, seed)
+    generator = torch.Generator().manual_seed(seed)
+    return {k: v + scale * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in phi.items()}
+
+
+def test_it_is_the_formula():
+    grad = {"a": torch.randn(3, 5), "b": torch.randn(4)}
+    phi = a_regulator(grad)
+    step = regulator.regulate(phi, grad)
+    for name, g in grad.items():
+        for vector, found in zip(g.view(-1, g.shape[-1]), step[name].view(-1, g.shape[-1])):
+            hidden = torch.clamp(phi[f"regulator.{name}.down"] @ vector, min=0)
+            torch.testing.assert_close(found, vector + phi[f"regulator.{name}.up"] @ hidden)
+        assert (step[name] - g).abs().max() > 0.1
+
+
+def test_it_starts_as_the_identity():
+    params = {"ctx": torch.randn(4, 128), "net.bias": torch.randn(9)}
+    phi = regulator.start(params, 3)
+    step = regulator.regulate(phi, params)
+    assert all(torch.equal(step[k], params[k]) for k in params)
+    assert sum(v.numel() for v in phi.values()) == 2 * 8 * (128 + 9)
+    assert regulator.split(params | phi) == (params, phi) and regulator.split(params)[1] == {}
+    again, other = regulator.start(params, 3), regulator.start(params, 4)
+    assert all(torch.equal(phi[k], again[k]) for k in phi) and not torch.equal(phi["regulator.ctx.down"], other["regulator.ctx.down"])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_equals_autograd_through_all_steps(steps):
+    loss, params, batches = problem(5)
+    phi = a_regulator(params)
+    _, found = maml.meta_gradient(loss, params, whole(batches[:steps]), [(batches[4], 1.0)], 0.3, False, regulator.regulate, phi)
+    start, q_phi = ({k: v.clone().requires_grad_() for k, v in some.items()} for some in (params, phi))
+    p = start
+    for batch in batches[:steps]:
+        grads = dict(zip(p, torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)))
+        step = regulator.regulate(q_phi, grads)
+        p = {k: v - 0.3 * step[k] for k, v in p.items()}
+    value = loss(p, batches[4])
+    expected = torch.autograd.grad(value, (*start.values(), *q_phi.values()), allow_unused=True, materialize_grads=True)
+    assert found.keys() == {**start, **q_phi}.keys()
+    for (name, g), e in zip(found.items(), expected):
+        assert steps == 0 or e.abs().max() > 1e-4
+        torch.testing.assert_close(g, e, rtol=0, atol=1e-10)
+
+
+def test_first_order_takes_the_jacobians_of_p_for_the_identity():
+    loss, params, batches = problem(6)
+    phi = a_regulator(params)
+    arguments = (loss, params, whole(batches[:2]), [(batches[4], 1.0)], 0.3)
+    _, first = maml.meta_gradient(*arguments, True, regulator.regulate, phi)
+    path, _, grads = maml.adapt(loss, params, whole(batches[:2]), 0.3, regulator.regulate, phi)
+    _, at_the_end = maml.value_and_grad(loss, path[-1], [(batches[4], 1.0)])
+    assert all(torch.equal(first[k], at_the_end[k]) for k in params)
+    q_phi = {k: v.clone().requires_grad_() for k, v in phi.items()}
+    moved = sum((-0.3 * regulator.regulate(q_phi, grad)[k] * at_the_end[k]).sum() for grad in grads for k in params)
+    for name, e in zip(phi, torch.autograd.grad(moved, tuple(q_phi.values()))):
+        torch.testing.assert_close(first[name], e, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_epoch_is_plain_mamls_to_the_bit(method, clip, recipe):
+    learner = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0))
+    images = torch.from_numpy(recipe.images("A", "r", 6))
+    task = make_task(learner, clip, "t", ["cat", "red fox"], [images], [0, 0, 0, 1, 1, 1])
+    row = METHODS[method].meta | {"epochs": 2, "inner_steps": 2, "support": 1, "batch": 2, "clip_norm": float("inf")}
+    plain = list(meta.meta_train(learner, clip, [task], MetaSettings(method, **row)))
+    fresh = meta.start(learner)
+    params = fresh.params | regulator.start(fresh.params, 1)
+    fresh = fresh._replace(params=params, adam=maml.adam_start(params))
+    settings = MetaSettings(method, **row, regulator=True)
+    ours = list(meta.meta_train(learner, clip, [task], settings, fresh, regulate=regulator.regulate))
+    own, phi = regulator.split(ours[0].params)
+    assert all(torch.equal(own[k], plain[0].params[k]) for k in own)
+    assert any((phi[k] - params[k]).abs().max() > 0 for k in phi) and ours[0].numbers["zero_gradients"] == []
+    assert not all(torch.equal(ours[1].params[k], plain[1].params[k]) for k in own)
+    with pytest.raises(ValueError, match="settings.regulator"):
+        next(meta.meta_train(learner, clip, [task], settings, fresh))
+
+
+def test_fine_tuning_passes_its_gradients_through_it(clip, recipe):
+    learner = make_learner("coop", clip)
+    classes = learner.prepare(clip, ["cat", "red fox"])
+    images = torch.from_numpy(recipe.images("A", "r", 4))
+    settings = FinetuneSettings("coop", epochs=1, lr=0.1, batch=4)
+    phi = a_regulator(dict(learner.named_parameters()))
+    state, = finetune.finetune(learner, clip, classes, lambda epoch: [(images, torch.tensor([0, 1, 1, 0]))], settings,
+                               regulate=regulator.regulate, phi=phi)
+    ctx = learner.ctx.detach().clone().requires_grad_()
+    loss = maml.run(learner, {"ctx": ctx}, clip, classes, *learner.inputs(clip, images), torch.tensor([0, 1, 1, 0]))
+    grad, = torch.autograd.grad(loss, ctx)
+    expected = ctx - 1e-5 * (regulator.regulate(phi, {"ctx": grad})["ctx"] + 5e-4 * ctx)  # the first epoch's rate
+    torch.testing.assert_close(state.params["ctx"], expected.detach(), rtol=0, atol=1e-9)
+    assert (regulator.regulate(phi, {"ctx": grad})["ctx"] - grad).abs().max() > 1e-3
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    """It is kept in the prompt's file, counts in what the prompt is known by, and fine-tuning takes it from there."""
+    out = ["--out", str(tmp_path), "--datasets", "aircraft"]
+    assert program.main(["meta", "--method", "coop", "--regulator", "--epochs", "2", *out]) == 0
+    prompt = tmp_path / "mini/meta/coop-epochs2-regulatorTrue-seed1/prompt.pt"
+    content = torch.load(prompt, weights_only=True)
+    assert set(content["params"]) == {"ctx"} and set(content["regulator"]) == {"regulator.ctx.down", "regulator.ctx.up"}
+    assert content["regulator"]["regulator.ctx.up"].abs().max() > 0
+    known = promptfile.fingerprint(prompt)
+    tune = ["finetune", "--init", str(prompt), "--epochs", "3", "--lr", "0.1", "--shots", "4", *out]
+    assert program.main(tune) == 0
+    content["regulator"]["regulator.ctx.up"] += 1.0
+    torch.save(content, tmp_path / "other.pt")
+    assert promptfile.fingerprint(tmp_path / "other.pt") != known
+    assert program.main([*tune[:2], str(tmp_path / "other.pt"), *tune[3:]]) == 0
+    files = sorted(tmp_path.glob("mini/finetune/coop-*/aircraft-seed1.json"))
+    losses = [json.loads(file.read_text())["losses"] for file in files]
+    assert len(losses) == 2 and losses[0] != losses[1]
+    del content["regulator"]["regulator.ctx.up"]
+    torch.save(content, tmp_path / "bad.pt")
+    capsys.readouterr()
+    assert program.main(["zeroshot", "--prompt", str(tmp_path / "bad.pt"), *out]) == 2
+    assert "bad.pt: its regulator holds regulator.ctx.down, not regulator.ctx.down, regulator.ctx.up; give another" in capsys.readouterr().err
