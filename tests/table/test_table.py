@@ -200,7 +200,7 @@ def test_missing_cells_and_the_commands_that_fill_them(tmp_path, capsys):
     parsed = [options.parse(shlex.split(line)[2:], "") for line in commands]
     asked = [(a.command, a.method, getattr(a, "init", None)) for a in parsed]
     metas = [("meta", method, None) for method in columns.SHOWN]
-    assert asked[: len(metas) + 3] == [("zeroshot", DEFAULT_METHOD, None), *metas, ("finetune", "coop", "handcrafted"),
+    assert asked[: len(metas) + 3] == [("zeroshot", None, None), *metas, ("finetune", "coop", "handcrafted"),
                                        ("finetune", "coop", "meta")]
     assert all(a.out == tmp_path and a.datasets == ["pets", "cars"] for a in parsed)
     assert all(a.seeds == [1, 2] for a in parsed[1:])  # handcrafted words have no seed
