@@ -25,7 +25,7 @@ from data.miniature import suite as mini
 from data.suite import Suite, open_suite
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
-from mp.learners import DEFAULT_METHOD, METHODS
+from mp.learners import METHODS
 from mp.runtime import files
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
