@@ -65,7 +65,8 @@ def unchanged(phi: Params, grad: Params) -> Params:
 
 def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, regulate: Regulate = unchanged,
           phi: Params = {}) -> tuple[list[Params], list[Tensor], list[Params]]:
-    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and its gradient.
+    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and its gradient
+    (nothing of it, where the step is the gradient: the way back doesn't need it).
 
     No graph is kept from one step to the next. α (`inner_lr`) acts here, and once more in `meta_gradient`.
     """
@@ -75,7 +76,7 @@ def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, reg
         step = regulate(phi, grad)
         path.append(leaves({k: p - inner_lr * step[k] for k, p in path[-1].items()}))
         losses.append(value)
-        grads.append(grad)
+        grads.append({} if regulate is unchanged else grad)
     return path, losses, grads
 
 

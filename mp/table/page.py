@@ -1,23 +1,20 @@
-"""Table 2 as one self-contained HTML page: the table coloured by gain, bars of gain, learning curves, settings."""
-import json
-import math
+"""Table 2 as one self-contained HTML page: the table coloured by gain, what made its numbers, charts, settings."""
 from html import escape
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from mp.learners import METHODS
-from mp.runtime.errors import DAMAGE, UserError
-from mp.runtime.text import spread
+from mp.runtime.errors import DAMAGE, UserError, printable
 from mp.settings import PARTS, in_words
 from mp.store import promptfile, results
+from mp.table.averages import averaged
+from mp.table.charts import bars, curves
 from mp.table.columns import Column, methods_of
+from mp.table.entries import Entry
 from mp.table.read import Table
 from mp.table.render import Rows, spans
 
 STYLE = Path(__file__).with_name("page.css")
-AXIS, HALF = 200, 66                         # of bars: where they begin, and how long they get
-LEFT, BOTTOM, WIDE, HIGH = 34, 110, 266, 100   # of curves
-Log = list[dict[str, float]]                 # a line per epoch
 
 
 def html(table: Table, rows: Rows, notes: list[str]) -> str:
@@ -25,11 +22,12 @@ def html(table: Table, rows: Rows, notes: list[str]) -> str:
     title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
     gains = [bars(table, column) for column in table.columns if column.baseline]
     body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in notes),
-            f'<div class="wide">{table_html(table, rows)}</div>',
-            "<h2>Gain of meta-prompts over handcrafted ones, all classes, points</h2>",
+            '<p>Tap a number for its files and what made them, or go on to the <a href="#gains">gains</a>.</p>',
+            f'<div class="wide">{table_html(table, rows)}</div>', *tips(table),
+            '<h2 id="gains">Gain of meta-prompts over handcrafted ones, all classes, points</h2>',
             "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
             f'<div class="panels">{"".join(gains)}</div>']
-    plots = "".join(plots_of(table, method) for method in methods_of(table.columns))
+    plots = "".join(curves(table, method) for method in methods_of(table.columns))
     if plots:
         body += ["<h2>Meta-training</h2>", f'<div class="panels">{plots}</div>']
     body += listed("Settings", [escape(line) for line in settings_lines(table)])
@@ -40,11 +38,6 @@ def html(table: Table, rows: Rows, notes: list[str]) -> str:
             "<body>\n" + "\n".join(body) + "\n</body></html>\n")
 
 
-def figure(content: str, height: int, about: str, caption: str) -> str:
-    return (f'<figure><svg viewBox="0 0 310 {height}" role="img" aria-label="{about}">{content}</svg>'
-            f"<figcaption>{caption}</figcaption></figure>")
-
-
 def listed(title: str, items: list[str]) -> list[str]:
     """A heading and a list; nothing without items."""
     lines = "".join(f"<li>{item}</li>" for item in items)
@@ -52,102 +45,73 @@ def listed(title: str, items: list[str]) -> list[str]:
 
 
 def table_html(table: Table, rows: Rows) -> str:
-    groups = "".join(f'<th colspan="{columns}">{group}</th>' for group, columns in spans(table.columns))
-    titles = "".join(f"<th>{column.title}</th>" for column in table.columns)
-    lines = [f'<tr><th colspan="2"></th>{groups}</tr><tr><th></th><th></th>{titles}</tr></thead><tbody>']
+    """A body for each dataset or average, whose name stands beside its parts."""
+    groups = [f'<th colspan="{columns}" scope="colgroup"><span>{group}</span></th>'
+              for group, columns in spans(table.columns)]
+    titles = [f'<th{pair(column)} scope="col">{column.title}</th>' for column in table.columns]
+    lines = ['<table><thead><tr><td colspan="2" rowspan="2"></td>', *groups, "</tr><tr>", *titles, "</tr></thead>"]
     for (name, part), (shown, _, *texts) in zip(table.rows, rows):
-        lines.append(f"<tr class=first><th>{escape(shown)}</th>" if part == PARTS[0] else "<tr><th></th>")
-        lines.append(f'<td class="part">{part}</td>')
-        for column, text in zip(table.columns, texts):
-            gains = column.numbers(table.ours, name, part, gain=True) if column.baseline else []
-            lines.append(f'<td style="{shade(gains)}">{escape(text)}</td>')
-        lines.append("</tr>")
-    return f"<table><thead>{''.join(lines)}</tbody></table>"
+        if part == PARTS[0]:
+            lines.append(f'<tbody><tr><th rowspan="{len(PARTS)}" scope="rowgroup">{escape(shown)}</th>')
+        else:
+            lines.append("<tr>")
+        lines.append(f'<th class="part" scope="row">{part}</th>')
+        lines += [cell(table, name, part, column, text) for column, text in zip(table.columns, texts)]
+        lines.append("</tr></tbody>" if part == PARTS[-1] else "</tr>")
+    return "".join(lines) + "</table>"
+
+
+def pair(column: Column) -> str:
+    """The class, as an attribute, of a column that begins a method's pair."""
+    return ' class="pair"' if column.tuned and not column.baseline else ""
+
+
+def cell(table: Table, name: str, part: str, column: Column, text: str) -> str:
+    """A number is a button that opens its tip."""
+    gains = column.numbers(table.ours, name, part, gain=True) if column.baseline else []
+    content = escape(text)
+    if text.split()[0] != "-":
+        content = f'<button popovertarget="{tip_id(table, name, column)}">{content}</button>'
+    return f"<td{pair(column)}{shade(gains)}>{content}</td>"
 
 
 def shade(gains: list[float]) -> str:
-    """Green for a gain, red for a loss, full at ten points."""
+    """Green for a gain, red for a loss, full at ten points, as an attribute."""
     if not gains:
         return ""
     mean = fmean(gains)
     colour = "up" if mean > 0 else "down"
-    return f"background: rgba(var(--{colour}), {min(1, abs(mean) / 10) * 0.55:.2f})"
+    return f' style="background: rgba(var(--{colour}), {min(1, abs(mean) / 10) * 0.55:.2f})"'
 
 
-def bars(table: Table, column: Column) -> str:
-    """A column's gains on all classes as horizontal bars: the training datasets, a gap, then the others."""
-    gains = {}
-    for name in table.roles:
-        of_seeds = column.numbers(table.ours, name, "all", gain=True)
-        gains[name] = fmean(of_seeds) if of_seeds else None
-    scale = max([1.0, *(abs(gain) for gain in gains.values() if gain is not None)])
-    drawn, y = [], 4
-    for role in ("train", "test"):
-        names = [name for name in gains if table.roles[name] == role]
-        drawn += [bar(name, gains[name], scale, y + 16 * number) for number, name in enumerate(names)]
-        y += 16 * len(names) + 8
-    drawn.append(f'<line class="axis" x1="{AXIS}" x2="{AXIS}" y1="0" y2="{y - 8}"/>')
-    return figure("".join(drawn), y, "gain per dataset", f"{column.group} {column.title}")
+def tips(table: Table) -> list[str]:
+    """What a number opens: the same for all parts of a column's dataset or average."""
+    found = []
+    names = averaged(table.roles) | {name: [name] for name in table.roles}
+    for name, column in product(names, table.columns):
+        own = [entry for entry in table.shown if entry.column == column and entry.dataset in names[name]]
+        if own:
+            title = escape(f"{name}, {column.group} {column.title}")
+            found.append(f'<dialog popover id="{tip_id(table, name, column)}" aria-label="{title}">'
+                         f"<b>{title}</b>{made(own)}</dialog>")
+    return found
 
 
-def bar(name: str, gain: float | None, scale: float, y: int) -> str:
-    short = name if len(name) <= 16 else name[:15] + "…"
-    label = f'<text x="84" y="{y + 10}" text-anchor="end">{escape(short)}</text>'
-    if gain is None:
-        return label
-    width = abs(gain) / scale * HALF
-    x, end, way, anchor = AXIS, AXIS + width + 3, "up", "start"
-    if gain < 0:
-        x, end, way, anchor = AXIS - width, AXIS - width - 3, "down", "end"
-    return (f'{label}<rect class="{way}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="12"/>'
-            f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{spread([gain], sign=True)}</text>')
+def made(entries: list[Entry]) -> str:
+    """The commands, each with the files that it made. `entries`: of one column, whose files share a folder."""
+    files: dict[str, list[str]] = {}
+    for entry in entries:
+        command = str(entry.result["provenance"].get("command", "an unknown command"))
+        files.setdefault(command, []).append(entry.path.name)
+    folder, lines = entries[0].path.parent, []
+    for command, names in files.items():
+        lines += [f"<code>{escape(printable(command))}</code>", escape(printable(f"{folder}: {', '.join(names)}"))]
+    return "".join(f"<p>{line}</p>" for line in lines)
 
 
-def read_log(prompt: Path) -> Log:
-    """Of the meta-training that made the prompt. Nothing if the log isn't there, not readable or of another one."""
-    try:
-        about = json.loads(prompt.with_name("settings.json").read_text(encoding="utf-8"))
-        kept = promptfile.read_file(prompt)["identity"]
-        if json.dumps(kept, sort_keys=True) != json.dumps(about["identity"], sort_keys=True):
-            return []
-        lines = [json.loads(line) for line in prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()]
-        log = [{k: float(line[k]) for k in ("query_loss", "grad_norm", "clipped_norm")} for line in lines]
-    except (UserError, *DAMAGE):
-        return []
-    finite = all(all(map(math.isfinite, line.values())) for line in log)
-    return log if finite else []
-
-
-def plots_of(table: Table, method: str) -> str:
-    """Query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
-    logs = [read_log(results.meta_prompt(table.out, method, seed)) for seed in table.seeds]
-    logs = [log for log in logs if log]
-    if not logs:
-        return ""
-    title = METHODS[method].title
-    loss = plot(title, "query loss", logs, {"query_loss": "a"})
-    norms = {"grad_norm": "b", "clipped_norm": "a"}
-    return loss + plot(title, "‖G‖ before clipping (orange) and after (blue)", logs, norms)
-
-
-def plot(title: str, what: str, logs: list[Log], styles: dict[str, str]) -> str:
-    """`styles`: a log's key -> the class of its line."""
-    curves = []
-    for log in logs:
-        for key, style in styles.items():
-            curves.append((style, [line[key] for line in log]))
-    top = max(max(values) for _, values in curves)
-    bottom = min(min(values) for _, values in curves)
-    last = max(map(len, logs))
-    step, scale = WIDE / max(1, last - 1), HIGH / ((top - bottom) or 1)
-    drawn = ['<path class="axis" d="M34 8V112H302"/>']
-    for style, values in curves:
-        heights = [BOTTOM - scale * (value - bottom) for value in values]
-        corners = [f"{LEFT + step * i:.1f},{height:.1f}" for i, height in enumerate(heights)]
-        drawn.append(f'<polyline class="{style}" points="{" ".join(corners)}"/>')
-    for x, y, label in ((30, 14, f"{top:.3g}"), (30, 112, f"{bottom:.3g}"), (300, 124, f"epoch {last}")):
-        drawn.append(f'<text class="soft" x="{x}" y="{y}" text-anchor="end">{label}</text>')
-    return figure("".join(drawn), 128, what, f"{title}: {what}")
+def tip_id(table: Table, name: str, column: Column) -> str:
+    names = [*averaged(table.roles), *table.roles]
+    return f"tip{names.index(name)}-{table.columns.index(column)}"
 
 
 def settings_lines(table: Table) -> list[str]:

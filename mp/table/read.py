@@ -25,6 +25,7 @@ class Table(NamedTuple):
     paper: dict[str, BySeed]  # the paper's; empty if they aren't asked for
     made_by: list[str]        # every commit, torch, device, precision and weights that results are of
     tuning: dict[str, dict]   # method -> settings of its fine-tuning
+    shown: list[Entry]        # results that the numbers are of
     missing: list[str]        # commands that compute what is missing
 
     @property
@@ -58,7 +59,7 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
     learnt = results.tasks_folder(out, suite.other_tasks)
     missing = missing_commands(entries, learnt, classes, options)
     return Table(suite.name, learnt, suite.other_tasks, seeds, classes, columns, roles, averaged_columns(ours, roles),
-                 averaged_columns(papers, roles), made_by, tuning, missing)
+                 averaged_columns(papers, roles), made_by, tuning, shown, missing)
 
 
 def averaged_columns(columns: dict[str, BySeed], roles: dict[str, str]) -> dict[str, BySeed]:

@@ -9,8 +9,8 @@ from mp.learners import METHODS
 real = suite.open_suite
 
 
-def small(root, names=None, *more):
-    whole = real(root, names, *more)
+def small(root, names=None, tasks=None):
+    whole = real(root, names, tasks)
     return whole._replace(meta_epochs=1, training=whole.training[2:3])
 
 

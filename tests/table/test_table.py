@@ -1,8 +1,10 @@
 """Table 2 from result files: numbers against numpy, the paper's own table against the paper's text, every format, --run."""
 import contextlib
 import csv
+import html
 import io
 import json
+import math
 import re
 import shlex
 import shutil
@@ -10,6 +12,8 @@ import subprocess
 import sys
 from argparse import Namespace
 from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,12 +25,12 @@ from data.miniature import suite as mini
 from data.suite import Suite, open_suite
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
-from mp.learners import DEFAULT_METHOD, METHODS
+from mp.learners import METHODS
 from mp.runtime import files
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import FORMAT, Identity
-from mp.table import averages, columns, page, read, render
+from mp.table import averages, charts, columns, page, read, render
 from tests.conftest import ROOT
 
 COLUMNS = {column.key: column for column in columns.COLUMNS}
@@ -46,7 +50,8 @@ def write(out, suite, seeds, value, prompt=None):
                     settings = as_dict(FinetuneSettings(column.method, **METHODS[column.method].finetune, seed=seed))
                 identity = Identity(FORMAT, "ab" * 32, "cpu", "fp32", settings, tested_on={dataset: "0123"}, prompt=prompt)
                 kind = "fine-tuning result" if column.tuned else "zero-shot result"
-                results.cell(column.file(out, dataset, seed, "base"), kind, identity, {"commit": "c0ffee", "torch": "2"},
+                made_by = {"command": f"python run.py makes {column.key}", "commit": "c0ffee", "torch": "2"}
+                results.cell(column.file(out, dataset, seed, "base"), kind, identity, made_by,
                              lambda: {"accuracies": {p: value(column.key, dataset, p, seed) for p in PARTS}})
 
 
@@ -200,7 +205,7 @@ def test_missing_cells_and_the_commands_that_fill_them(tmp_path, capsys):
     parsed = [options.parse(shlex.split(line)[2:], "") for line in commands]
     asked = [(a.command, a.method, getattr(a, "init", None)) for a in parsed]
     metas = [("meta", method, None) for method in columns.SHOWN]
-    assert asked[: len(metas) + 3] == [("zeroshot", DEFAULT_METHOD, None), *metas, ("finetune", "coop", "handcrafted"),
+    assert asked[: len(metas) + 3] == [("zeroshot", None, None), *metas, ("finetune", "coop", "handcrafted"),
                                        ("finetune", "coop", "meta")]
     assert all(a.out == tmp_path and a.datasets == ["pets", "cars"] for a in parsed)
     assert all(a.seeds == [1, 2] for a in parsed[1:])  # handcrafted words have no seed
@@ -566,6 +571,26 @@ def test_zero_has_no_minus(papers, tmp_path, capsys, form):
     assert not re.search(r"-0\.0(?!\d)", shown) and (form == "csv" or "+0.0" in shown)
 
 
+def test_no_zero_has_a_minus_whatever_is_rounded_to_it(tmp_path, capsys):
+    """Values near 50, and in one dataset near 0, whose gains are of all sizes below and above what is shown."""
+    draw = np.random.default_rng(0)
+
+    def value(key, dataset, part, seed):
+        if dataset == "pets":
+            return -0.0 if part == "base" else abs(gain())
+        return 50 + gain()
+
+    def gain():
+        return float(draw.choice([-1, 1]) * 10.0 ** draw.uniform(-12, -1))
+
+    write(tmp_path / "mini", MINI, [1, 2, 3], value)
+    forms, asked = ["text", "markdown", "latex", "csv", "html"], [["--seeds", "1", "2", "3"], ["--absolute"]]
+    for form, how in product(forms, asked):
+        shown = printed(tmp_path, "--format", form, *how, capsys=capsys).out
+        assert not re.search(r"(?<!\w)[-−]0(\.0+)?(?![\d.])", shown)
+        assert re.search(r"[+ ,>]0\.0", shown)
+
+
 def test_markdown_latex_and_files(filled, tmp_path, capsys):
     out, _ = filled
     lines = printed(out, "--format", "markdown", capsys=capsys).out.splitlines()
@@ -586,13 +611,15 @@ class Checker(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.addresses, self.texts, self.tags = [], [], [], []
+        self.open, self.addresses, self.texts, self.tags, self.ids, self.targets = [], [], [], [], [], []
         self.feed(text)
-        assert self.open == []
+        assert self.open == [] and len(set(self.ids)) == len(self.ids) and set(self.targets) <= set(self.ids)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.addresses += [v for k, v in attrs if k in ("src", "href", "action") or k.startswith("on")]
+        self.ids += [v for k, v in attrs if k == "id"]
+        self.targets += [v for k, v in attrs if k == "popovertarget"]
         if tag not in ("meta", "link"):
             self.open.append(tag)
 
@@ -612,13 +639,98 @@ def test_the_page(filled, capsys):
     assert shown.err == ""
     text = shown.out
     found = Checker(text)
-    assert found.addresses == [] and "script" not in found.tags and "http" not in text.replace("http-equiv", "")
+    assert found.addresses == ["#gains"] and "gains" in found.ids and "script" not in found.tags and "http" not in text.replace("http-equiv", "")
     assert found.tags.count("tr") == 2 + 14 * 3 and found.tags.count("rect") == 11 * len([c for c in columns.COLUMNS if c.baseline])
     assert found.tags.count("polyline") == 3 * len(columns.SHOWN) and "inner_lr 0.00416667" in "".join(found.texts)
     assert "ivlp False, classes base, epochs 20, lr 0.0025" in "".join(found.texts)
     gain = (numbers[1] - numbers[0])[:, 2, 0]
     assert all(f"{g:+.1f}".replace("-0.0", "+0.0") in found.texts for g in gain)
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "viewport" in text
+    assert "thead td, tbody th { position: sticky; left: 0;" in text and "thead { position: sticky; top: 0;" in text
+    titles = re.search(r"</tr><tr>(.*?)</tr></thead>", text)[1]
+    pairs = re.findall(r'<th class="pair" scope="col">(.*?)</th>', titles)
+    assert pairs == [f"{METHODS[method].title} H" for method in columns.SHOWN]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_every_number_on_the_page_names_its_files_and_their_commands(filled, tmp_path, capsys, absolute):
+    """And what has no number opens nothing. Two commands made the numbers of one dataset."""
+    out = shutil.copytree(filled[0], tmp_path / "runs")
+    again = COLUMNS["finetune/coop/mp"].file(out / "mini", "pets", 2, "base")
+    change(again, ["provenance", "command"], "python run.py <&> again")
+    COLUMNS["zeroshot/hand"].file(out / "mini", "cars", 0, "base").unlink()
+    asked = ["--seeds", "1", "2", "3", "--format", "html", *(["--absolute"] if absolute else [])]
+    text = printed(out, *asked, capsys=capsys).out
+    Checker(text)
+    tips = dict(re.findall(r'<dialog popover id="(.*?)" aria-label=".*?">(.*?)</dialog>', text))
+    groups = {"Average": MINI.datasets, "Average (train)": MINI.training, "Average (test)": MINI.datasets[6:]}
+    groups |= {name: [name] for name in MINI.datasets}
+    rows = re.findall(r"<tr>(?:<th rowspan.*?</th>)?<th class=\"part\" scope=\"row\">.*?</th>(.*?)</tr>", text)
+    for (name, part), row in zip(product(groups, PARTS), rows, strict=True):
+        for key, (target, number) in zip(KEYS, re.findall(r'<td.*?>(?:<button popovertarget="(.*?)">)?(.*?)<', row), strict=True):
+            column = COLUMNS[key]
+            needed = [column] if absolute or not column.baseline else [column, column.baseline]
+            there = "cars" not in groups[name] or COLUMNS["zeroshot/hand"] not in needed
+            assert bool(target) == (number != "-") == there
+            if not there:
+                continue
+            title, *lines = re.findall(r"<(?:b|p><code|p)>(.*?)</", tips[target])
+            assert title == f"{name}, {column.group} {column.title}"
+            told = {}
+            for command, files_of in zip(lines[::2], lines[1::2], strict=True):
+                folder, names = files_of.split(": ")
+                told |= {Path(folder) / one: html.unescape(command) for one in names.split(", ")}
+            seeds = (1, 2, 3) if column.method else (1,)
+            paths = [column.file(out / "mini", dataset, seed, "base") for dataset in groups[name] for seed in seeds]
+            assert told == {path: json.loads(path.read_text())["provenance"]["command"] for path in paths}
+            assert ("python run.py <&> again" in told.values()) == (again in paths)
+
+
+def test_ticks_are_round_numbers_that_cover_the_range():
+    draw = np.random.default_rng(0)
+    cases = [(0.0, 0.0), (3.0, 3.0), (-2.5, -2.5), (-1e29, 1e29), (1e29, 1e29), (0.0, 5e-324), (1e-12, 1e-12), (0.1, 0.3), (2.0, 2.0 + 1e-15)]
+    for _ in range(3000):
+        low = float(draw.choice([-1, 0, 1]) * 10.0 ** draw.uniform(-12, 29))
+        cases.append((low, low + float(draw.choice([0, 1]) * 10.0 ** draw.uniform(-12, 29))))
+    for low, high in cases:
+        found = charts.ticks(low, high)
+        step = found[1] - found[0]
+        slack = 1e-6 * step
+        assert 3 <= len(found) <= 8 and np.allclose(np.diff(found), step, rtol=1e-6)
+        assert found[0] <= low + slack and high - slack <= found[-1]
+        assert found[1] > low - step / 10 or high - low < 1e-6 or high - low < 0.02 * max(abs(low), abs(high))  # none to spare
+        mantissa = float(f"{step:.6e}".split("e")[0])
+        assert mantissa in (1, 2, 5)
+        labels = [f"{tick:g}" for tick in found]
+        assert len(set(labels)) == len(labels) and "-0" not in labels
+        assert all(abs(float(label) - tick) <= slack for label, tick in zip(labels, found)), (low, high)
+
+
+@pytest.mark.parametrize("epochs, labels", [(1, [0, 1]), (3, [0, 1, 2, 3]), (33, [0, 10, 20, 30, 40]), (200, [0, 50, 100, 150, 200])])
+def test_epochs_are_whole(epochs, labels):
+    assert charts.ticks(0, epochs, least=1) == labels
+
+
+def test_a_curve_lies_on_its_axes():
+    """A value that a tick names is at the height of its label; all of a line is within the grid; one epoch is a dot."""
+    log = [dict(query_loss=value) for value in (2.0, 1.0, 0.5, 1.5)]
+    drawn = charts.plot("CoOp", "query loss", "", [log, log[:1]], {"query_loss": "a"})
+    labels = {(x, label): float(y) for x, y, label in re.findall(r'<text class="soft" x="(.*?)" y="(.*?)" .*?>(.*?)</text>', drawn)}
+    heights = {label: y - 4 for (x, label), y in labels.items() if x == str(charts.LEFT - 5)}
+    whole, dot = ([tuple(map(float, corner.split(","))) for corner in points.split()] for points in re.findall(r'points="(.*?)"', drawn))
+    assert [y for _, y in whole[:4]] == [heights[label] for label in ("2", "1", "0.5", "1.5")]
+    assert [f"{x:.1f}" for x, _ in whole[:4]] == [x for x, label in list(labels)[1:5]] and dot == whole[:1] * 2
+    assert "epoch" in drawn and "query loss" in drawn
+    assert all(charts.LEFT <= x <= charts.RIGHT and charts.TOP <= y <= charts.BOTTOM for x, y in whole)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, 1e308])
+def test_what_no_axis_can_span_is_not_drawn(filled, tmp_path, capsys, value):
+    out = shutil.copytree(filled[0], tmp_path / "runs")
+    log = results.meta_prompt(out / "mini", "coop", 1).with_name("log.jsonl")
+    log.write_text(log.read_text() + json.dumps(dict(query_loss=-value, grad_norm=value, clipped_norm=1)) + "\n")
+    shown = printed(out, "--format", "html", capsys=capsys)
+    assert shown.out.count("<polyline") == 3 * (len(columns.SHOWN) - 1) and shown.err == ""
 
 
 @pytest.mark.parametrize("what", ["another training's log", "no prompt", "damaged prompt", "damaged settings",
@@ -646,10 +758,14 @@ def test_what_comes_from_files_is_escaped(tmp_path):
     nasty = '<img src=x onerror="alert(1)">&"\'^~'
     suite = MINI._replace(datasets=[nasty])
     write(tmp_path, suite, [1], lambda *_: 40.0)
+    told = ["</code><script>", "\x1b\ud800", ["<script>"], None]
+    for key, command in zip(KEYS, told):
+        change(COLUMNS[key].file(tmp_path, nasty, 1, "base"), ["provenance", "command"], command)
     whole = read.read(suite, tmp_path, [1], "base")._replace(missing=["<script>"], made_by=["</style><script>"])
     rows, notes = render.make_rows(whole, False), render.make_notes(whole, False)
     found = Checker(page.html(whole, rows, notes))
     assert "img" not in found.tags and "script" not in found.tags and nasty in "".join(found.texts)
+    assert {"</code><script>", r"\x1b\ud800", "['<script>']", "None"} <= set(found.texts)
     for line in render.markdown(whole, rows, notes).splitlines()[2:5]:
         assert len(re.findall(r"(?<!\\)\|", line)) == len(KEYS) + 3
     assert r"\&" in render.latex(whole, rows, notes) and r"\^{}\~{}" in render.latex(whole, rows, notes)
@@ -675,6 +791,7 @@ def test_other_methods_stand_beside_the_papers_if_they_are_asked_for(filled, tmp
     for look, text in usual.items():
         shown = printed(out, "--methods", "maple", "--format", look, capsys=capsys)
         assert "MaPLe MP" in shown.out or look == "csv"
+        assert shown.out.count("<button") - text.count("<button") == (14 * 3 * 3 if look == "html" else 0)
         assert "MaPLe" not in shown.err
         if look == "csv":
             before, now = (list(csv.DictReader(io.StringIO(one))) for one in (text, shown.out))
