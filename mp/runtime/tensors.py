@@ -90,18 +90,17 @@ def load(path: Path, objects: bool = False):
     `objects`: of a file that also holds Python objects, such as an optimiser; each becomes an Inert. Raises OSError,
     MemoryError, and ValueError with the reason for all else.
     """
-    how = {"weights_only": True}
     try:
         source = path  # torch's formats: zip, and an old one
         if zipfile.is_zipfile(path):
             source = checked_copy(path)
         elif objects and tarfile.is_tarfile(path):
             raise ValueError("a tar archive")
-        if objects:
-            how = {"weights_only": False, "pickle_module": InertPickle}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that others use
-            return torch.load(source, map_location="cpu", **how)
+            if objects:
+                return torch.load(source, map_location="cpu", weights_only=False, pickle_module=InertPickle)
+            return torch.load(source, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as e:  # there is nothing that damaged bytes don't raise
