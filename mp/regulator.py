@@ -20,7 +20,7 @@ def start(params: Params, seed: int) -> Params:
     """φ for gradients of `params`: of each tensor [..., W], `down` [8, W], at random, and `up` [W, 8], zero."""
     phi, generator = {}, torch.Generator().manual_seed(seed)
     for name, p in params.items():
-        width = p.shape[-1]
+        width = p.shape[-1] if p.dim() else 1
         down = torch.randn(RANK, width, generator=generator) * width**-0.5
         phi[f"{PREFIX}{name}.down"] = down.to(p)
         phi[f"{PREFIX}{name}.up"] = torch.zeros(width, RANK).to(p)
