@@ -9,6 +9,7 @@
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """
+import gc
 import os
 import sys
 import time
@@ -84,4 +85,5 @@ def failed(text: str, code: int) -> int:
 if __name__ == "__main__":
     let_threads_sleep()
     end_when_interrupted()
+    gc.disable()  # until all is imported
     sys.exit(main(sys.argv[1:]))
