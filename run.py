@@ -3,6 +3,7 @@
     python run.py data                        what is ready of the weights and datasets, and what is missing
     python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt
     python run.py zeroshot --prompt meta      accuracy of a prompt as it is
+    python run.py predict a.jpg --names a b   the most probable classes of any images
     python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"
     python run.py table --run                 the paper's Table 2, computing what is missing
     python run.py bench                       speed and memory on this machine
