@@ -3,6 +3,7 @@
     python run.py data                        what is ready of the weights and datasets, and what is missing
     python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt
     python run.py zeroshot --prompt meta      accuracy of a prompt as it is
+    python run.py predict a.jpg --names a b   the most probable classes of any images
     python run.py finetune --init meta        fine-tune from a meta-prompt, or from "a photo of a"
     python run.py table --run                 the paper's Table 2, computing what is missing
     python run.py claims --seeds 1 2 3        the paper's claims, put to the test
@@ -11,6 +12,7 @@
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """
+import gc
 import os
 import sys
 import time
@@ -86,4 +88,5 @@ def failed(text: str, code: int) -> int:
 if __name__ == "__main__":
     let_threads_sleep()
     end_when_interrupted()
+    gc.disable()  # until all is imported
     sys.exit(main(sys.argv[1:]))

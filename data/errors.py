@@ -8,6 +8,7 @@ class DataError(ValueError):
 
 # What reading a file of text or JSON can raise, whatever somebody put into it.
 DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+CHECK_ALL = "; `run.py data --check` lists all such images"  # at the end of what is said of an image
 
 
 def unreadable(path, error: Exception, what: str, advice: str) -> str:
@@ -24,7 +25,7 @@ def unreadable_image(path, error: Exception, advice: str = "fetch it again") -> 
     """The same of an image, which may also be absent."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such image; the dataset is incomplete, unpack it again"
-    return unreadable(path, error, "not a readable image", f"{advice}; `run.py data --check` lists all such images")
+    return unreadable(path, error, "not a readable image", advice + CHECK_ALL)
 
 
 def reason(error: Exception) -> str:

@@ -32,12 +32,25 @@ class Feed:
 
     def plain(self, items: Sequence[Item]) -> Iterator[Tensor]:
         """Test views of the items, in order, at most VIEWS_AT_ONCE at a time. Raises DataError naming a bad image."""
-        def view(item: Item) -> np.ndarray:
-            return np.asarray(crop_centre(open_image(item.source), self.size))
-
-        views = in_order(view, items, self.threads_for(items))
+        views = in_order(self.view, [item.source for item in items], self.threads_for(items))
         for _ in range(0, len(items), VIEWS_AT_ONCE):
             yield self.batch_of(views, VIEWS_AT_ONCE)
+
+    def view(self, source: str | np.ndarray) -> np.ndarray:
+        return np.asarray(crop_centre(open_image(source), self.size))
+
+    def readable(self, items: Sequence[Item]) -> Iterator[tuple[Tensor, list[str]]]:
+        """As `plain`, and what is wrong with each image, "" with most; one that can't be opened has a black view."""
+        def attempt(item: Item) -> tuple[np.ndarray, str]:
+            try:
+                return self.view(item.source), ""
+            except DataError as e:
+                return np.zeros((self.size, self.size, 3), np.uint8), str(e)
+
+        attempts = in_order(attempt, items, self.threads_for(items))
+        while some := list(islice(attempts, VIEWS_AT_ONCE)):
+            views, troubles = zip(*some)
+            yield self.arriving(np.stack(views)), list(troubles)
 
     def augmented(self, items: list[Item], batch: int, seed: int,
                   name: str) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:

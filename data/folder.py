@@ -73,12 +73,17 @@ def list_names(folder: Path) -> list[str]:
     if all(name.lower().rstrip("0123456789") in NO_CLASSES for name in names):
         raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images "
                         "for each class, or these in train and in test: sort the images so")
+    check_names(names, str(folder))
+    return names
+
+
+def check_names(names: list[str], where: str) -> None:
+    """Raises DataError for a class's name that is empty or can't be printed, or that reads as another one does."""
     alike: dict[str, str] = {}
     for name in names:
         read = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())
         if not read or not name.isprintable():
-            raise DataError(f"{folder / name}: the sub-folder's name is the class's name, and this one is empty or "
-                            "can't be printed; rename it")
-        if alike.setdefault(read, name) != name:
-            raise DataError(f"{folder}: classes {alike[read]!r} and {name!r} read alike; rename or unite them")
-    return names
+            raise DataError(f"{where}: a class's name, {name!r}, is empty or can't be printed; rename it")
+        if read in alike:
+            raise DataError(f"{where}: classes {alike[read]!r} and {name!r} read alike; rename or unite them")
+        alike[read] = name

@@ -153,6 +153,20 @@ def list_class(folder: Path, least: int) -> tuple[list[str], list[str]]:
     return images, others
 
 
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files in the folder and its sub-folders, sorted, without hidden ones and junk.
+
+    Raises DataError naming a folder that can't be read; of links that lead in a circle, one some 40 levels down.
+    """
+    found, left = [], [folder]
+    while left:
+        here = left.pop()
+        folders, files = list_folder(here)
+        found += [f"{here}/{name}" for name in files]
+        left += [here / name for name in folders]
+    return sorted(found)
+
+
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of the files in it, each sorted, without hidden ones and junk.
 

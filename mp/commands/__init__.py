@@ -1,4 +1,5 @@
 """The subcommands of run.py, one file each; options.py makes the command line, session.py opens what they all need."""
+import gc
 import importlib
 
 from data.errors import DataError
@@ -15,6 +16,9 @@ def run(arguments: list[str], about: str) -> None:
     if processes()[1] > 1 and args.command not in SHARED:
         raise UserError(f"{args.command}: every process would do the same; torchrun is for {' and '.join(SHARED)}")
     command = importlib.import_module(f"mp.commands.{args.command}")  # after parsing: --help needn't wait for torch
+    if not gc.isenabled():  # as run.py starts: what was imported stays, and is never looked through for garbage
+        gc.freeze()
+        gc.enable()
     try:
         command.command(args)
     except DataError as e:

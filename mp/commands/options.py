@@ -9,10 +9,11 @@ from typing import Any
 
 from mp.learners import DEFAULT_METHOD, METHODS, learner_class
 from mp.learners.settings import method_settings, of_row
-from mp.runtime.errors import UserError
+from mp.runtime.errors import DAMAGE, UserError, unreadable
 from mp.settings import PARTS, POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag
 
 LARGEST = 3.4e38  # of float32
+OUT = "runs"
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,14 +35,23 @@ def number(text: str) -> float:
     return value
 
 
-def up_to(limit: int, what: str) -> Callable[[str], int]:
-    """A type of option: a whole number from 0 to the limit."""
+def up_to(limit: int, what: str, least: int = 0) -> Callable[[str], int]:
+    """A type of option: a whole number up to the limit."""
     def whole(text: str) -> int:
-        if not text.isdecimal() or len(text) > 20 or int(text) > limit:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, 0 to {limit}")
+        if not text.isdecimal() or len(text) > 20 or not least <= int(text) <= limit:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, {least} to {limit}")
         return int(text)
 
     return whole
+
+
+def read_names(file: str) -> list[str]:
+    """A type of option: the lines of a text file, whatever ends them; empty ones at the end are left out."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except DAMAGE as e:
+        raise UserError(unreadable(file, e, "no list of names", "give a text file in UTF-8")) from None
+    return [line.strip() for line in lines]
 
 
 def positive(text: str) -> float:
@@ -92,7 +102,8 @@ def shown_default(one: Field, kind: type) -> str:
     return ", ".join([str(one.default), *shown])
 
 
-def add_weights(parser: Parser) -> Callable:
+def add_weights(parser: Parser) -> Callable[..., Any]:
+    """Gives the function that adds to their group."""
     add = parser.add_argument_group("weights and data").add_argument
     add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
@@ -101,15 +112,21 @@ def add_weights(parser: Parser) -> Callable:
     return add
 
 
-def add_inputs(parser: Parser) -> None:
+def add_reading(parser: Parser) -> Callable[..., Any]:
+    """What everything has that reads images."""
     add = add_weights(parser)
-    add("--datasets", nargs="+", metavar="NAME",
-        help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
+    add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
+        help="threads that read images (default: one a core, at most 8)")
     add("--tasks", nargs="+", metavar="NAME",
         help="meta-train on these, in whatever order (default: Table 1's six); also folders; with the same --tasks, "
              "--prompt meta, --init meta and table mean what was learnt from them")
-    add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
-        help="threads that read images (default: one a core, at most 8)")
+    return add
+
+
+def add_inputs(parser: Parser) -> None:
+    add = add_reading(parser)
+    add("--datasets", nargs="+", metavar="NAME",
+        help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
 
 
 def add_machine(parser: Parser) -> None:
@@ -126,7 +143,7 @@ def add_output(parser: Parser) -> None:
     add = parser.add_argument_group("how and where to").add_argument
     add("--seeds", type=up_to(2**32 - 1, "a seed"), nargs="+", default=[1], metavar="S",
         help="one run for each; tables show mean ± sd")
-    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where results go (default: runs)")
+    add("--out", type=Path, default=Path(OUT), metavar="DIR", help=f"where results go (default: {OUT})")
     add("--force", action="store_true", help="compute again what is already there")
 
 
@@ -142,6 +159,29 @@ def add_zeroshot(parser: Parser) -> None:
     parser.add_argument("--prompt", nargs="+", default=["handcrafted"], metavar="P",
                         help='handcrafted, meta, a prompt FILE, or words such as "an image of a {}."')
     add_settings(parser, PromptSettings)
+
+
+def add_predict(parser: Parser) -> None:
+    parser.add_argument("images", nargs="+", metavar="IMAGE",
+                        help="image files, and folders: the images in them and in their sub-folders, sorted; before "
+                             "the options")
+    names = parser.add_argument_group("class names", "one of these").add_mutually_exclusive_group(required=True)
+    names.add_argument("--names", nargs="+", metavar="NAME", help='such as: --names cat dog "polar bear"')
+    names.add_argument("--names-from", dest="names", type=read_names, metavar="FILE",
+                       help="a text file with a name a line")
+    names.add_argument("--names-of", dest="datasets", nargs=1, metavar="DATASET",
+                       help="one of the suite's, or a folder with one sub-folder of images per class")
+    parser.add_argument("--prompt", default="handcrafted", metavar="P",
+                        help='handcrafted ("a photo of a {}.", or of --names-of the dataset\'s own), meta (seed 1 of '
+                             '--method), a prompt FILE, or words such as "an image of a {}." (default: handcrafted)')
+    add_method(parser)
+    parser.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR",
+                        help=f"where `run.py meta` left what --prompt meta means (default: {OUT})")
+    parser.add_argument("--top", type=up_to(10**6, "a number of classes", 1), default=5, metavar="N",
+                        help="how many classes of each image, the most probable first (default: 5)")
+    parser.add_argument("--format", choices=["text", "json", "csv"], default="text",
+                        help="json: an object a line (image, and classes with class and probability); csv: a line for "
+                             "each class (image, rank, class, probability) (default: text)")
 
 
 def add_finetune(parser: Parser) -> None:
@@ -191,6 +231,8 @@ COMMANDS = {  # name -> its options, and what it does
              "where to get it; ends with code 0 if all is ready"),
     "meta": ((add_meta, *ALL), "learn a meta-prompt (Algorithm 1) and compare it with the handcrafted prompt"),
     "zeroshot": ((add_zeroshot, *ALL), "accuracy of prompts as they are, beside the handcrafted ones"),
+    "predict": ((add_predict, add_reading, add_machine), "the most probable classes of any images, on standard output; "
+                "of the images that can't be read, a line each on standard error, and code 1 at the end"),
     "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
     "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
               "the commands that fill what is missing"),

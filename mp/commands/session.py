@@ -194,11 +194,13 @@ def open_session(args: Namespace) -> Session:
     suite = open_suite(args.data, args.datasets, args.tasks)
     out = args.out / suite.name
     results.refuse_earlier_version(out)
-    if suite.name == "mini":
+    if suite.name == "mini" and "images" not in args:
         say("the embedded miniature suite; for the paper's datasets give --data DIR (or set MP_DATA)")
     weights = args.weights or suite.weights or openai_weights()
     used = dict.fromkeys([*suite.datasets, *suite.other_tasks])
     own = [name for name in used if name not in open_suite(args.data).datasets]
+    if "images" in args:  # the user's, whatever their classes are named after
+        own = ["these images"]
     if own and weights == suite.weights:
         say(f"{', '.join(own)}: computed with the miniature's small CLIP; for OpenAI's give --weights FILE or "
             "--data DIR")

@@ -28,9 +28,8 @@ class Progress:
             return
         self.shown = now
         line = f"{self.label} {done}/{total}  {text}  {self.timing(done, total, now - self.started)}".rstrip()
-        start = "\r\033[K" if terminal else ""  # to the line's beginning, and wipe it
         end = "\n" if done == total or not terminal else ""
-        print(start + line, end=end, file=sys.stderr, flush=True)
+        print(wipe() + line, end=end, file=sys.stderr, flush=True)
 
     def timing(self, done: int, total: int, seconds: float) -> str:
         if done >= total:
@@ -47,7 +46,12 @@ def clock(seconds: float) -> str:
     return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"
 
 
+def wipe() -> str:
+    """On a terminal: to the line's beginning, and wipe it."""
+    return "\r\033[K" if sys.stderr.isatty() else ""
+
+
 def say(text: str) -> None:
-    """A line on stderr, from the first process alone."""
+    """A line on stderr, in place of a progress line that stands there, from the first process alone."""
     if first_process():
-        print(text, file=sys.stderr, flush=True)
+        print(wipe() + text, file=sys.stderr, flush=True)

@@ -85,6 +85,20 @@ def test_an_unreadable_image_is_named(items, workers, tmp_path):
     assert found[:100] == [""] * 100 and len(found) == 102 and "cut.jpg" in found[100] and "gone.jpg" in found[101]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_can_be_opened_comes_in_its_place(items, workers, tmp_path):
+    (tmp_path / "text.jpg").write_text("none")
+    bad = Item(str(tmp_path / "text.jpg"), 0)
+    mixed = [bad, *items[:70], bad, bad, *items[70:]]
+    views, troubles = zip(*Feed(16, workers=workers).readable(mixed))
+    assert [len(some) for some in views] == [len(some) for some in troubles] == [VIEWS_AT_ONCE, VIEWS_AT_ONCE, 6]
+    views, troubles = torch.cat(views), sum(troubles, [])
+    assert [i for i, trouble in enumerate(troubles) if trouble] == [0, 71, 72] and "text.jpg: not a readable image" in troubles[71]
+    assert not views[[0, 71, 72]].any()
+    good = [i for i in range(len(mixed)) if i not in (0, 71, 72)]
+    assert torch.equal(views[good], torch.cat(list(Feed(16, workers=0).plain(items))))
+
+
 def test_threads_work_ahead_but_not_far_and_end_with_their_consumer(items, monkeypatch):
     opened, before = [], threading.active_count()
     monkeypatch.setattr(feed, "AHEAD", 10)

@@ -238,8 +238,9 @@ def arguments(rng, parser):
     """Options of a random subcommand, with values that fit, nearly fit, or don't."""
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     name = rng.choice(list(commands))
-    line = [name]
-    for action in rng.sample(commands[name]._actions[1:], rng.randrange(6)):
+    options = [action for action in commands[name]._actions[1:] if action.option_strings]
+    line = [name] if len(options) == len(commands[name]._actions[1:]) else [name, "x.png", "--names", "a", "b"]
+    for action in rng.sample(options, rng.randrange(6)):
         line.append(rng.choice(action.option_strings))
         if action.nargs != 0:
             values = [*(action.choices or []), "0", "1", "7", "-1", "0.5", "1/3", "nan", "inf", "-inf", "-0", "1e400", "1e-400", "1e300", "٣", "²", "1_0", "\udcff",  "", "x", "9" * 25, "coop", words(rng)]
@@ -277,4 +278,4 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
         outcomes.append(code)
         assert code in (0, 2) and err.count("\n") == (code == 2) and err.startswith("run.py: " * (code == 2)), (line, err)
     assert outcomes.count(0) > 300 and outcomes.count(2) > 300 and not list(tmp_path.iterdir())
-    assert {a.command for a in seen} == subcommands >= {"data", "meta", "zeroshot", "finetune", "table"}
+    assert {a.command for a in seen} == subcommands >= {"data", "meta", "zeroshot", "predict", "finetune", "table"}

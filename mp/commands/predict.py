@@ -1,0 +1,133 @@
+"""run.py predict: the most probable classes of any images."""
+import csv
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.dataset import Item
+from data.errors import CHECK_ALL
+from data.feed import Feed
+from data.folder import check_names
+from data.readers import ENDINGS, files_below
+from mp.commands.options import settings_from
+from mp.commands.prompts import PromptFile, method_of, open_prompt
+from mp.commands.session import Session, open_session
+from mp.commands.zeroshot import is_file, learnt_prompt
+from mp.learners.prompts import START, class_prompts, normalize, template_features
+from mp.runtime.errors import RunError, UserError, printable
+from mp.runtime.progress import Progress, say
+from mp.settings import PromptSettings
+
+
+def command(args: Namespace) -> None:
+    """Raises UserError before any image is classified, RunError at the end if some can't be read."""
+    file = open_prompt(Path(args.prompt)) if is_file(args.prompt) else None
+    if args.method and not file and args.prompt != "meta":
+        raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
+    if not args.datasets:
+        require_several(args.names)
+    items = [Item(path, 0) for path in find_images(args.images)]  # no label: nothing here asks for it
+    troubles = list(takewhile(bool, Feed(0, workers=0).troubles(items)))
+    if len(troubles) == len(items):
+        raise UserError(f"no image can be read: {troubles[0].removesuffix(CHECK_ALL)}")
+    session = open_session(args)
+    names, template = args.names, f"{START} {{}}."
+    if args.datasets:
+        dataset = session.load(session.suite.datasets[0])
+        names, template = dataset.classes, dataset.template
+    with torch.no_grad():
+        classify = classifier(session, args, file, names, template)
+        unread = answer(session, args, items, names, classify)
+    if unread:
+        raise RunError(f"{unread} of {len(items)} images can't be read; they are named above, the others answered")
+
+
+def require_several(names: list[str]) -> None:
+    """Raises UserError for fewer than two class names, DataError for one that is empty, or two alike."""
+    if len(names) < 2:
+        raise UserError(f"class names: {', '.join(names) or 'none'}; give two or more, to be told apart")
+    check_names(names, "class names")
+
+
+def find_images(given: list[str]) -> list[str]:
+    """The files, and of folders those that are images by their endings; says how many others are left out.
+
+    Raises UserError for what isn't there, and a folder without images.
+    """
+    images = []
+    for path in given:
+        if not os.path.exists(path):
+            raise UserError(f"{path!r}: no such image or folder; give others")
+        if not os.path.isdir(path):
+            images.append(path)
+            continue
+        files = files_below(Path(path))
+        found = [file for file in files if file.lower().endswith(ENDINGS)]
+        if not found:
+            raise UserError(f"{path}: no images in that folder ({', '.join(ENDINGS)}); give another")
+        if len(found) < len(files):
+            say(f"{path}: left out {len(files) - len(found)} files that aren't images by their endings")
+        images += found
+    return images
+
+
+def classifier(session: Session, args: Namespace, file: PromptFile | None, names: list[str],
+               template: str) -> Callable[[Tensor], Tensor]:
+    """From views [B, size, size, 3] to logits [B, C], as the evaluation has them; `template` is the handcrafted one."""
+    clip = session.clip
+    if file or args.prompt == "meta":
+        shape = file.shape if file else {}
+        settings = settings_from(PromptSettings, args, method_of(args, file), **shape, seed=1)
+        learner = learnt_prompt(session, file or "meta", settings).learner
+        classify = learner.classifier(clip, class_prompts(clip, names))
+        if learner.sees_images:
+            return classify
+    else:
+        words = template if args.prompt == "handcrafted" else args.prompt
+        text = normalize(template_features(clip, words, names))
+        classify = lambda features: clip.logit_scale.exp() * features @ text.T
+    return lambda views: classify(normalize(clip.encode_image(views)))
+
+
+def answer(session: Session, args: Namespace, items: list[Item], names: list[str],
+           classify: Callable[[Tensor], Tensor]) -> int:
+    """Print what each image shows, a batch at a time. Names those that can't be read, and gives their number."""
+    progress, done, unread = Progress("image", patience=5), 0, 0
+    if args.format == "csv":
+        print("image,rank,class,probability")
+    for views, troubles in session.feed.readable(items):
+        logits = classify(views)
+        if not logits.isfinite().all():
+            raise RunError("the logits of images aren't all finite, so no probability is; make the prompt again")
+        values, order = logits.cpu().double().softmax(-1).sort(descending=True, stable=True)
+        for i, trouble in enumerate(troubles):
+            if trouble:
+                unread += 1
+                say(trouble.removesuffix(CHECK_ALL))
+            else:
+                classes = [names[label] for label in order[i, : args.top]]
+                show(items[done + i].source, classes, values[i, : args.top].tolist(), args.format)
+        done += len(troubles)
+        progress.update(done, len(items), f"{unread} unreadable")
+    return unread
+
+
+def show(image: str, classes: list[str], probabilities: list[float], style: str) -> None:
+    """Print the classes of one image, the most probable first."""
+    if style == "json":
+        found = [{"class": name, "probability": value} for name, value in zip(classes, probabilities)]
+        print(json.dumps({"image": image, "classes": found}))
+    elif style == "csv":
+        rows = [(image, rank, *pair) for rank, pair in enumerate(zip(classes, probabilities), 1)]
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+    else:
+        print(printable(image))
+        for name, value in zip(classes, probabilities):
+            print(f"{100 * value:7.2f}  {printable(name)}")
