@@ -236,7 +236,7 @@ COMMANDS = {  # name -> its options, and what it does
     "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
     "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
               "the commands that fill what is missing"),
-    "claims": ((add_claims, *ALL), "what each of the paper's claims comes to: differences over several seeds, with 95%% "
+    "claims": ((add_claims, *ALL), "what each of the paper's claims comes to: differences over seeds, with 95%% "
                "intervals; computes what is missing"),
     "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
              "is from its start, the nearest words, norms of each layer"),

@@ -17,10 +17,10 @@ from data.feed import Feed
 from data.folder import check_names
 from data.readers import ENDINGS, files_below
 from mp.commands.options import settings_from
-from mp.commands.prompts import PromptFile, method_of, open_prompt
-from mp.commands.session import Session, open_session
+from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import is_file, learnt_prompt
 from mp.learners.prompts import START, class_prompts, normalize, template_features
+from mp.prompts import PromptFile, open_prompt
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
 from mp.settings import PromptSettings

@@ -285,7 +285,8 @@ def test_a_meta_prompt(ask, tmp_path, clip):
     """The one of seed 1 below --out that was made with these weights and the usual settings."""
     layers = len(load(mini.WEIGHTS).transformer.resblocks)
     settings = MetaSettings("coop", **METHODS["coop"].meta, epochs=mini.META_EPOCHS, depth=layers)
-    about = {"format": FORMAT, "weights": files.sha256(mini.WEIGHTS), "settings": as_dict(settings)}
+    about = {"format": FORMAT, "weights": files.sha256(mini.WEIGHTS), "settings": as_dict(settings),
+             "trained_on": dict.fromkeys(mini.TRAINING, "its images")}
     usual = tmp_path / "mini/meta/coop-seed1/prompt.pt"
     given = ["in/b", "--names", "pug", "poodle", "--format", "json"]
     meta = [*given, "--prompt", "meta", "--method", "coop", "--out", tmp_path]

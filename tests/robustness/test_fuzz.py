@@ -240,7 +240,7 @@ def arguments(rng, parser):
     name = rng.choice(list(commands))
     options = [action for action in commands[name]._actions[1:] if action.option_strings]
     line = [name] if len(options) == len(commands[name]._actions[1:]) else [name, "x.png", "--names", "a", "b"]
-    for action in rng.sample(options, rng.randrange(6)):
+    for action in rng.sample(options, rng.randrange(min(6, len(options)))):
         line.append(rng.choice(action.option_strings))
         if action.nargs != 0:
             values = [*(action.choices or []), "0", "1", "7", "-1", "0.5", "1/3", "nan", "inf", "-inf", "-0", "1e400", "1e-400", "1e300", "٣", "²", "1_0", "\udcff",  "", "x", "9" * 25, "coop", words(rng)]
