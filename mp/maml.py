@@ -4,7 +4,7 @@ A loss is a function `loss(params, part) -> scalar`. A batch is a list of parts 
 weighted sum: parts go through the model one after another, so that a batch may be larger than the memory.
 Nothing here knows about prompts, CLIP or images.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,11 +40,17 @@ def value_and_grad(loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Pa
     return total, sums
 
 
-def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params) -> Params:
-    """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩."""
+def value_and_graph(loss: Loss, params: Params, part: object) -> tuple[Tensor, Params]:
+    """The loss of a part and its gradient, of which a gradient can be taken."""
+    value = loss(params, part)
+    return value.detach(), dict(zip(params, torch.autograd.grad(value, tuple(params.values()), create_graph=True)))
+
+
+def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params, graphs: Sequence[Params] = ()) -> Params:
+    """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩. `graphs`: of ∇L of each part, if kept."""
     sums = {k: torch.zeros_like(p) for k, p in params.items()}
-    for part, weight in batch:
-        grads = dict(zip(params, torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)))
+    for number, (part, weight) in enumerate(batch):
+        grads = graphs[number] if graphs else value_and_graph(loss, params, part)[1]
         along_vector = torch.stack([(grads[k] * vector[k]).sum() for k in params]).sum()
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
         second = torch.autograd.grad(along_vector, tuple(params.values()), materialize_grads=True)
@@ -63,44 +69,59 @@ def unchanged(phi: Params, grad: Params) -> Params:
     return grad
 
 
-def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, regulate: Regulate = unchanged,
-          phi: Params = {}) -> tuple[list[Params], list[Tensor], list[Params]]:
-    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and its gradient
-    (nothing of it, where the step is the gradient: the way back doesn't need it).
+class Step(NamedTuple):
+    """What the way back needs of an inner step."""
+    point: Params                     # p^t, where its gradient was taken
+    batch: Batch
+    grad: Params                      # ∇L_t(p^t); empty where the step is the gradient itself
+    graphs: Sequence[Params] = ()     # the gradient of each part, with its graph, where these are kept
 
-    No graph is kept from one step to the next. α (`inner_lr`) acts here, and once more in `meta_gradient`.
+
+def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, regulate: Regulate = unchanged,
+          phi: Params = {}, kept: int = 0) -> tuple[list[Params], list[Tensor], list[Step]]:
+    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and the steps.
+
+    The graphs of the last `kept` steps stay. α (`inner_lr`) acts here, and once more in `meta_gradient`.
     """
-    path, losses, grads = [leaves(params)], [], []
-    for batch in batches:
-        value, grad = value_and_grad(loss, path[-1], batch)
+    path, losses, steps = [leaves(params)], [], []
+    for number, batch in enumerate(batches):
+        p, graphs = path[-1], []
+        if number >= len(batches) - kept:
+            values, graphs = zip(*(value_and_graph(loss, p, part) for part, _ in batch))
+            value = sum(weight * one for one, (_, weight) in zip(values, batch))
+            grad = {k: sum(weight * one[k].detach() for one, (_, weight) in zip(graphs, batch)) for k in p}
+        else:
+            value, grad = value_and_grad(loss, p, batch)
         step = regulate(phi, grad)
-        path.append(leaves({k: p - inner_lr * step[k] for k, p in path[-1].items()}))
         losses.append(value)
-        grads.append({} if regulate is unchanged else grad)
-    return path, losses, grads
+        steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs))
+        path.append(leaves({k: v - inner_lr * step[k] for k, v in p.items()}))
+    return path, losses, steps
 
 
 def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, inner_lr: float,
-                  first_order: bool = False, regulate: Regulate = unchanged,
-                  phi: Params = {}) -> tuple[Tensor, Params]:
+                  first_order: bool = False, regulate: Regulate = unchanged, phi: Params = {},
+                  kept: int = 0) -> tuple[Tensor, Params]:
     """Line 9 for one task: the query loss after adaptation, and its exact gradient with respect to `params` and `phi`.
 
     support: one batch per inner step. Returns losses [steps + 1], the query loss last, and the gradient.
 
     With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
     g ← (I - α ∇²L_t(p^t)) g. Each step costs one Hessian-vector product at the stored p^t, so memory
-    doesn't grow with the number of steps, as it does with a graph through all of them.
+    doesn't grow with the number of steps, as it does with a graph through all of them. Of the last `kept` steps
+    the gradient's own graph is there yet, and the product costs one backward pass through it.
     With steps r(φ, ∇L_t) it is g ← g - α ∇²L_t u, where u = (∂r/∂∇L)ᵀ g, and φ's gradient gains -α (∂r/∂φ)ᵀ g.
     """
-    path, losses, grads = adapt(loss, params, support, inner_lr, regulate, phi)
+    path, losses, steps = adapt(loss, params, support, inner_lr, regulate, phi, 0 if first_order else kept)
     query_loss, g = value_and_grad(loss, path[-1], query)
     losses = torch.stack([*losses, query_loss])
     g_phi = {k: torch.zeros_like(v) for k, v in phi.items()}
-    for point, batch, grad in zip(reversed(path[:-1]), reversed(support), reversed(grads)):
-        u, along_phi = pull_back(regulate, phi, grad, g)
+    while steps:
+        step = steps.pop()  # and with it goes its graph
+        u, along_phi = pull_back(regulate, phi, step.grad, g)
         g_phi = {k: v - inner_lr * along_phi[k] for k, v in g_phi.items()}
         if not first_order:  # which takes p's Jacobians for the identity
-            product = hessian_vector(loss, point, batch, u)
+            product = hessian_vector(loss, step.point, step.batch, u, step.graphs)
             g = {k: v - inner_lr * product[k] for k, v in g.items()}
     return losses, g | g_phi
 

@@ -13,7 +13,7 @@ from mp.learners import Learner
 from mp.runtime.device import to_device
 from mp.runtime.errors import RunError
 from mp.settings import MetaSettings
-from mp.tasks import Indices, Task, draw_batches
+from mp.tasks import Indices, Task, draw_batches, kept_steps
 
 
 class MetaState(NamedTuple):
@@ -56,7 +56,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
             loss = loss_of(task, learner, clip)
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
-                loss, own, support, query, settings.inner_lr, settings.first_order, regulate, phi)
+                loss, own, support, query, settings.inner_lr, settings.first_order, regulate, phi,
+                kept_steps(task, settings))
             G = {k: G[k] + weight * grad[k] for k in G}
         losses, *G_values = sum_shares([losses, *G.values()])
         G = dict(zip(G, G_values))

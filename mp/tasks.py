@@ -23,6 +23,9 @@ class Task(NamedTuple):
     inputs: tuple[Tensor, ...] = ()  # of the learner, each [n, ...]
     labels: Tensor = torch.empty(0)  # [n]
     at_once: int = sys.maxsize  # images of a batch that go through the model together; more are too much for the memory
+    image_bytes: int = 0        # that an inner step keeps of each image for its second derivative
+    class_bytes: int = 0        # and of the classes, whatever the images
+    memory: int = 0             # for all of it
 
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
@@ -42,9 +45,11 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
         raise UserError(f"{name}: {count} images for {len(labels)} labels; give one for each (an iterator gives its "
                         "images only once)")
     classes = learner.prepare(clip, class_names)
-    bytes_per_image = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
-    at_once = max(1, clip.memory // bytes_per_image)
-    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once)
+    image_bytes = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
+    class_bytes = SECOND_ORDER * learner.class_bytes(clip, classes)
+    at_once = max(1, clip.memory // image_bytes)
+    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once, image_bytes,
+                class_bytes, clip.memory)
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:
@@ -56,6 +61,12 @@ def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) ->
     if len(set(labels)) == len(labels):
         raise UserError(f"{name}: one training image of each class, such as {class_names[labels[0]]!r}; meta-training "
                         "needs a support and a query image of at least one class: add images")
+
+
+def kept_steps(task: Task, settings: MetaSettings) -> int:
+    """How many inner steps' graphs the memory holds until the way back, beside that of one which is computed anew."""
+    step = settings.batch * task.image_bytes + task.class_bytes
+    return min(settings.inner_steps, max(0, task.memory // max(1, step) - 1))
 
 
 def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[Indices, Indices]:

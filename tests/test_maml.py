@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from mp import maml
+from mp import maml, regulator
 
 
 def problem(seed=0):
@@ -170,3 +170,39 @@ def test_graph_memory_does_not_grow_with_steps():
         return most
 
     assert peak(1) > 0 and peak(16) <= 1.05 * peak(1)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 4, 9])
+def test_kept_graphs_change_no_number(kept):
+    """Against graphs that are computed anew, and autograd through all steps; with batches in parts, and with a regulator."""
+    loss, params, batches = problem(7)
+    support = [[(batches[i], 0.4), (batches[i + 4], 0.6)] for i in range(4)]
+    query = [(batches[8], 1.0)]
+    phi = {k: v + 0.3 for k, v in regulator.start(params, 0).items()}
+    for regulated in ((), (False, regulator.regulate, phi)):
+        losses, anew = maml.meta_gradient(loss, params, support, query, 0.3, *regulated)
+        losses_, ours = maml.meta_gradient(loss, params, support, query, 0.3, *regulated, kept=kept)
+        torch.testing.assert_close(losses, losses_, rtol=0, atol=1e-12)
+        for k in anew:
+            torch.testing.assert_close(anew[k], ours[k], rtol=0, atol=1e-10)
+    _, plain = maml.meta_gradient(loss, params, whole(batches[:4]), query, 0.3, kept=kept)
+    for k, expected in through_all_steps(loss, params, batches[:4], query, 0.3)[1].items():
+        torch.testing.assert_close(plain[k], expected, rtol=0, atol=1e-10)
+
+
+def test_a_kept_graph_saves_a_pass_and_goes_when_it_is_used():
+    loss, params, batches = problem(8)
+    calls = []
+
+    def counted(p, batch):
+        calls.append(batch)
+        return loss(p, batch)
+
+    def passes(kept, first_order=False):
+        calls.clear()
+        maml.meta_gradient(counted, params, whole(batches[:4]), [(batches[4], 1.0)], 0.3, first_order, kept=kept)
+        return len(calls)
+
+    assert [passes(kept) for kept in range(6)] == [9, 8, 7, 6, 5, 5] and passes(4, first_order=True) == 5
+    _, _, steps = maml.adapt(loss, params, whole(batches[:4]), 0.3, kept=2)
+    assert [bool(step.graphs) for step in steps] == [False, False, True, True]

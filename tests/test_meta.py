@@ -17,7 +17,7 @@ from mp.runtime.errors import RunError, UserError
 from mp.meta import meta_train
 from mp.settings import MetaSettings, as_dict
 from mp.store import identity, results
-from mp.tasks import Task, divide, draw_batches, make_task, mini_batches
+from mp.tasks import Task, divide, draw_batches, kept_steps, make_task, mini_batches
 
 
 def test_divide_takes_k_of_every_class_and_differs_between_epochs():
@@ -259,3 +259,31 @@ def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypat
     assert task().at_once == 1
     say_if_too_large(clip, task(), needed // 3, ["cat", "dog"])
     assert "one: one image and its classes take about 0.00041 GiB, more than --memory" in capsys.readouterr().err
+
+
+def test_as_many_steps_are_kept_as_fit_beside_one_that_is_computed_anew():
+    task = Task("t", image_bytes=10, class_bytes=100, memory=1000)  # a step of a batch of 5: 150
+    settings = MetaSettings("coop", inner_lr=0.1, batch=5, inner_steps=4)
+    assert kept_steps(task, settings) == 4 and kept_steps(task._replace(memory=749), settings) == 3
+    for memory, kept in ((750, 4), (600, 3), (450, 2), (449, 1), (300, 1), (299, 0), (1, 0)):
+        assert kept_steps(task._replace(memory=memory), settings) == kept
+    assert kept_steps(task._replace(memory=10**9), replace(settings, inner_steps=2)) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_costs_what_the_learner_says(method, clip, recipe, monkeypatch):
+    """A task knows it; with room for all graphs the meta-prompt is that of room for none, but for rounding."""
+    learner = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0))
+    images = torch.from_numpy(recipe.images("A", "r", 6))
+    found = []
+    for memory in (2**31, 1):
+        monkeypatch.setattr(clip, "memory", memory)
+        task = make_task(learner, clip, "t", ["cat", "red fox"], [images], [0, 0, 0, 1, 1, 1])
+        config = MetaSettings(method, **METHODS[method].meta | {"epochs": 1, "inner_steps": 3, "support": 1, "batch": 2})
+        assert kept_steps(task, config) == (3 if memory > 1 else 0)
+        state, = meta_train(learner, clip, [task], config)
+        found.append(state.adam.mean)
+    tokens = {"coop": 7, "promptsrc": 7, "maple": 7, "cocoop": 0}[method]  # cat . EOT, red fox . EOT
+    assert task.class_bytes == 3 * tokens * clip.kept_bytes(clip.transformer)
+    for name, one in found[0].items():
+        torch.testing.assert_close(one, found[1][name], rtol=0, atol=3e-5 * float(one.abs().max()))

@@ -66,11 +66,11 @@ def test_first_order_takes_the_jacobians_of_p_for_the_identity():
     phi = a_regulator(params)
     arguments = (loss, params, whole(batches[:2]), [(batches[4], 1.0)], 0.3)
     _, first = maml.meta_gradient(*arguments, True, regulator.regulate, phi)
-    path, _, grads = maml.adapt(loss, params, whole(batches[:2]), 0.3, regulator.regulate, phi)
+    path, _, steps = maml.adapt(loss, params, whole(batches[:2]), 0.3, regulator.regulate, phi)
     _, at_the_end = maml.value_and_grad(loss, path[-1], [(batches[4], 1.0)])
     assert all(torch.equal(first[k], at_the_end[k]) for k in params)
     q_phi = {k: v.clone().requires_grad_() for k, v in phi.items()}
-    moved = sum((-0.3 * regulator.regulate(q_phi, grad)[k] * at_the_end[k]).sum() for grad in grads for k in params)
+    moved = sum((-0.3 * regulator.regulate(q_phi, grad)[k] * at_the_end[k]).sum() for _, _, grad, _ in steps for k in params)
     for name, e in zip(phi, torch.autograd.grad(moved, tuple(q_phi.values()))):
         torch.testing.assert_close(first[name], e, rtol=0, atol=1e-12)
 

@@ -72,6 +72,9 @@ class Learner(Protocol):
     def kept_bytes(self, clip: CLIP, classes: Any) -> int:
         """About what each image of a batch adds to the memory that the loss keeps for its gradient."""
 
+    def class_bytes(self, clip: CLIP, classes: Any) -> int:
+        """About what the classes add to it, however many images there are."""
+
 
 def learner_class(method: str) -> type:
     """The class of a method. Raises KeyError for one that isn't in METHODS."""

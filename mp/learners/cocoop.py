@@ -31,6 +31,9 @@ class CoCoOp(CoOp):
     def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
         return clip.kept_bytes(clip.transformer) * classes.tokens()
 
+    def class_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
+        return 0  # every image has its own
+
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
         """Every image has its own text features of every class."""
         def logits(features: Tensor) -> Tensor:

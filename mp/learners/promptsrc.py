@@ -24,6 +24,9 @@ class AnchoredClasses(NamedTuple):
     prompts: ClassPrompts
     frozen: Tensor         # [C, E] normalised mean over the templates
 
+    def tokens(self) -> int:
+        return self.prompts.tokens()
+
 
 class PromptSRC(DeepPrompts):
     """Owns `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and
