@@ -93,7 +93,7 @@ def tips(table: Table) -> list[str]:
         if own:
             title = escape(f"{name}, {column.group} {column.title}")
             found.append(f'<dialog popover id="{tip_id(table, name, column)}" aria-label="{title}">'
-                         f"<b>{title}</b>{made(own)}</dialog>")
+                         f"<strong>{title}</strong>{made(own)}</dialog>")
     return found
 
 

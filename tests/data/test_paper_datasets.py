@@ -374,7 +374,7 @@ def test_a_folder_of_ones_own_that_is_wrong(tmp_path):
         own.load(write_own(tmp_path / "b", empty=0, full=4))
     with pytest.raises(DataError, match="lonely: 1 images .* needs 2 or more"):
         own.load(write_own(tmp_path / "c", full=4, lonely=1))
-    with pytest.raises(DataError, match="the class's name, and this one is empty"):
+    with pytest.raises(DataError, match="a class's name, ' ', is empty or can't be printed; rename it"):
         own.load(write_own(tmp_path / "d", **{"full": 4, " ": 4}))
     with pytest.raises(DataError, match="no dataset 'nowhere' in the mini suite, and no folder"):
         open_suite(None, ["nowhere"])

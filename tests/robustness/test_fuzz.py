@@ -239,7 +239,7 @@ def arguments(rng, parser):
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     name = rng.choice(list(commands))
     options = [action for action in commands[name]._actions[1:] if action.option_strings]
-    line = [name] if len(options) == len(commands[name]._actions[1:]) else [name, "x.png", "--names", "a", "b"]
+    line = [name, *{"predict": ["x.png", "--names", "a", "b"], "show": ["p.pt"]}.get(name, [])]
     for action in rng.sample(options, rng.randrange(min(6, len(options)))):
         line.append(rng.choice(action.option_strings))
         if action.nargs != 0:

@@ -674,7 +674,7 @@ def test_every_number_on_the_page_names_its_files_and_their_commands(filled, tmp
             assert bool(target) == (number != "-") == there
             if not there:
                 continue
-            title, *lines = re.findall(r"<(?:b|p><code|p)>(.*?)</", tips[target])
+            title, *lines = re.findall(r"<(?:strong|p><code|p)>(.*?)</", tips[target])
             assert title == f"{name}, {column.group} {column.title}"
             told = {}
             for command, files_of in zip(lines[::2], lines[1::2], strict=True):
