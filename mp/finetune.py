@@ -1,6 +1,7 @@
 """Fine-tuning: the recipe that CoOp, CoCoOp and PromptSRC share, and PromptSRC's average over epochs (GPA)."""
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings
 
+IMAGES_AT_ONCE = 64  # that go through the frozen tower together
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [B, size, size, 3], labels [B])
 
 
@@ -52,9 +54,9 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
     for epoch in range(done, settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)
         losses, gradient_norms = [], []
-        for images, labels in batches(epoch):
+        for inputs, labels in with_inputs(learner, clip, batches(epoch)):
             params = leaves(params)
-            loss = run(learner, params, clip, classes, *learner.inputs(clip, images), labels)
+            loss = run(learner, params, clip, classes, *inputs, labels)
             grads = dict(zip(params, torch.autograd.grad(loss, tuple(params.values()))))
             gradient_norms.append(norms(grads))
             params, momentum = sgd(params, regulate(phi, grads), momentum, lr, settings)
@@ -64,6 +66,21 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
         numbers["zero_gradients"] = check_gradients(params, largest, f"epoch {epoch + 1}", "lr")
         average = {k: mean + weights[epoch] * params[k] for k, mean in average.items()}
         yield FinetuneState(epoch + 1, params, momentum, average, numbers)
+
+
+def with_inputs(learner: Learner, clip: CLIP,
+                batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    """The batches as the learner takes them. Frozen features are computed for many small batches at once."""
+    if learner.sees_images:
+        yield from ((learner.inputs(clip, images), labels) for images, labels in batches)
+        return
+    batches = iter(batches)
+    for first in batches:
+        count = max(1, IMAGES_AT_ONCE // len(first[0]))
+        images, labels = zip(first, *islice(batches, count - 1))
+        sizes = [len(some) for some in images]
+        inputs = (together.split(sizes) for together in learner.inputs(clip, torch.cat(images)))
+        yield from zip(zip(*inputs), labels)
 
 
 def summary(epoch: int, lr: float, losses: list[float]) -> dict[str, Any]:

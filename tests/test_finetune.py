@@ -7,8 +7,8 @@ import torch
 
 from mp.runtime.errors import RunError, UserError
 from mp.commands.finetune import train_and_save
-from mp.finetune import finetune, gaussian_weights, learning_rate, sgd
-from mp.learners import METHODS
+from mp.finetune import finetune, gaussian_weights, learning_rate, sgd, with_inputs
+from mp.learners import METHODS, make_learner
 from mp.runtime.progress import Progress
 from mp.settings import FinetuneSettings, as_dict, in_words
 from mp.store import identity
@@ -155,3 +155,28 @@ def test_methods_without_an_average_keep_the_settings_that_their_results_have(me
 def test_epochs_are_checked_also_where_the_mean_follows_from_them(epochs):
     with pytest.raises(UserError, match="--epochs"):
         FinetuneSettings("promptsrc", **METHODS["promptsrc"].finetune | {"epochs": epochs})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes", [[1] * 70, [3, 3, 3], [40, 40, 7], [65]])
+def test_frozen_features_of_many_small_batches_are_those_of_each(method, sizes, clip, recipe):
+    """In the same order, and asked of the tower as few times as its batches may be large."""
+    images = torch.from_numpy(recipe.images("A", "many", sum(sizes)))
+    labels = torch.arange(sum(sizes))
+    learner, calls = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0)), []
+    batches = list(zip(images.split(sizes), labels.split(sizes)))
+
+    class Counted:
+        sees_images = learner.sees_images
+
+        def inputs(self, clip, some):
+            calls.append(len(some))
+            return learner.inputs(clip, some)
+
+    found = list(with_inputs(Counted(), clip, iter(batches)))
+    for (inputs, its_labels), (some, expected) in zip(found, batches, strict=True):
+        assert torch.equal(its_labels, expected)
+        for one, alone in zip(inputs, learner.inputs(clip, some), strict=True):
+            torch.testing.assert_close(one, alone, rtol=0, atol=1e-6)
+    at_once = {(1,) * 70: [64, 6], (3, 3, 3): [9], (40, 40, 7): [40, 40, 7], (65,): [65]}[tuple(sizes)]
+    assert calls == (sizes if learner.sees_images else at_once) and list(with_inputs(learner, clip, iter([]))) == []
