@@ -16,6 +16,7 @@ class Block(NamedTuple):
     plain: bool = True               # whether the plain way is measured
     plain_images: int | None = None  # evaluated the plain way, where all would take too long; None: all
     memory_only: bool = False        # the time doesn't matter: one run will do
+    anew: bool = False               # no graph of an inner step is kept, as where --memory is small
 
     @property
     def title(self) -> str:
@@ -26,7 +27,9 @@ class Block(NamedTuple):
         for number, word in ((self.images, "image"), (self.steps, "step")):
             if number:
                 title += f", {number} {word}" if number == 1 else f", {number} {word}s"
-        return title if self.tasks == 1 else f"{title}, {self.tasks} tasks"
+        if self.tasks > 1:
+            title += f", {self.tasks} tasks"
+        return f"{title}, graphs anew" if self.anew else title
 
 
 def make_blocks() -> list[Block]:
@@ -37,15 +40,17 @@ def make_blocks() -> list[Block]:
         # CoOp encodes the classes once for all images, so the paper's batch of 32 takes hardly more than one image.
         Block("meta-gradient", "coop", 100, 32, STEPS, plain=False),
         Block("meta-gradient", "coop", 50, 32, STEPS),
-        *(Block("meta-gradient", method, 20, 2, STEPS) for method in METHODS if method != "coop"),
+        Block("meta-gradient", "coop", 50, 32, STEPS, plain=False, anew=True),
+        *(Block("meta-gradient", method, 20, 2, STEPS, plain=not anew, anew=anew)
+          for method in METHODS if method != "coop" for anew in (False, True)),
         # CoCoOp encodes them anew for every image, even where nothing is trained.
         Block("evaluation", "cocoop", 100, 100, plain_images=4),
         # As many classes as ImageNet has, with the method that adds nothing to the text tower's pass.
         Block("step", "coop", 1000, 32, plain=False),
-        *(Block("meta-gradient", method, 20, 2, steps, plain=False, memory_only=True)
+        *(Block("meta-gradient", method, 20, 2, steps, plain=False, memory_only=True, anew=True)
           for method in METHODS for steps in (1, 16)),
         # Tasks add nothing to the memory, with the method whose text features need the most.
-        Block("meta-gradient", "cocoop", 20, 2, STEPS, tasks=6, plain=False, memory_only=True),
+        Block("meta-gradient", "cocoop", 20, 2, STEPS, tasks=6, plain=False, memory_only=True, anew=True),
     ]
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,13 @@ from torch import Tensor
 from mp import maml
 from mp.bench import plain
 from mp.bench.blocks import Block
-from mp.clip.model import CLIP, load
+from mp.clip.model import CLIP, SECOND_ORDER, load
 from mp.learners import METHODS, Learner, make_learner
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
 from mp.runtime.device import Compute
 from mp.runtime.errors import UserError
-from mp.settings import PromptSettings
+from mp.settings import MetaSettings, PromptSettings
+from mp.tasks import Task, kept_steps
 
 try:
     import resource
@@ -149,6 +150,14 @@ def evaluation(clip: CLIP, learner: Learner, names: list[str], inputs: Tensor) -
     return run
 
 
+def kept_by(block: Block, clip: CLIP, learner: Learner, classes: Any) -> int:
+    """How many inner steps' graphs meta-training would keep."""
+    settings = MetaSettings(block.method, inner_lr=1.0, batch=block.images, inner_steps=block.steps)
+    image_bytes, class_bytes = learner.kept_bytes(clip, classes), learner.class_bytes(clip, classes)
+    task = Task("", image_bytes=SECOND_ORDER * image_bytes, class_bytes=SECOND_ORDER * class_bytes, memory=clip.memory)
+    return kept_steps(task, settings)
+
+
 def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], parts: list[tuple[Tensor, ...]],
              plainly: bool) -> Run:
     """Of the last batch's loss, after an inner step on each of the others, for all parameters."""
@@ -156,6 +165,7 @@ def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], parts
     params = {k: p.detach() for k, p in learner.named_parameters()}
     inner_lr = METHODS[block.method].meta["inner_lr"]
     batches = [[(part, 1.0)] for part in parts]  # of the whole weight
+    kept = 0 if block.anew or not block.steps else kept_by(block, clip, learner, classes)
 
     def loss(p: maml.Params, part: tuple[Tensor, ...]) -> Tensor:
         return maml.run(learner, p, clip, classes, *part)
@@ -165,6 +175,6 @@ def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], parts
             if plainly:
                 grad = plain.meta_gradient(loss, params, parts[:-1], parts[-1], inner_lr)
             else:
-                _, grad = maml.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
+                _, grad = maml.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr, kept=kept)
         return list(grad.values())
     return run

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import run as program
 from data.miniature import suite as mini
+from mp import maml
 from mp.bench import measure, plain
 from mp.bench.blocks import BLOCKS, Block, make_blocks
 from mp.clip import tokenizer
@@ -76,9 +77,11 @@ def test_a_new_method_has_its_rows_by_its_line_among_the_methods(learner, monkey
     added = [block for block in make_blocks() if block not in before]
     assert [block.title for block in added] == [
         "Another step, 100 classes, 2 images", "Another meta-gradient, 20 classes, 2 images, 4 steps",
-        "Another meta-gradient, 20 classes, 2 images, 1 step", "Another meta-gradient, 20 classes, 2 images, 16 steps"]
-    for block in added[:2]:
-        for plainly in (False, True):
+        "Another meta-gradient, 20 classes, 2 images, 4 steps, graphs anew",
+        "Another meta-gradient, 20 classes, 2 images, 1 step, graphs anew",
+        "Another meta-gradient, 20 classes, 2 images, 16 steps, graphs anew"]
+    for block in added[:3]:
+        for plainly in (False, True) if block.plain else (False,):
             small = block._replace(classes=3, steps=min(block.steps, 1))
             assert all(g.abs().max() > 0 for g in results(small, plainly))
 
@@ -92,8 +95,8 @@ def test_titles_are_unique_and_say_the_sizes():
     titles = [block.title for block in BLOCKS]
     assert len(set(titles)) == len(titles)
     assert {"text gradient, 100 classes", "CoCoOp step, 100 classes, 1 image", "CoOp step, 1,000 classes, 32 images",
-            "CoOp meta-gradient, 20 classes, 2 images, 1 step", "CoOp meta-gradient, 50 classes, 32 images, 4 steps",
-            "CoCoOp meta-gradient, 20 classes, 2 images, 4 steps, 6 tasks"} < set(titles)
+            "CoOp meta-gradient, 20 classes, 2 images, 1 step, graphs anew", "CoOp meta-gradient, 50 classes, 32 images, 4 steps",
+            "CoCoOp meta-gradient, 20 classes, 2 images, 4 steps, 6 tasks, graphs anew"} < set(titles)
 
 
 def test_the_table_of_some_blocks(capsys):
@@ -161,3 +164,15 @@ def test_the_kept_memory_is_about_what_clip_says(clip):
     total = sum(storage.nbytes() for key, storage in kept.items() if key not in frozen)
     tokens = len(classes.chunks[0].suffix) + 5
     assert 0.5 < total / (tokens * clip.kept_bytes(clip.transformer)) < 1.5
+
+
+def test_graphs_are_kept_as_meta_training_keeps_them(monkeypatch):
+    """With the memory's rule, unless a row is about what is computed anew; the gradients are the same."""
+    asked = []
+    gradient = maml.meta_gradient
+    monkeypatch.setattr(maml, "meta_gradient", lambda *args, kept, **more: asked.append(kept) or gradient(*args, kept=kept, **more))
+    block = Block("meta-gradient", "coop", 5, 2, 3, plain=False)
+    found = [results(one, False) for one in (block, block._replace(anew=True))]
+    assert asked == [3, 0]
+    for kept, anew in zip(*found):
+        torch.testing.assert_close(kept, anew, rtol=0, atol=1e-5 * float(anew.abs().max()))
