@@ -14,11 +14,13 @@ from mp.maml import Params
 
 PREFIX = "regulator."  # of the names of its parameters φ, which stand beside the prompt's
 RANK = 8
+LAST_SEED = 2**32 - 1
 
 
 def start(params: Params, seed: int) -> Params:
     """φ for gradients of `params`: of each tensor [..., W], `down` [8, W], at random, and `up` [W, 8], zero."""
-    phi, generator = {}, torch.Generator().manual_seed(seed)
+    # Of another seed than what is random in the prompt's start, which would be the same numbers.
+    phi, generator = {}, torch.Generator().manual_seed(LAST_SEED - seed)
     for name, p in params.items():
         width = p.shape[-1] if p.dim() else 1
         down = torch.randn(RANK, width, generator=generator) * width**-0.5
@@ -29,8 +31,12 @@ def start(params: Params, seed: int) -> Params:
 
 def regulate(phi: Params, grad: Params) -> Params:
     """The steps for the gradients of all tensors."""
-    return {name: g + F.linear(F.relu(F.linear(g, phi[f"{PREFIX}{name}.down"])), phi[f"{PREFIX}{name}.up"])
-            for name, g in grad.items()}
+    steps = {}
+    for name, g in grad.items():
+        down, up = phi[f"{PREFIX}{name}.down"], phi[f"{PREFIX}{name}.up"]
+        vectors = g.reshape(-1, down.shape[1])                                 # [N, W]; of a number [1, 1]
+        steps[name] = (vectors + F.linear(F.relu(F.linear(vectors, down)), up)).view_as(g)
+    return steps
 
 
 def split(params: Params) -> tuple[Params, Params]:

@@ -55,6 +55,8 @@ class PromptSettings:
         """Raises UserError for a value of another type or out of its bounds."""
         for one in fields(self):
             check(one, getattr(self, one.name))
+        if self.image_depth == 0 and self.image_length >= 0:
+            raise UserError(f"--image-length {self.image_length}: plays no part with --image-depth 0; leave it out")
 
 
 @dataclass(frozen=True)

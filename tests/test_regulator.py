@@ -21,11 +21,13 @@ def a_regulator(params, seed=0, scale=0.5):
 
 
 def test_it_is_the_formula():
-    grad = {"a": torch.randn(3, 5), "b": torch.randn(4)}
+    grad = {"a": torch.randn(3, 5), "b": torch.randn(4), "c": torch.tensor(3.0)}
     phi = a_regulator(grad)
     step = regulator.regulate(phi, grad)
     for name, g in grad.items():
-        for vector, found in zip(g.view(-1, g.shape[-1]), step[name].view(-1, g.shape[-1])):
+        assert step[name].shape == g.shape
+        width = g.shape[-1] if g.dim() else 1
+        for vector, found in zip(g.view(-1, width), step[name].view(-1, width)):
             hidden = torch.clamp(phi[f"regulator.{name}.down"] @ vector, min=0)
             torch.testing.assert_close(found, vector + phi[f"regulator.{name}.up"] @ hidden)
         assert (step[name] - g).abs().max() > 0.1
@@ -38,6 +40,8 @@ def test_it_starts_as_the_identity():
     assert all(torch.equal(step[k], params[k]) for k in params)
     assert sum(v.numel() for v in phi.values()) == 2 * 8 * (128 + 9)
     assert regulator.split(params | phi) == (params, phi) and regulator.split(params)[1] == {}
+    drawn = torch.randn(8, 128, generator=torch.Generator().manual_seed(3))  # as a prompt that starts at random
+    assert abs(torch.corrcoef(torch.stack([drawn.flatten(), phi["regulator.ctx.down"].flatten()]))[0, 1]) < 0.2
     again, other = regulator.start(params, 3), regulator.start(params, 4)
     assert all(torch.equal(phi[k], again[k]) for k in phi) and not torch.equal(phi["regulator.ctx.down"], other["regulator.ctx.down"])
 
@@ -129,6 +133,10 @@ def test_from_the_command_line(tmp_path, capsys):
     files = sorted(tmp_path.glob("mini/finetune/coop-*/aircraft-seed1.json"))
     losses = [json.loads(file.read_text())["losses"] for file in files]
     assert len(losses) == 2 and losses[0] != losses[1]
+    capsys.readouterr()
+    assert program.main(["show", str(prompt), "--export", str(tmp_path / "theirs.pt")]) == 0
+    shown = capsys.readouterr()
+    assert "2,048 numbers beside the prompt's" in shown.out and "theirs.pt: the prompt's regulator is left out" in shown.err
     del content["regulator"]["regulator.ctx.up"]
     torch.save(content, tmp_path / "bad.pt")
     capsys.readouterr()

@@ -76,6 +76,6 @@ def comparisons(claim: str, method: str, wording: str) -> list[Comparison]:
         rows += [Comparison(f"{arm.title}, over {unclipped.title}", arm, unclipped)
                  for arm in (clipped(method, rate, clip) for clip in CLIPS[:-1])]
     rows.append(Comparison("24 α, over α, both unclipped", clipped(method, 24, math.inf), clipped(method, 1, math.inf)))
-    rows.append(Comparison("the meta-prompt, over a regulator's", MP, REGULATED))
-    tuned = REGULATED._replace(tuned=True)
-    return [*rows, Comparison("both fine-tuned, the latter through it", TUNED_MP, tuned)]
+    rows.append(Comparison("the meta-prompt, over an unclipped regulator's", MP, REGULATED))
+    through_it = "the meta-prompt fine-tuned, over the regulator's through it"
+    return [*rows, Comparison(through_it, TUNED_MP, REGULATED._replace(tuned=True))]

@@ -4,10 +4,12 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 COVERED = 0.95
+EQUAL = 1e-9  # points, which rounding makes of equal differences
 
 
 class Interval(NamedTuple):
-    """A mean of `count` seeds, and half the width of its interval; None: one seed has none."""
+    """A mean of `count` seeds, and half the width of its interval. None: one seed has none, nor have equal values:
+    accuracies go in steps of one image, so a few agree by chance, and say nothing of how far others would lie."""
     mean: float
     half: float | None
     count: int
@@ -28,7 +30,7 @@ def interval(differences: list[float]) -> Interval | None:
     if not count:
         return None
     half = None
-    if count > 1:
+    if max(differences) - min(differences) > EQUAL:
         half = t_quantile(count - 1) * stdev(differences) / math.sqrt(count)
     return Interval(fmean(differences), half, count)
 

@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 from mp.claims import arms, findings
@@ -21,7 +22,7 @@ from mp.commands.meta import folder_of, learn
 from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
 from mp.prompts import open_prompt
-from mp.runtime.errors import RunError
+from mp.runtime.errors import DAMAGE, RunError, UserError, unreadable
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
 from mp.store import promptfile
@@ -35,11 +36,13 @@ Job = tuple  # ("learn" or "evaluate", an arm, a dataset or "", a seed or None)
 def command(args: Namespace) -> None:
     """Compute what is missing, and print a table and a sentence for each claim."""
     session, method = open_session(args), method_of(args)
-    for name in session.suite.datasets:
-        check_dataset(session, session.suite.load(name), finetune_settings(session, Namespace(), method, args.seeds[0]))
+    if set(args.only) != {"a"}:  # which fine-tunes nothing
+        settings = finetune_settings(session, Namespace(), method, args.seeds[0])
+        for name in session.suite.datasets:
+            check_dataset(session, session.suite.load(name), settings)
     roles = {name: "train" if name in session.suite.training else "test" for name in session.suite.datasets}
-    wordings = {words: evaluated(session, method, Arm(words, words=words)) for words in arms.WORDINGS}
-    best = findings.best_wording(wordings, roles)
+    wordings = arms.WORDINGS if "a" in args.only else []
+    best = findings.best_wording({words: on_training(session, args, words) for words in wordings})
     rows = {claim: arms.comparisons(claim, method, best) for claim in args.only}
     wanted = list(dict.fromkeys(arm for some in rows.values() for row in some for arm in (row.ours, row.theirs)))
     with workers(session, args) as run:
@@ -50,8 +53,9 @@ def command(args: Namespace) -> None:
         print(f"({claim}) {arms.TITLES[claim]}: {method}, seeds {' '.join(map(str, args.seeds))}\n")
         print(findings.table(compared, notes), end="\n\n")
         print(findings.sentence(compared, arms.SAID_OF[claim]), end="\n\n")
-    print("± is half of the 95% interval of Student's t over the seeds, of differences paired by seed and dataset. The "
-          f'best of {len(wordings)} plain wordings on the training datasets is "{best}".')
+        if claim == "a":
+            print(f'Of {len(wordings)} plain wordings, "{best}" is the best on the tasks of meta-training.\n')
+    print(findings.EXPLAINED)
 
 
 def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]) -> dict[Arm, BySeed]:
@@ -76,30 +80,50 @@ def workers(session: Session, args: Namespace) -> Iterator[Callable]:
     count = args.jobs or (1 if session.feed.device.type == "cuda" else min(MOST, os.cpu_count() or 1))
     log = session.out / "claims.log"
     if count == 1:
-        yield lambda label, jobs: finished(label, jobs, ((job, *do(session, method_of(args), job)) for job in jobs))
+        yield lambda label, jobs: finished(label, jobs, ((job, *do(session, args, job)) for job in jobs))
         return
     say(f"{count} processes; what they say is in {log}")
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=speak_into, initargs=(log,))
-    try:
+    # Python's helper that tidies up after an interruption would complain about it.
+    with environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore:resource_tracker"):
+        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
+
         def run(label: str, jobs: list[Job]) -> list:
             waiting = {pool.submit(do_alone, tuple(sys.argv[1:]), job): job for job in jobs}
             done = ((waiting[future], *future.result()) for future in as_completed(waiting))
             return finished(label, jobs, done)
 
-        yield run
-    except BrokenProcessPool:
-        raise RunError("claims: a process was killed, perhaps for lack of memory; the same command goes on, try a "
-                       "smaller --jobs") from None
+        try:
+            yield run
+        except BrokenProcessPool:
+            raise RunError("claims: a process was killed, perhaps for lack of memory; the same command goes on, try a "
+                           "smaller --jobs") from None
+        except Exception:
+            for child in active_children():  # an error needn't wait for hours; their states are kept
+                child.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Of the processes that are started meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
-        del os.environ["OMP_NUM_THREADS"]
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def speak_into(log: Path) -> None:
+def begin(log: Path) -> None:
+    """A process that speaks into the log, and ends when its parent does, however that is killed."""
+    def follow() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr = open(log, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
@@ -116,41 +140,44 @@ def finished(label: str, jobs: list[Job], done: Iterable[tuple]) -> list[tuple[J
 
 
 @cache
-def opened(arguments: tuple[str, ...]) -> tuple[Session, str]:
+def opened(arguments: tuple[str, ...]) -> tuple[Session, Namespace]:
     """Of a process that does many jobs."""
     args = options.parse(list(arguments), "")
-    return open_session(args), method_of(args)
+    return open_session(args), args
 
 
 def do_alone(arguments: tuple[str, ...], job: Job) -> tuple:
     return do(*opened(arguments), job)
 
 
-def do(session: Session, method: str, job: Job) -> tuple[dict | None, float]:
+def do(session: Session, args: Namespace, job: Job) -> tuple[dict | None, float]:
     """The result, and how many seconds it took."""
     kind, arm, name, seed = job
     started, result = time.monotonic(), None
     if kind == "learn":
-        learn(session, settings_of(session, method, arm, seed))
+        learn(session, settings_of(session, method_of(args), arm, seed), args.force)
     else:
-        result = accuracies(session, method, arm, name, seed)
+        result = accuracies(session, args, arm, name, seed)
     return result, time.monotonic() - started
 
 
-def evaluated(session: Session, method: str, arm: Arm) -> Accuracies:
-    return {name: accuracies(session, method, arm, name, None) for name in session.suite.datasets}
+def on_training(session: Session, args: Namespace, words: str) -> Accuracies:
+    """Of a wording, on every dataset that is trained on, whether it is among --datasets or not."""
+    arm = Arm(words, words=words)
+    return {name: accuracies(session, args, arm, name, None) for name in session.suite.training}
 
 
-def accuracies(session: Session, method: str, arm: Arm, name: str, seed: int | None) -> dict[str, float]:
+def accuracies(session: Session, args: Namespace, arm: Arm, name: str, seed: int | None) -> dict[str, float]:
     """Of one arm on one dataset; kept, and read again."""
     test = session.test_set(name)
     if arm.words is not None:
-        return evaluate(session, test, words_prompt(arm.words) if arm.words else HANDCRAFTED)
+        return evaluate(session, test, words_prompt(arm.words) if arm.words else HANDCRAFTED, args.force)
+    method = method_of(args)
     prompt = prompt_of(session, method, arm, seed)
     if not arm.tuned:
-        return evaluate(session, test, prompt)
+        return evaluate(session, test, prompt, args.force)
     settings = finetune_settings(session, Namespace(), method, seed)
-    return tune_one(session, test, settings, prompt, False, lambda *_: None)
+    return tune_one(session, test, settings, prompt, args.force, lambda *_: None)
 
 
 def settings_of(session: Session, method: str, arm: Arm, seed: int) -> MetaSettings:
@@ -190,6 +217,11 @@ def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[
 
 
 def norms_of(prompt: Path) -> list[float]:
-    """‖G‖ of every epoch of the meta-training that made the prompt."""
-    lines = prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["grad_norm"] for line in lines]
+    """‖G‖ of every epoch of the meta-training that made the prompt. Raises UserError if its log can't be read."""
+    log = prompt.with_name("log.jsonl")
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines()
+        return [float(json.loads(line)["grad_norm"]) for line in lines]
+    except DAMAGE as e:
+        advice = "delete its folder, and the same command learns that meta-prompt again"
+        raise UserError(unreadable(log, e, "no log of meta-training", advice)) from None

@@ -133,7 +133,7 @@ def check_dataset(session: Session, dataset: Dataset, settings: FinetuneSettings
     count = len(dataset.classes)
     if len(class_range(count, settings.classes)) < 2:
         raise UserError(f"{dataset.name}: of its {count} classes less than two are {settings.classes} ones, which "
-                        "leaves nothing to learn; give --classes all, or other --datasets")
+                        "leaves nothing to learn; give other --datasets, or fine-tune with --classes all")
 
 
 def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -> list[Item]:

@@ -236,8 +236,8 @@ COMMANDS = {  # name -> its options, and what it does
     "finetune": ((add_finetune, *ALL), "fine-tune on few-shot images of each dataset, then evaluate"),
     "table": ((add_table, *ALL), "the paper's Table 2 from the results in --out, meta-prompts' columns as gains; names "
               "the commands that fill what is missing"),
-    "claims": ((add_claims, *ALL), "what each of the paper's claims comes to: differences over seeds, with 95%% "
-               "intervals; computes what is missing"),
+    "claims": ((add_claims, *ALL), "what each of the paper's claims comes to: differences over seeds, with "
+               "confidence intervals; computes what is missing"),
     "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
              "is from its start, the nearest words, norms of each layer"),
     "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "

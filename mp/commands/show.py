@@ -56,6 +56,8 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
         return
     identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
     yield ["made by", "{}, commit {}".format(*(printable(str(made_by.get(k))) for k in ("command", "commit")))]
+    if file.regulator:
+        yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]
     yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]
     yield ["trained on", printable(", ".join(map(str, as_dict(identity.get("trained_on")))))]
     yield ["started from", printable(str(identity.get("prompt") or "handcrafted"))]
@@ -123,5 +125,7 @@ def export(file: PromptFile, path: Path) -> None:
     names = kind.published(LAYERS)
     state = {names[name]: tensor for name, tensor in file.params.items()}
     tensors.write(path, {"state_dict": state, "epoch": 1})
+    if file.regulator:
+        say(f"{path}: the prompt's regulator is left out, as the method's own code has none")
     say(f"{path} written; {METHODS[file.method].title}'s own code loads it as {kind.published_as}/model.pth.tar-1 in "
         "the folder that its load_model is given, with epoch 1")

@@ -1,13 +1,21 @@
 """run.py claims: what it prints against the results on disk, run again, and from two processes."""
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from argparse import Namespace
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from mp.claims import arms
+from mp.commands import claims
+from mp.runtime.errors import UserError
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "tests.claims.small_claims", "claims", "--method", "coop", "--seeds", "1", "2",
@@ -78,3 +86,58 @@ def test_one_seed_is_no_evidence(once):
     out, _ = once
     text = run(out, "--seeds", "1", "--jobs", "1").stdout
     assert "one seed, so nothing is shown" in text and "not shown" not in text and "better" not in text
+
+
+def test_the_wording_is_chosen_on_the_tasks_whatever_is_evaluated_on(once):
+    out, ended = once
+    line = 'Of 8 plain wordings, "an image of a {}." is the best on the tasks of meta-training.'
+    assert line in ended.stdout
+    alone = run(out, "--datasets", "textures", "--only", "a", "--jobs", "1")
+    assert line in alone.stdout and 'over "an image of a {}."' in alone.stdout
+
+
+def test_force_computes_again(once, tmp_path):
+    out = shutil.copytree(once[0], tmp_path / "again")
+    before = stamps(out)
+    run(out, "--only", "c", "--seeds", "1", "--datasets", "textures", "--jobs", "1", "--force")
+    written = {str(path.relative_to(out / "mini")) for path, stamp in stamps(out).items() if stamp != before[path]}
+    assert {"meta/coop-seed1/prompt.pt", "zeroshot/start-coop/textures-seed1.json", "zeroshot/meta-coop/textures-seed1.json",
+            "finetune/coop-handcrafted-base/textures-seed1.json", "finetune/coop-meta-base/textures-seed1.json"} <= written
+
+
+def test_what_is_only_evaluated_may_have_two_classes(once, tmp_path):
+    for name in ("cat", "dog"):
+        for number in range(4):
+            file = tmp_path / "pets of mine" / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (60 * number, 90, 20)).save(file)
+    own = ["--datasets", str(tmp_path / "pets of mine"), "--jobs", "1", "--seeds", "1"]
+    assert "over first-order MAML" in run(once[0], "--only", "a", *own).stdout
+
+
+def test_a_log_that_cannot_be_read_is_named(tmp_path):
+    for text in (None, '{"grad_norm": 1.0}\n{"gra', '{"grad_norm": []}', "1"):
+        if text:
+            (tmp_path / "log.jsonl").write_text(text)
+        with pytest.raises(UserError, match="log.jsonl: no log of meta-training .*; delete its folder, and"):
+            claims.norms_of(tmp_path / "prompt.pt")
+
+
+def test_an_error_ends_the_processes(tmp_path, monkeypatch):
+    ended = []
+    monkeypatch.setattr(claims, "active_children", lambda: [SimpleNamespace(kill=lambda: ended.append(1))])
+    before = dict(os.environ)
+    with pytest.raises(UserError), claims.workers(SimpleNamespace(out=tmp_path), Namespace(jobs=2)):
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        raise UserError("bad")
+    assert ended == [1] and os.environ == before
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_it_leaves_no_process_and_no_noise(end, tmp_path):
+    started = subprocess.Popen([*COMMAND, "--out", str(tmp_path), "--jobs", "2"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "mini" / "claims.log").exists():
+        time.sleep(0.05)
+    started.send_signal(end)
+    _, said = started.communicate(timeout=60)  # its processes hold the pipe, too
+    assert started.returncode in (130, -signal.SIGKILL) and "Warning" not in said and "Traceback" not in said

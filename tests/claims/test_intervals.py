@@ -34,7 +34,16 @@ def test_an_interval_by_hand():
     assert found.mean == 3 and found.count == 3 and abs(found.half - 4.3027 * math.sqrt(7 / 3)) < 1e-3
     assert not found.shown and found.text() == "+3.0±6.6"
     assert interval([2.0]) == Interval(2.0, None, 1) and not interval([2.0]).shown and interval([]) is None
-    assert interval([-0.01, -0.03]).text().startswith("+0.0") and interval([2.0, 2.0]).shown
+    assert interval([-0.01, -0.03]).text().startswith("+0.0") and not interval([2.0, 2.0]).shown
+
+
+def test_equal_differences_have_no_interval():
+    assert interval([0.7, 61.0 - 60.3, 61.0 - 60.3]) == Interval(pytest.approx(0.7), None, 3)  # not equal to the bit
+    two = {seed: {name: dict.fromkeys(PARTS, 60.0) for name in ROLES} for seed in (1, 2)}
+    ahead = {seed: {name: dict.fromkeys(PARTS, 60.7) for name in ROLES} for seed in (1, 2)}
+    rows = compared(ahead, two)
+    assert "the same for every seed, so without an interval: ours over theirs (+0.7)." in findings.sentence(rows)
+    assert "±" not in findings.table(rows, {})
 
 
 def accuracies(rng, seeds, shift=0.0):
@@ -93,8 +102,9 @@ def test_one_seed_has_no_interval():
     assert "one seed, so nothing is shown" in findings.sentence(rows) and "±" not in findings.table(rows, {})
 
 
-def test_the_best_wording_is_chosen_on_training_datasets_alone():
-    def flat(train, test):
-        return {name: dict.fromkeys(PARTS, train if role == "train" else test) for name, role in ROLES.items()}
+def test_the_best_wording_is_the_first_of_the_highest_means():
+    def flat(*values):
+        return {name: {"base": 100 - value, "new": 100 - value, "all": value} for name, value in zip("ab", values)}
 
-    assert findings.best_wording({"a {}": flat(60, 90), "b {}": flat(61, 10), "c {}": flat(61, 80)}, ROLES) == "b {}"
+    assert findings.best_wording({"a {}": flat(60, 61), "b {}": flat(52, 70), "c {}": flat(70, 52)}) == "b {}"
+    assert findings.best_wording({}) == ""
