@@ -54,8 +54,8 @@ def sentence(rows: list[Row], parts: tuple[str, ...] = ("all",)) -> str:
         for row, cells in rows:
             if cell := cells[name, part]:
                 verdicts.setdefault(verdict(cell), []).append(f"{row.title} ({span(cell)})")
-        said += [f"{part} classes, {found}: {', '.join(those)}" for found, those in verdicts.items()]
-    return f"On {title}: {'; '.join(said)}."
+        said += [f"{part} classes, {found}: {'; '.join(those)}" for found, those in verdicts.items()]
+    return f"On {title}: {'. '.join(said)}."
 
 
 def held_out(cells: dict[tuple[str, str], Interval | None]) -> list[tuple[str, Interval | None]]:

@@ -60,14 +60,17 @@ def command(args: Namespace) -> None:
 
 def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]) -> dict[Arm, BySeed]:
     """Every arm's accuracies by seed; first the meta-prompts, then prompts as they are, then those that are tuned."""
-    learnt = dict.fromkeys((arm._replace(title="", tuned=False) for arm in wanted if arm.changes is not None))
-    run("meta-training", [("learn", arm, "", seed) for arm in learnt for seed in seeds])
-    found: dict[Arm, BySeed] = {}
+    learnt = {arm.changes: arm for arm in reversed(wanted) if arm.changes is not None}
+    done = run("meta-training", [("learn", arm, "", seed) for arm in learnt.values() for seed in seeds])
+    diverged = {(arm.changes, seed) for (_, arm, _, seed), result in done if result}
+    found: dict[Arm, BySeed] = {arm: {} for arm in wanted}
     for label, tuned in (("evaluating", False), ("fine-tuning", True)):
         jobs = [("evaluate", arm, name, seed) for arm in wanted if arm.tuned == tuned
-                for seed in ([None] if arm.words is not None else seeds) for name in session.suite.datasets]
-        for (_, arm, name, seed), accuracies in run(label, jobs):
-            found.setdefault(arm, {}).setdefault(seed, {})[name] = accuracies
+                for seed in ([None] if arm.words is not None else seeds) if (arm.changes, seed) not in diverged
+                for name in session.suite.datasets]
+        for (_, arm, name, seed), result in run(label, jobs):
+            if isinstance(result, dict):
+                found[arm].setdefault(seed, {})[name] = result
     return found
 
 
@@ -134,7 +137,9 @@ def finished(label: str, jobs: list[Job], done: Iterable[tuple]) -> list[tuple[J
     for job, result, seconds in done:
         found.append((job, result))
         _, arm, name, seed = job
-        words = ", ".join(str(part) for part in (arm.title, name, seed and f"seed {seed}") if part)
+        words = ", ".join(part for part in (arm.title, name, "" if seed is None else f"seed {seed}") if part)
+        if isinstance(result, str):
+            say(f"{words}: left out: {result}")
         progress.update(len(found), len(jobs), words, new=int(seconds > QUICK))
     return found
 
@@ -150,14 +155,17 @@ def do_alone(arguments: tuple[str, ...], job: Job) -> tuple:
     return do(*opened(arguments), job)
 
 
-def do(session: Session, args: Namespace, job: Job) -> tuple[dict | None, float]:
-    """The result, and how many seconds it took."""
+def do(session: Session, args: Namespace, job: Job) -> tuple[dict | str | None, float]:
+    """The result, and how many seconds it took. Of training that diverged, what went wrong: it's a finding, too."""
     kind, arm, name, seed = job
     started, result = time.monotonic(), None
-    if kind == "learn":
-        learn(session, settings_of(session, method_of(args), arm, seed), args.force)
-    else:
-        result = accuracies(session, args, arm, name, seed)
+    try:
+        if kind == "learn":
+            learn(session, settings_of(session, method_of(args), arm, seed), args.force)
+        else:
+            result = accuracies(session, args, arm, name, seed)
+    except RunError as e:
+        result = str(e)
     return result, time.monotonic() - started
 
 
@@ -202,10 +210,11 @@ def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[
     """Of the rows about clipping, how large ‖G‖ got and how often it was clipped; of the regulator, its size."""
     notes = {}
     for row in rows:
-        prompts = [folder_of(session, settings_of(session, method, row.ours, seed)) / "prompt.pt" for seed in seeds]
-        if row.theirs == arms.REGULATED:
-            path = folder_of(session, settings_of(session, method, row.theirs, seeds[0])) / "prompt.pt"
-            file = open_prompt(path)
+        arm = row.theirs if row.theirs == arms.REGULATED else row.ours
+        folders = [folder_of(session, settings_of(session, method, arm, seed)) for seed in seeds]
+        prompts = [folder / "prompt.pt" for folder in folders if (folder / "prompt.pt").exists()]  # none of what diverged
+        if arm == arms.REGULATED and prompts:
+            file = open_prompt(prompts[0])
             own, phi = (sum(p.numel() for p in some.values()) for some in (file.params, file.regulator))
             notes[row.title] = f"{phi:,} numbers more than the prompt's {own:,}"
         elif not row.ours.tuned and row.theirs == arms.HAND:

@@ -9,11 +9,14 @@ import time
 from argparse import Namespace
 from statistics import fmean
 from types import SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from mp.claims import arms
+from mp.claims import arms, findings
+from mp.claims.arms import Arm, Comparison
+from mp.commands import claims
 from mp.commands import claims
 from mp.runtime.errors import UserError
 from tests.conftest import ROOT
@@ -141,3 +144,29 @@ def test_killed_it_leaves_no_process_and_no_noise(end, tmp_path):
     started.send_signal(end)
     _, said = started.communicate(timeout=60)  # its processes hold the pipe, too
     assert started.returncode in (130, -signal.SIGKILL) and "Warning" not in said and "Traceback" not in said
+
+
+def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
+    """Its seed of that arm, as it is and tuned; where fine-tuning diverges, no average of that seed is made."""
+    wild = Arm("wild", changes=(("inner_lr", 9.0),))
+    wanted = [arms.MP, wild, wild._replace(title="wild, tuned", tuned=True), arms.TUNED_MP, Arm("words", words="a {}.")]
+    asked = []
+
+    def run(label, jobs):
+        asked.extend(jobs)
+        def result(job):
+            kind, arm, name, seed = job
+            if kind == "learn":
+                return "epoch 3: the loss is nan" if arm.changes == wild.changes and seed == 2 else None
+            return "epoch 1: the loss is inf" if (arm.tuned, name, seed) == (True, "b", 1) else {"all": 50.0 + seed if seed else 50.0}
+        return claims.finished(label, jobs, ((job, result(job), 0.0) for job in jobs))
+
+    session = SimpleNamespace(suite=SimpleNamespace(datasets=["a", "b"]))
+    found = claims.compute(run, session, wanted, [1, 2])
+    assert sorted(found[wild]) == [1] and sorted(found[arms.MP]) == [1, 2] and found[wanted[-1]] == {None: dict.fromkeys("ab", {"all": 50.0})}
+    assert found[wanted[2]] == {1: {"a": {"all": 51.0}}} and found[arms.TUNED_MP][2].keys() == {"a", "b"}
+    assert not any(kind == "evaluate" and arm.changes == wild.changes and seed == 2 for kind, arm, _, seed in asked)
+    said = capsys.readouterr().err
+    assert "wild, seed 2: left out: epoch 3: the loss is nan" in said and "wild, tuned, b, seed 1: left out: epoch 1" in said
+    (_, cells), = findings.compare([Comparison("x", wanted[2], wanted[-1])], found.get, {"a": "train", "b": "train"})
+    assert cells["Average (train)", "all"] is None
