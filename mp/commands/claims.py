@@ -212,7 +212,7 @@ def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[
     for row in rows:
         arm = row.theirs if row.theirs == arms.REGULATED else row.ours
         folders = [folder_of(session, settings_of(session, method, arm, seed)) for seed in seeds]
-        prompts = [folder / "prompt.pt" for folder in folders if (folder / "prompt.pt").exists()]  # what diverged has none
+        prompts = [folder / "prompt.pt" for folder in folders if (folder / "prompt.pt").exists()]  # or it diverged
         if arm == arms.REGULATED and prompts:
             file = open_prompt(prompts[0])
             own, phi = (sum(p.numel() for p in some.values()) for some in (file.params, file.regulator))
