@@ -55,6 +55,9 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
             yield ["weights", f"others than those at hand: {differs} differs" if differs else "those at hand"]
         return
     identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
+    if "settings" not in identity:
+        yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
+        return
     yield ["made by", "{}, commit {}".format(*(printable(str(made_by.get(k))) for k in ("command", "commit")))]
     yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]
     yield ["trained on", printable(", ".join(map(str, as_dict(identity.get("trained_on")))))]
@@ -62,6 +65,8 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
     made_with = str(identity.get("weights"))
     same = "those at hand" if made_with == weights else "others than those at hand: distances mean little"
     yield ["weights", f"{printable(made_with[:12])}, {same}"]
+    if file.regulator:
+        yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values())} numbers"]
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -123,5 +128,7 @@ def export(file: PromptFile, path: Path) -> None:
     names = kind.published(LAYERS)
     state = {names[name]: tensor for name, tensor in file.params.items()}
     tensors.write(path, {"state_dict": state, "epoch": 1})
+    if file.regulator:
+        say(f"{file.path}: its regulator is left out; that form has no place for it")
     say(f"{path} written; {METHODS[file.method].title}'s own code loads it as {kind.published_as}/model.pth.tar-1 in "
         "the folder that its load_model is given, with epoch 1")
