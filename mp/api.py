@@ -8,6 +8,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mp.clip.download import openai_weights
 from mp.clip.model import CLIP, load
 from mp.learners import METHODS, Learner, learner_class
 from mp.learners.deep import layers_of
-from mp.learners.prompts import class_prompts, normalize, template_features
+from mp.learners.prompts import class_prompts, normalize, template_features, unknown_names
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
@@ -93,8 +94,8 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
 
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
-    device = next(learner.parameters()).device
-    promptfile.write(Path(path), method_of(learner), learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
+    method, device = method_of(learner), next(learner.parameters()).device
+    promptfile.write(Path(path), method, learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
 
 
 @torch.no_grad()
@@ -105,6 +106,7 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     learner that doesn't fit CLIP.
     """
     check(images, names)
+    say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
     sees_images = False
     if isinstance(prompt, str):
@@ -132,8 +134,11 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     learner = own_copy(learner, clip)
     if not tasks:
         raise UserError("no tasks to train on; give one or more")
+    if not isinstance(tasks, Mapping) or not all(is_list(task) and len(task) == 3 for task in tasks.values()):
+        raise UserError("tasks: give a dict with the images, labels and class names of each name")
     for name, (images, labels, names) in tasks.items():
         check(images, names, labels, f"{name}: ")
+        say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
     made = [make_task(learner, clip, name, names, plain_views(clip, images, f"{name}: "), labels)
             for name, (images, labels, names) in tasks.items()]
@@ -154,6 +159,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     chosen = choose_settings(FinetuneSettings, method_of(learner), learner, settings)
     learner = own_copy(learner, clip)
     check(images, names, labels)
+    say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
     pixels = [np.asarray(opened(image, f"images[{i}]")) for i, image in enumerate(images)]
     items = [Item(*pair) for pair in zip(pixels, map(int, labels))]
@@ -172,7 +178,10 @@ def choose_settings(kind: type, method: str, learner: type | Learner, given: dic
     for name in given:
         if name not in known:
             raise UserError(f"{flag(name)}: not one of the settings here, which are {', '.join(sorted(known))}")
-    return method_settings(kind, method, learner, given, **usual)
+    chosen = method_settings(kind, method, learner, given, **usual)
+    if not 0 <= chosen.seed < 2**32:
+        raise UserError(f"--seed {chosen.seed}: out of range; give 0 to {2**32 - 1}")
+    return chosen
 
 
 def method_of(learner: Learner) -> str:
@@ -185,8 +194,9 @@ def method_of(learner: Learner) -> str:
 
 def own_copy(learner: Learner, clip: CLIP) -> Learner:
     """The learner again, on CLIP's device. Raises UserError if it doesn't fit CLIP."""
+    method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
-    prompt = PromptFile(Path("the learner"), method_of(learner), params)
+    prompt = PromptFile(Path("the learner"), method, params)
     learner_of(TrainingSettings(prompt.method, **prompt.shape), clip, prompt)
     return copy.deepcopy(learner).to(clip.logit_scale.device)
 
@@ -203,20 +213,40 @@ def words_classifier(words: str, clip: CLIP, names: Sequence[str]) -> Callable[[
 def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int] | None = None,
           where: str = "") -> None:
     """Raises UserError for what is wrong with images and names, and with labels where there are some."""
-    if isinstance(names, str) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+    if not is_list(names) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where}class names {names!r}; give a list of two or more words")
     for i, name in enumerate(names):
         if name in names[:i]:
             raise UserError(f"{where}class name {name!r} is given twice; give each once")
+    if not is_list(images) or isinstance(images, np.ndarray) and images.ndim != 4:
+        raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
     if not len(images):
         raise UserError(f"{where}no images; give one or more")
     if labels is None:
         return
+    if not is_list(labels) or getattr(labels, "ndim", 1) != 1:
+        raise UserError(f"{where}labels: {type(labels).__name__}; give a list of an index for each image")
     if len(images) != len(labels):
         raise UserError(f"{where}{len(images)} images for {len(labels)} labels; give one for each")
     for i, label in enumerate(labels):
         if label not in range(len(names)):
             raise UserError(f"{where}labels[{i}] is {label}; give an index of a class name, 0 to {len(names) - 1}")
+
+
+def say_unknown(clip: CLIP, names: Sequence[str]) -> None:
+    """Which class names mean nothing to this CLIP."""
+    if unknown := unknown_names(clip, names):
+        say_once(unknown)
+
+
+@cache  # so that it is said once
+def say_once(text: str) -> None:
+    say(text)
+
+
+def is_list(value: Any) -> bool:
+    """Whether its entries can be looked at by number, and again: not those of a generator, a set, a dict, one image."""
+    return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
 
 
 def feed_of(clip: CLIP) -> Feed:

@@ -1,5 +1,4 @@
 """Prompt files as inputs, of this project and of the methods' own code, and the learners that take their tensors."""
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from torch import Tensor
 from mp import regulator
 from mp.clip.model import CLIP
 from mp.learners import METHODS, Learner, learner_class, make_learner
-from mp.learners.published import different_weights, frozen, recognise
+from mp.learners.published import different_weights, recognise
 from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say
@@ -34,11 +33,13 @@ class PromptFile(NamedTuple):
     @property
     def shape(self) -> dict[str, int]:
         """The settings that the method's learner is made with to take these tensors."""
-        layers = Counter(name.partition(".")[0] for name in self.params if name.rpartition(".")[2].isdecimal())
-        found = {"length": rows(self.params.get("ctx")), "depth": 1 + layers["text"], "image_depth": layers["vision"],
-                 "image_length": rows(self.params.get("vision.0"))}
+        def layers(tower: str) -> int:
+            return promptfile.depth(name for name in self.params if name.startswith(tower))
+
+        found = {"length": rows(self.params.get("ctx")), "depth": layers("text.") or 1,
+                 "image_depth": layers("vision."), "image_length": rows(self.params.get("vision.0")) or -1}
         for image, text in (("image_depth", "depth"), ("image_length", "length")):
-            if found[image] == found[text] or not found["image_depth"] and image == "image_length":
+            if found[image] == found[text]:
                 found[image] = -1
         made_with = learner_class(self.method).made_with
         return {name: value for name, value in found.items() if name in made_with}
@@ -61,15 +62,22 @@ def open_prompt(path: Path) -> PromptFile:
         like = regulator.start(file["params"], 0) if phi else {}
         if wrong := tensors.mismatch(phi, like, "its regulator"):
             raise UserError(f"{path}: {wrong}; give another file, or the command that made it again with --force")
-        return PromptFile(path, file["method"], file["params"], file, regulator=phi)
+        return require_vectors(PromptFile(path, file["method"], file["params"], file, regulator=phi))
     try:
-        method, params = recognise(state)
+        method, params, frozen = recognise(state)
     except UserError as e:
         raise UserError(f"{path}: {e}; give another file") from None
-    found = PromptFile(path, method, params, frozen=frozen(state))
-    shape = ", ".join(f"{name} {value}" for name, value in found.shape.items())
+    found = require_vectors(PromptFile(path, method, params, frozen=frozen))
+    shape = ", ".join(f"{name} {value}" for name, value in found.shape.items() if value >= 0)
     say(f"{path}: a prompt of {METHODS[method].title}, as its own code writes it ({shape})")
     return found
+
+
+def require_vectors(file: PromptFile) -> PromptFile:
+    """The file. Raises UserError if it holds no context, whose length everything else is asked for."""
+    if not file.shape.get("length", 1):
+        raise UserError(f"{file.path}: its ctx holds no vectors; give another file")
+    return file
 
 
 def read_published(path: Path) -> dict[str, Any] | None:
@@ -79,7 +87,7 @@ def read_published(path: Path) -> dict[str, Any] | None:
     except (OSError, MemoryError, ValueError):
         return None
     state = content.get("state_dict") if isinstance(content, dict) else None
-    return state if isinstance(state, dict) else None
+    return state if isinstance(state, dict) and all(isinstance(name, str) for name in state) else None
 
 
 def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None = None) -> Learner:

@@ -293,6 +293,48 @@ def test_bad_labels(labels, says, mini):
     refused(lambda: meta_train(learner, mini, {"good": good, "pets": (PICTURES, labels, NAMES)}), "pets: ", *says)
 
 
+@pytest.mark.parametrize("images", [PICTURES[0], PIXELS[0], "a.jpg", {"a": PICTURES[0]}, set(), iter(PICTURES), None])
+def test_images_that_are_no_list(images, mini):
+    """One array would else be taken for as many images as it has rows."""
+    learner, says = make_learner("coop", mini), f"images: {type(images).__name__}; give a list, also of one image"
+    refused(lambda: classify(learner, mini, images, NAMES), says)
+    refused(lambda: fine_tune(learner, mini, images, LABELS, NAMES), says)
+    refused(lambda: meta_train(learner, mini, {"pets": (images, LABELS, NAMES)}), f"pets: {says}")
+
+
+def test_what_else_is_no_list(mini):
+    learner = make_learner("coop", mini)
+    for labels in (iter(LABELS), torch.eye(3)[LABELS], 3):
+        refused(lambda: fine_tune(learner, mini, PICTURES, labels, NAMES), "labels: ", "give a list of an index for each image")
+    for names in ({*NAMES}, iter(NAMES), dict.fromkeys(NAMES), None):
+        refused(lambda: classify(learner, mini, PICTURES, names), "class names", "give a list of two or more words")
+    task = PICTURES, LABELS, NAMES
+    for tasks in ([task], task, {"pets": None}, {"pets": task[:2]}, {"pets": {"images": PICTURES, "labels": LABELS, "names": NAMES}}):
+        refused(lambda: meta_train(learner, mini, tasks), "tasks: give a dict with the images, labels and class names of each name")
+
+
+def test_what_is_no_learner(mini, tmp_path):
+    for one in (tmp_path, None, ["a {}"], mini):
+        refused(lambda: classify(one, mini, PICTURES, NAMES), "not a learner")
+        refused(lambda: save_prompt(one, tmp_path / "p.pt"), "not a learner")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+def test_seeds_are_those_of_the_command_line(seed, mini):
+    refused(lambda: make_learner("coop", mini, seed=seed), f"--seed {seed}: out of range; give 0 to 4294967295")
+    refused(lambda: meta_train(make_learner("coop", mini), mini, {"t": (PICTURES, LABELS, NAMES)}, seed=seed), f"--seed {seed}")
+
+
+def test_words_that_the_clip_has_never_seen_are_told(mini, capsys):
+    names = ["cat", "heptagon", "polar bear"]
+    for _ in range(2):
+        classify("{}", mini, PICTURES, names)
+    assert capsys.readouterr().err == ("this CLIP has never seen words of heptagon, polar bear: what it makes of them means nothing; give "
+                                       "other weights\n")
+    classify("{}", mini, PICTURES, NAMES)
+    assert capsys.readouterr().err == ""
+
+
 def test_bad_tasks(mini):
     learner = make_learner("coop", mini)
     refused(lambda: meta_train(learner, mini, {}), "no tasks")

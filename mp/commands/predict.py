@@ -44,6 +44,7 @@ def command(args: Namespace) -> None:
         names, template = dataset.classes, dataset.template
     with torch.no_grad():
         classify = classifier(session, args, file, names, template)
+        session.say_unknown(*names)
         unread = answer(session, args, items, names, classify)
     if unread:
         raise RunError(f"{unread} of {len(items)} images can't be read; they are named above, the others answered")

@@ -19,7 +19,7 @@ from mp.commands.options import settings_from
 from mp.evaluate import TestSet
 from mp.learners import DEFAULT_METHOD, Learner, learner_class
 from mp.learners.deep import layers_of
-from mp.learners.prompts import START_TOKENS, check_length, class_prompts
+from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime import files
 from mp.runtime.device import choose
@@ -73,6 +73,7 @@ class Session:
         dataset = self.suite.load(name)
         for note in dataset.notes:
             self.say_once(f"{name}: {note}")
+        self.say_unknown(*dataset.classes)
         return dataset
 
     def draw_shots(self, name: str, settings: MetaSettings | FinetuneSettings) -> list[Item]:
@@ -169,6 +170,12 @@ class Session:
         """Of an epoch's numbers: which tensors learn nothing, each once."""
         for name in numbers["zero_gradients"]:
             self.say_once(f"the gradient of {name} is exactly zero, so it learns nothing")
+
+    @cache  # so that it is looked for once
+    def say_unknown(self, *names: str) -> None:
+        """Which class names mean nothing to this CLIP."""
+        if unknown := unknown_names(self.clip, names):
+            self.say_once(unknown)
 
     @cache  # so that it is said once
     def say_once(self, text: str) -> None:

@@ -55,6 +55,9 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
             yield ["weights", f"others than those at hand: {differs} differs" if differs else "those at hand"]
         return
     identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
+    if "settings" not in identity:
+        yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
+        return
     yield ["made by", "{}, commit {}".format(*(printable(str(made_by.get(k))) for k in ("command", "commit")))]
     if file.regulator:
         yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]

@@ -91,6 +91,20 @@ def tokenize_names(template: str, names: list[str]) -> Tensor:
         raise UserError(f"a class name is too long for CLIP: {e}; shorten it") from None
 
 
+def unknown_names(clip: CLIP, names: Sequence[str]) -> str:
+    """A line about those with a token that has no embedding, "" without such: the miniature's CLIP holds only the words
+    that it was trained with."""
+    tokens = tokenize_names("{}", names)[:, 1:].to(clip.logit_scale.device)  # [C, 76] after SOS
+    ids = tokens.unique()
+    unknown = ids[(clip.token_embedding(ids) == 0).all(1) & (ids != 0)]      # 0 is what follows EOT
+    found = [name for name, has in zip(names, torch.isin(tokens, unknown).any(1)) if has]
+    if not found:
+        return ""
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    some = ", ".join(found[:5]) + more
+    return f"this CLIP has never seen words of {some}: what it makes of them means nothing; give other weights"
+
+
 def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
     """Normalised text features [B, C, E] for prefixes [B, P, W]; `deep` as in CLIP.encode_prompts.
 

@@ -1,4 +1,6 @@
 """Prompts in the files of the methods' own code: which method they are of, and their tensors by our names."""
+from typing import NamedTuple
+
 from torch import Tensor
 
 from mp.clip.model import CLIP
@@ -8,43 +10,69 @@ from mp.runtime.errors import UserError
 LAYERS = 48  # more than any CLIP has
 NEAR = 0.005  # of a tensor's largest value: as far as an average over epochs, in half precision, may move a frozen one
 TOWERS = (("image_encoder.", "visual."), ("text_encoder.", ""), ("logit_scale", "logit_scale"))  # theirs, CLIP's
+BESIDE = ("token_prefix", "token_suffix", "prompt_learner.token_prefix", "prompt_learner.token_suffix",
+          "prompt_learner.ZS_image_encoder.")  # of the training's classes, and another frozen tower: left out
 
 
-def recognise(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The method that has the most of its tensors in a `state_dict`, and these, in float32.
+class Published(NamedTuple):
+    method: str
+    params: dict[str, Tensor]  # by our names, in float32
+    frozen: dict[str, Tensor]  # what there is of CLIP's own, by CLIP's names; perhaps nothing
 
-    Raises UserError if it holds no prompt, or one that belongs to the classes it was trained with.
+
+def recognise(state: dict[str, Tensor]) -> Published:
+    """The method that has the most of its tensors in a `state_dict`.
+
+    Raises UserError if it holds no prompt, one that belongs to the classes it was trained with, or anything besides.
     """
-    state = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
-    method, found = "", {}
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    method, names = "", {}
     for candidate in METHODS:
-        names = learner_class(candidate).published(LAYERS)
-        own = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
-        if len(own) > len(found):
-            method, found = candidate, own
-    if "ctx" not in found:
+        published = learner_class(candidate).published(LAYERS)
+        own = {ours: theirs for ours, theirs in published.items() if theirs in state}
+        if len(own) > len(names):
+            method, names = candidate, own
+    if "ctx" not in names:
         raise UserError("holds no prompt of CoOp, CoCoOp, MaPLe or PromptSRC")
+    left = {name: value for name, value in state.items() if name not in names.values()}
+    kept = frozen(left)
+    if other := [name for name in left if not name.startswith((*BESIDE, *(theirs for theirs, _ in TOWERS)))]:
+        raise UserError(f"holds {other[0]} beside a prompt of {METHODS[method].title}, which has none such")
+    if wrong := [name for name, value in state.items() if not is_plain(value)]:
+        raise UserError(f"{wrong[0]} isn't a plain tensor of floating-point numbers")
+    found = {ours: state[theirs].detach().float() for ours, theirs in names.items()}
     if found["ctx"].dim() == 3:
         raise UserError("its context is class-specific, {} vectors of {} classes; prompts here are shared by all "
                         "classes".format(*found["ctx"].shape[1::-1]))
-    return method, {name: value.detach().float() for name, value in found.items()}
+    return Published(method, found, kept)
+
+
+def is_plain(value: Tensor) -> bool:
+    """Also that none of its numbers is there twice: a small file could hold a tensor of any size."""
+    bytes_there = value.untyped_storage().nbytes()
+    return value.is_floating_point() and value.numel() * value.element_size() <= bytes_there
 
 
 def frozen(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the file holds of CLIP's own tensors, by CLIP's names; perhaps nothing."""
+    """Those of CLIP's own, by CLIP's names."""
     found = {}
     for name, value in state.items():
         for theirs, ours in TOWERS:
-            if isinstance(value, Tensor) and name.removeprefix("module.").startswith(theirs):
-                found[ours + name.removeprefix("module.").removeprefix(theirs)] = value
+            if name.startswith(theirs):
+                found[ours + name.removeprefix(theirs)] = value
     return found
 
 
 def different_weights(kept: dict[str, Tensor], clip: CLIP) -> str:
     """The first of the `frozen` tensors that isn't CLIP's; "" if all are."""
-    for name, own in clip.named_parameters():
-        if name in kept:
-            value = kept[name].detach().float().to(own.device)
-            if value.shape != own.shape or not (value - own).abs().max() <= NEAR * own.abs().max():
-                return name
+    known = dict(clip.named_parameters())
+    for name, kept_value in kept.items():
+        own = known.get(name)
+        if own is None or kept_value.shape != own.shape:
+            return name
+        value = kept_value.detach().float().to(own.device)
+        if not (value - own).abs().max() <= NEAR * own.abs().max():
+            return name
     return ""

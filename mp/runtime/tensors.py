@@ -7,6 +7,7 @@ import tarfile
 import warnings
 import zipfile
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -72,7 +73,8 @@ class InertUnpickler(pickle.Unpickler):
                ("torch", "Size"): torch.Size, ("collections", "OrderedDict"): OrderedDict}
 
     def find_class(self, module: str, name: str):
-        return self.REBUILT.get((module, name), Inert)
+        found = self.REBUILT.get((module, name), Inert)
+        return found if isinstance(found, type) else partial(found)  # a file may set a function's attributes, for good
 
 
 class InertPickle:
@@ -94,6 +96,8 @@ def load(path: Path, objects: bool = False):
         source = path  # torch's formats: zip, and an old one
         if zipfile.is_zipfile(path):
             source = checked_copy(path)
+        elif starts_as_zip(path):  # torch may find its end all the same, and run TorchScript
+            raise EOFError
         elif objects and tarfile.is_tarfile(path):
             raise ValueError("a tar archive")
         with warnings.catch_warnings():
@@ -111,13 +115,21 @@ def load(path: Path, objects: bool = False):
         raise ValueError(reason(e)) from None
 
 
+def starts_as_zip(path: Path) -> bool:
+    with open(path, "rb") as f:
+        return f.read(2) == b"PK"
+
+
 def checked_copy(path: Path) -> io.BytesIO:
     """A zip archive in memory whose entries agreed with their checksums; torch.load compares none."""
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as checked:
-        if any(name.endswith("constants.pkl") for name in archive.namelist()):
+        names = archive.namelist()
+        if any(name.endswith("constants.pkl") for name in names):
             raise ValueError("a TorchScript archive")  # torch.load would run it
-        for name in archive.namelist():
+        if len(set(names)) < len(names):
+            raise ValueError("two entries of one name")
+        for name in names:
             checked.writestr(name, archive.read(name))
     copy.seek(0)
     return copy

@@ -1,5 +1,6 @@
 """Prompt files: a method, its learnable tensors, and what made them."""
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ def fitted(path: Path, made_for: str, params: Params, method: str, expected: Par
     return {name: params[name] for name in expected}
 
 
-def depth(params: Params) -> int:
+def depth(names: Iterable[str]) -> int:
     """How many layers have prompts, by names such as text.8 and proj.8.bias; 0 for a method without such."""
-    layers = [int(part) for name in params for part in name.split(".") if part.isdecimal()]
+    layers = [int(part) for name in names for part in name.split(".") if part.isdecimal() and len(part) < 10]
     return max(layers, default=-1) + 1
 
 

@@ -275,6 +275,16 @@ def test_bad_images(given, says, refuses):
     refuses(*[word for word in given.split("|") if word], "--names", "cat", "dog", says=says)
 
 
+def test_words_that_the_clip_has_never_seen_are_told(place, monkeypatch, capsys):
+    """The miniature's CLIP gives them one probability, whatever is in the image."""
+    monkeypatch.chdir(place)
+    assert program.main(["predict", "in/b/001.JPG", "--names", "heptagon", "rhombus", "cat"]) == 0
+    said = capsys.readouterr()
+    assert "this CLIP has never seen words of heptagon, rhombus: what it makes of them means nothing; give other weights\n" in said.err
+    assert program.main(["predict", "in/b/001.JPG", "--names", "cat", "dog"]) == 0
+    assert "never seen" not in capsys.readouterr().err
+
+
 def test_a_prompt_that_overflows_ends_with_code_1(ask, place):
     promptfile.write(place / "huge.pt", "coop", {"ctx": torch.full((4, 128), 3e38)}, {}, {})
     out, err = ask("in/b", "--names", "a", "b", "--prompt", "huge.pt", code=1)

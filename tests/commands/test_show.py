@@ -7,6 +7,7 @@ import torch
 
 import run as program
 from data.suite import open_suite
+from mp import regulator
 from mp.clip import tokenizer
 from mp.clip.model import load
 from mp.learners import METHODS, make_learner
@@ -98,6 +99,23 @@ def test_what_is_exported_is_the_same_prompt(method, prompt, tmp_path, capsys):
     for name in params:
         if name != "ctx":
             assert re.search(rf"^{re.escape(name)} .* -$", out, re.M)  # its random start isn't known
+
+
+def test_a_script_s_prompt_says_nothing_of_weights(mini, capsys, tmp_path):
+    from mp import save_prompt
+    save_prompt(make_learner("coop", mini), tmp_path / "p.pt")
+    out = shown(capsys, tmp_path / "p.pt").out
+    assert "made by  a script, from what it doesn't say, commit " in out
+    assert "others than those" not in out and "started from" not in out and "None" not in out
+
+
+def test_a_regulator_is_shown_and_told_where_it_is_left_out(mini, capsys, tmp_path):
+    params = make_learner("coop", mini).state_dict()
+    phi = regulator.start(params, 1)
+    promptfile.write(tmp_path / "p.pt", "coop", params, {"settings": {"seed": 1}}, {}, phi)
+    said = shown(capsys, tmp_path / "p.pt", "--export", tmp_path / "e.pt")
+    assert re.search(rf"^regulator +{sum(value.numel() for value in phi.values()):,} numbers beside the prompt's$", said.out, re.M)
+    assert "the prompt's regulator is left out, as the method's own code has none" in said.err
 
 
 def test_what_can_not_be_shown(prompt, tmp_path, capsys, clip, recipe):

@@ -158,6 +158,70 @@ def test_a_checkpoint_without_a_prompt(state, tmp_path):
         open_prompt(tmp_path / "c.pt")
 
 
+CTX = {"prompt_learner.ctx": torch.ones(4, 128)}
+TEXT, VISION = (f"{tower}_encoder.transformer.resblocks.{{}}.VPT_shallow" for tower in ("text", "image"))
+BESIDE = {
+    "a CoCoOp in a whole model": ({"prompt_learner.meta_net.linear1.weight": torch.ones(4, 64)}, "meta_net.linear1.weight"),
+    "CoOp's and PromptSRC's": ({"ctx": torch.zeros(4, 128), "image_encoder.VPT": torch.ones(4, 128)}, "ctx beside a prompt of PromptSRC"),
+    "MaPLe's coupling": ({"image_encoder.VPT": torch.ones(4, 128), TEXT.format(1): torch.ones(4, 128),
+                          "prompt_learner.proj.weight": torch.ones(128, 128)}, "prompt_learner.proj.weight beside a prompt of Prompt"),
+    "one with module., one without": ({"module.prompt_learner.ctx": torch.zeros(4, 128)}, "module.prompt_learner.ctx")}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_what_belongs_to_no_prompt_is_not_dropped(what, tmp_path):
+    more, says = BESIDE[what]
+    write(tmp_path / "p.pt", CTX | more)
+    with pytest.raises(UserError, match=f"p.pt: holds .*{says}.*, which has none such; give another file"):
+        open_prompt(tmp_path / "p.pt")
+
+
+def test_what_a_clip_beside_the_prompt_has_more_is_not_dropped(clip, tmp_path):
+    state = state_of("maple2", clip)
+    for name, ours in ((VISION.format(1), "visual.transformer.resblocks.1.VPT_shallow"), ("text_encoder.adapter", "adapter")):
+        write(tmp_path / "p.pt", state | {name: torch.ones(2, 128)})
+        assert different_weights(open_prompt(tmp_path / "p.pt").frozen, clip) == ours
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [torch.ones(4, 128).int(), torch.ones(4, 128).bool(), torch.ones(4, 128) * 1j,
+                                   torch.ones(1).half().expand(10**12, 128)], ids=["int", "bool", "complex", "huge"])
+def test_tensors_that_are_no_prompt(value, tmp_path):
+    for state in ({"ctx": value}, CTX | {"text_encoder.positional_embedding": value}):
+        write(tmp_path / "p.pt", state)
+        with pytest.raises(UserError, match="isn't a plain tensor of floating-point numbers; give another file"):
+            open_prompt(tmp_path / "p.pt")
+
+
+@pytest.mark.parametrize("state", [{"ctx": torch.ones(())}, {"ctx": torch.ones(0, 128)}])
+def test_a_context_without_vectors(state, tmp_path):
+    write(tmp_path / "p.pt", state)
+    promptfile.write(tmp_path / "own.pt", "coop", state, {}, {})
+    for file in ("p.pt", "own.pt"):
+        with pytest.raises(UserError, match=f"{file}: its ctx holds no vectors; give another file"):
+            open_prompt(tmp_path / file)
+
+
+def test_names_that_are_no_words(tmp_path):
+    write(tmp_path / "p.pt", {5: torch.ones(4, 128), "ctx": torch.ones(4, 128)})
+    with pytest.raises(UserError, match="p.pt: a checkpoint of another project"):
+        open_prompt(tmp_path / "p.pt")
+
+
+@pytest.mark.parametrize("layers", [[TEXT.format(2)], [VISION.format(1)], ["image_encoder.VPT", VISION.format(2)]])
+def test_a_layer_that_is_left_out_is_missed(layers, clip, tmp_path):
+    write(tmp_path / "p.pt", CTX | {name: torch.ones(4, 128) for name in layers})
+    file = open_prompt(tmp_path / "p.pt")
+    learner = make_learner(file.method, clip, **file.shape)
+    with pytest.raises(UserError, match="p.pt: holds the tensors .*, and this method needs "):
+        promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict())
+
+
+def test_a_name_with_a_number_of_thousands_of_digits(tmp_path):
+    promptfile.write(tmp_path / "p.pt", "promptsrc", {"ctx": torch.ones(4, 128), f"text.{'9' * 5000}": torch.ones(4, 128)}, {}, {})
+    assert open_prompt(tmp_path / "p.pt").shape["depth"] == 1
+
+
 def test_the_frozen_clip_beside_the_prompt_is_compared(clip, tmp_path):
     state = state_of("promptsrc3", clip)
     rng = torch.Generator().manual_seed(0)

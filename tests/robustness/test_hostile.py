@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mp.clip import checkpoint, weights
+from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from tests.robustness import faults, tiny
 from tests.conftest import ROOT
@@ -111,6 +112,56 @@ def test_a_torchscript_archive_is_only_read(tmp_path):
     assert not sprung.exists()
     torch.jit.load(str(path))
     assert sprung.exists()  # what the archive's code does where it runs
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_behind_a_second_end_of_archive(tmp_path):
+    """Python sees the end that is cut short, and no archive; torch goes on to the true one."""
+    sprung, path = tmp_path / "sprung", tmp_path / "model.pth.tar-1"
+    torch.jit.script(Script(str(sprung))).save(str(path))
+    path.write_bytes(path.read_bytes() + b"PK\5\6")
+    assert not zipfile.is_zipfile(path)
+    for objects in (False, True):
+        with pytest.raises(ValueError, match="incomplete"):
+            tensors.load(path, objects)
+    assert not sprung.exists()
+    torch.load(path, weights_only=False)
+    assert sprung.exists()
+
+
+class FunctionsState:
+    """Pickled as the function of torch's that builds tensors, with a state: what its defaults are to be."""
+
+    def __reduce__(self):
+        return FunctionsState, (), (None, {"__defaults__": ()})
+
+
+def test_a_file_changes_nothing_that_other_files_are_read_with(tmp_path):
+    torch.save({"x": torch.zeros(3)}, tmp_path / "good.pt")
+    pickled = pickle.dumps(FunctionsState(), 2)
+    named = pickle.dumps(FunctionsState, 2)[2:-1]
+    assert pickled.startswith(b"\x80\x02" + named + b")R")
+    called = b"\x80\x02" + named + b")R"
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "bad.pt", "w") as bad:
+        for name in good.namelist():
+            content = good.read(name)
+            if name.endswith("data.pkl"):
+                content = pickled.replace(called, b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n")
+            bad.writestr(name, content)
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    with pytest.raises(ValueError):
+        tensors.load(tmp_path / "bad.pt", objects=True)
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == before
+    assert tensors.load(tmp_path / "good.pt", objects=True)["x"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_entries_of_one_name_are_refused(tmp_path):
+    torch.save({"x": torch.zeros(3)}, tmp_path / "x.pt")
+    with pytest.warns(UserWarning), zipfile.ZipFile(tmp_path / "x.pt", "a") as archive:
+        archive.writestr(next(name for name in archive.namelist() if name.endswith("data/0")), bytes(12))
+    with pytest.raises(ValueError, match="two entries of one name"):
+        tensors.load(tmp_path / "x.pt")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
