@@ -3,7 +3,7 @@ import subprocess
 import sys
 import tempfile
 
-SHARES = (["tests", "--ignore=tests/robustness"], ["tests/robustness"])  # of about the same length
+SHARES = (["tests", "--ignore=tests/robustness", "--ignore=tests/bench"], ["tests/robustness", "tests/bench"])  # of about the same length
 
 
 def main() -> int:
