@@ -73,7 +73,6 @@ class Session:
         dataset = self.suite.load(name)
         for note in dataset.notes:
             self.say_once(f"{name}: {note}")
-        self.say_unknown(*dataset.classes)
         return dataset
 
     def draw_shots(self, name: str, settings: MetaSettings | FinetuneSettings) -> list[Item]:
@@ -95,6 +94,7 @@ class Session:
     @cache
     def test_set(self, name: str) -> TestSet:
         dataset = self.load(name)
+        self.say_unknown(*dataset.classes)
         return TestSet(dataset, self.clip, partial(self.shown, dataset), partial(self.recall, dataset))
 
     def recall(self, dataset: Dataset, compute: Callable[[], Tensor]) -> Tensor:
@@ -127,6 +127,7 @@ class Session:
 
     def check_names(self, dataset: Dataset, settings: PromptSettings) -> None:
         """Raises UserError for class names that don't fit beside the prompt: before hours of training, not after."""
+        self.say_unknown(*dataset.classes)
         length = settings.length if "length" in learner_class(settings.method).made_with else 0
         check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + max(length, START_TOKENS))
 

@@ -9,15 +9,17 @@ import time
 from argparse import Namespace
 from statistics import fmean
 from types import SimpleNamespace
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+import run as program
+from data import suite
+
 from mp.claims import arms, findings
 from mp.claims.arms import Arm, Comparison
-from mp.commands import claims
-from mp.commands import claims
+from mp.commands import claims, session
+from mp.learners import METHODS
 from mp.runtime.errors import UserError
 from tests.conftest import ROOT
 
@@ -28,6 +30,20 @@ COMMAND = [sys.executable, "-m", "tests.claims.small_claims", "claims", "--metho
 def run(out, *more):
     return subprocess.run([*COMMAND, "--out", str(out), *more], cwd=ROOT, capture_output=True, text=True, check=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture
+def again(monkeypatch, capsys):
+    """What one process prints, here."""
+    def call(out, *more):
+        assert program.main([*COMMAND[COMMAND.index("claims") :], "--out", str(out), "--jobs", "1", *more]) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(session, "open_suite", lambda *args: suite.open_suite(*args)._replace(
+        meta_epochs=1, training=suite.open_suite(None).training[2:3]))
+    short = METHODS["coop"].finetune | {"epochs": 1, "batch": 16}
+    monkeypatch.setitem(METHODS, "coop", METHODS["coop"]._replace(finetune=short))
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -69,53 +85,52 @@ def test_a_number_is_the_mean_of_the_differences_on_disk(once):
     assert line.split()[3] == "2" and [abs(a - b) < 0.051 for a, b in zip(means, expected, strict=True)] == [True] * 6
 
 
-def test_again_it_reads_what_is_there_and_one_process_prints_the_same(once):
+def test_again_it_reads_what_is_there_and_one_process_prints_the_same(once, again):
     out, ended = once
     before = stamps(out)
-    again = run(out, "--jobs", "1")
-    assert again.stdout == ended.stdout and stamps(out) == before
+    assert again(out) == ended.stdout and stamps(out) == before
 
 
-def test_a_claim_alone(once, tmp_path):
+def test_a_claim_alone(once, again):
     out, ended = once
     before = stamps(out)
-    alone = run(out, "--only", "c", "--jobs", "1").stdout
+    alone = again(out, "--only", "c")
     assert alone.startswith("(c) ") and "(a)" not in alone and stamps(out) == before
     body = ended.stdout[ended.stdout.index("(c) ") :]
     assert alone == body
 
 
-def test_one_seed_is_no_evidence(once):
+def test_one_seed_is_no_evidence(once, again):
     out, _ = once
-    text = run(out, "--seeds", "1", "--jobs", "1").stdout
+    text = again(out, "--seeds", "1")
     assert "one seed, so nothing is shown" in text and "not shown" not in text and "better" not in text
 
 
-def test_the_wording_is_chosen_on_the_tasks_whatever_is_evaluated_on(once):
+def test_the_wording_is_chosen_on_the_tasks_whatever_is_evaluated_on(once, again):
     out, ended = once
     line = 'Of 8 plain wordings, "an image of a {}." is the best on the tasks of meta-training.'
     assert line in ended.stdout
-    alone = run(out, "--datasets", "textures", "--only", "a", "--jobs", "1")
-    assert line in alone.stdout and 'over "an image of a {}."' in alone.stdout
+    alone = again(out, "--datasets", "textures", "--only", "a")
+    assert line in alone and 'over "an image of a {}."' in alone
 
 
-def test_force_computes_again(once, tmp_path):
+def test_force_computes_again(once, again, tmp_path):
     out = shutil.copytree(once[0], tmp_path / "again")
     before = stamps(out)
-    run(out, "--only", "c", "--seeds", "1", "--datasets", "textures", "--jobs", "1", "--force")
+    again(out, "--only", "c", "--seeds", "1", "--datasets", "textures", "--force")
     written = {str(path.relative_to(out / "mini")) for path, stamp in stamps(out).items() if stamp != before[path]}
     assert {"meta/coop-seed1/prompt.pt", "zeroshot/start-coop/textures-seed1.json", "zeroshot/meta-coop/textures-seed1.json",
             "finetune/coop-handcrafted-base/textures-seed1.json", "finetune/coop-meta-base/textures-seed1.json"} <= written
 
 
-def test_what_is_only_evaluated_may_have_two_classes(once, tmp_path):
+def test_what_is_only_evaluated_may_have_two_classes(once, again, tmp_path):
     for name in ("cat", "dog"):
         for number in range(4):
             file = tmp_path / "pets of mine" / name / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 32), (60 * number, 90, 20)).save(file)
-    own = ["--datasets", str(tmp_path / "pets of mine"), "--jobs", "1", "--seeds", "1"]
-    assert "over first-order MAML" in run(once[0], "--only", "a", *own).stdout
+    own = ["--datasets", str(tmp_path / "pets of mine"), "--seeds", "1"]
+    assert "over first-order MAML" in again(once[0], "--only", "a", *own)
 
 
 def test_a_log_that_cannot_be_read_is_named(tmp_path):
