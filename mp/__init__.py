@@ -1,4 +1,4 @@
-"""Meta-prompts for CLIP. For a script of one's own, `from mp import` gives these; mp/api.py explains them."""
+"""Meta-prompts for CLIP. For a script of one's own, `from mp import` gives these; mp/api/ explains them."""
 import importlib
 
 __all__ = ["RunError", "UserError", "classify", "fine_tune", "load_clip", "load_prompt", "make_learner", "meta_train",

@@ -1,5 +1,6 @@
 """What the paper's claims are tried on: prompts of every kind, and which of them are compared."""
 import math
+from itertools import product
 from typing import Any, NamedTuple
 
 from mp.learners import METHODS
@@ -46,9 +47,11 @@ TITLES = {"a": "meta-prompts beat handcrafted ones on unseen datasets",
 
 def others() -> list[Arm]:
     """Ways of learning the prompt that the meta-prompt is compared with."""
-    found = [Arm("plain multi-task training (no inner steps)", changes=changed(inner_steps=0)),
-             Arm("first-order MAML", changes=changed(first_order=True))]
-    return found + [Arm(f"{n} inner step{'s' if n > 1 else ''}", changes=changed(inner_steps=n)) for n in (1, 2, 8)]
+    return [Arm("plain multi-task training (no inner steps)", changes=changed(inner_steps=0)),
+            Arm("first-order MAML", changes=changed(first_order=True)),
+            Arm("1 inner step", changes=changed(inner_steps=1)),
+            Arm("2 inner steps", changes=changed(inner_steps=2)),
+            Arm("8 inner steps", changes=changed(inner_steps=8))]
 
 
 def clipped(method: str, rate: int, clip_norm: float) -> Arm:
@@ -58,7 +61,10 @@ def clipped(method: str, rate: int, clip_norm: float) -> Arm:
         changes["inner_lr"] = rate * METHODS[method].meta["inner_lr"]
     if clip_norm != 5.0:  # the paper's
         changes["clip_norm"] = clip_norm
-    return Arm(f"γ = {clip_norm:g}" + (f", {rate} α" if rate != 1 else ""), changes=changed(**changes))
+    title = f"γ = {clip_norm:g}"
+    if rate != 1:
+        title += f", {rate} α"
+    return Arm(title, changes=changed(**changes))
 
 
 def comparisons(claim: str, method: str, wording: str) -> list[Comparison]:
@@ -69,12 +75,15 @@ def comparisons(claim: str, method: str, wording: str) -> list[Comparison]:
     if claim == "c":
         return [Comparison("fine-tuned from handcrafted, over its start", TUNED_H, START),
                 Comparison("fine-tuned from the meta-prompt, over it", TUNED_MP, MP)]
-    rows = [Comparison(f"{arm.title}, over handcrafted templates", arm, HAND)
-            for arm in (clipped(method, rate, clip) for rate in RATES for clip in CLIPS)]
+    rows = []
+    for rate, clip_norm in product(RATES, CLIPS):
+        arm = clipped(method, rate, clip_norm)
+        rows.append(Comparison(f"{arm.title}, over handcrafted templates", arm, HAND))
     for rate in RATES:
         unclipped = clipped(method, rate, math.inf)
-        rows += [Comparison(f"{arm.title}, over {unclipped.title}", arm, unclipped)
-                 for arm in (clipped(method, rate, clip) for clip in CLIPS[:-1])]
+        for clip_norm in CLIPS[:-1]:
+            arm = clipped(method, rate, clip_norm)
+            rows.append(Comparison(f"{arm.title}, over {unclipped.title}", arm, unclipped))
     rows.append(Comparison("24 α, over α, both unclipped", clipped(method, 24, math.inf), clipped(method, 1, math.inf)))
     rows.append(Comparison("the meta-prompt, over an unclipped regulator's", MP, REGULATED))
     through_it = "the meta-prompt fine-tuned, over the regulator's through it"

@@ -178,7 +178,7 @@ class CLIP(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(text_width, embed))
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
-        self.tf32 = False                          # of CUDA's float32 products: mp/api.py sets it, and acts on it
+        self.tf32 = False                          # of CUDA's float32 products: mp/api/ sets it, and acts on it
         self.memory = MEMORY                       # bytes that one pass may keep for its gradient; `load` sets it
 
     def precision(self) -> AbstractContextManager:

@@ -11,8 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from typing import NamedTuple
 
 from mp.claims import arms, findings
 from mp.claims.arms import Arm, Comparison
@@ -30,7 +32,14 @@ from mp.table.averages import Accuracies, BySeed
 
 MOST = 4  # processes: each has a CLIP, and its own memory for gradients
 QUICK = 1  # seconds: what takes less was there already, and says nothing about what is to come
-Job = tuple  # ("learn" or "evaluate", an arm, a dataset or "", a seed or None)
+
+
+class Job(NamedTuple):
+    """What one of the processes does at a time."""
+    what: str          # learn or evaluate
+    arm: Arm
+    seed: int | None   # None: of words
+    dataset: str = ""  # to evaluate on
 
 
 def command(args: Namespace) -> None:
@@ -61,16 +70,20 @@ def command(args: Namespace) -> None:
 def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]) -> dict[Arm, BySeed]:
     """Every arm's accuracies by seed; first the meta-prompts, then prompts as they are, then those that are tuned."""
     learnt = {arm.changes: arm for arm in reversed(wanted) if arm.changes is not None}
-    done = run("meta-training", [("learn", arm, "", seed) for arm in learnt.values() for seed in seeds])
-    diverged = {(arm.changes, seed) for (_, arm, _, seed), result in done if result}
+    diverged = set()
+    for job, trouble in run("meta-training", [Job("learn", *pair) for pair in product(learnt.values(), seeds)]):
+        if trouble:
+            diverged.add((job.arm.changes, job.seed))
     found: dict[Arm, BySeed] = {arm: {} for arm in wanted}
     for label, tuned in (("evaluating", False), ("fine-tuning", True)):
-        jobs = [("evaluate", arm, name, seed) for arm in wanted if arm.tuned == tuned
-                for seed in ([None] if arm.words is not None else seeds) if (arm.changes, seed) not in diverged
-                for name in session.suite.datasets]
-        for (_, arm, name, seed), result in run(label, jobs):
+        jobs = []
+        for arm in wanted:
+            for seed in [None] if arm.words is not None else seeds:
+                if arm.tuned == tuned and (arm.changes, seed) not in diverged:
+                    jobs += [Job("evaluate", arm, seed, name) for name in session.suite.datasets]
+        for job, result in run(label, jobs):
             if isinstance(result, dict):
-                found[arm].setdefault(seed, {})[name] = result
+                found[job.arm].setdefault(job.seed, {})[job.dataset] = result
     return found
 
 
@@ -136,8 +149,11 @@ def finished(label: str, jobs: list[Job], done: Iterable[tuple]) -> list[tuple[J
     progress, found = Progress(label), []
     for job, result, seconds in done:
         found.append((job, result))
-        _, arm, name, seed = job
-        words = ", ".join(part for part in (arm.title, name, "" if seed is None else f"seed {seed}") if part)
+        words = job.arm.title
+        if job.dataset:
+            words += f", {job.dataset}"
+        if job.seed is not None:
+            words += f", seed {job.seed}"
         if isinstance(result, str):
             say(f"{words}: left out: {result}")
         progress.update(len(found), len(jobs), words, new=int(seconds > QUICK))
@@ -157,13 +173,12 @@ def do_alone(arguments: tuple[str, ...], job: Job) -> tuple:
 
 def do(session: Session, args: Namespace, job: Job) -> tuple[dict | str | None, float]:
     """The result, and how many seconds it took. Of training that diverged, what went wrong: it's a finding, too."""
-    kind, arm, name, seed = job
     started, result = time.monotonic(), None
     try:
-        if kind == "learn":
-            learn(session, settings_of(session, method_of(args), arm, seed), args.force)
+        if job.what == "learn":
+            learn(session, settings_of(session, method_of(args), job.arm, job.seed), args.force)
         else:
-            result = accuracies(session, args, arm, name, seed)
+            result = accuracies(session, args, job.arm, job.dataset, job.seed)
     except RunError as e:
         result = str(e)
     return result, time.monotonic() - started

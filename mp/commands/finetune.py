@@ -87,11 +87,9 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     if force:
         files.discard(state_file(path))
-    begun = state_file(path).exists()  # and not finished, perhaps beside an older result
-    there = not force and not begun and results.read(path)
+    there = not force and not state_file(path).exists() and results.read(path)
     compute = partial(tune, session, test, settings, init, items, identity, path, report_epoch)
-    result = results.cell(path, KIND, identity, session.provenance, compute, force or begun)
-    files.discard(state_file(path))
+    result = results.cell(path, KIND, identity, session.provenance, compute, force, state_file(path))
     if there:
         report_epoch(settings.epochs, "done before", 0)
     return result["accuracies"]

@@ -1,18 +1,17 @@
 """The command line. Options that are settings are made from the fields of mp/settings.py."""
 import argparse
-import math
 import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
+from mp.commands.values import number, positive, read_names, up_to
 from mp.learners import DEFAULT_METHOD, METHODS, learner_class
 from mp.learners.settings import method_settings, of_row
-from mp.runtime.errors import DAMAGE, UserError, unreadable
-from mp.settings import PARTS, POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag
+from mp.runtime.errors import UserError
+from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
-LARGEST = 3.4e38  # of float32
 OUT = "runs"
 
 
@@ -23,48 +22,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see: python {self.prog} --help")
 
 
-def number(text: str) -> float:
-    """Also a fraction, as the paper prints its α: 0.025/6."""
-    top, _, bottom = text.partition("/")
-    try:
-        value = float(top) / float(bottom or 1)
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if LARGEST < abs(value) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than a tensor's numbers can be")
-    return value
-
-
-def up_to(limit: int, what: str, least: int = 0) -> Callable[[str], int]:
-    """A type of option: a whole number up to the limit."""
-    def whole(text: str) -> int:
-        if not text.isdecimal() or len(text) > 20 or not least <= int(text) <= limit:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, {least} to {limit}")
-        return int(text)
-
-    return whole
-
-
-def read_names(file: str) -> list[str]:
-    """A type of option: the lines of a text file, whatever ends them; empty ones at the end are left out."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except DAMAGE as e:
-        raise UserError(unreadable(file, e, "no list of names", "give a text file in UTF-8")) from None
-    return [line.strip() for line in lines]
-
-
-def positive(text: str) -> float:
-    value = number(text)
-    if not POSITIVE.holds(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {POSITIVE.words}")
-    return value
-
-
 def add_settings(parser: Parser, kind: type) -> None:
     """The method, and an option for every field that has a help text."""
     add_method(parser)
-    others = [f"The paper has none for {method}: {row.source}." for method, row in METHODS.items() if row.source]
+    others = []
+    for method, row in METHODS.items():
+        if row.source:
+            others.append(f"The paper has none for {method}: {row.source}.")
     add = parser.add_argument_group("settings (defaults: the paper's section 4.2)", " ".join(others)).add_argument
     for one in fields(kind):
         if not one.metadata:

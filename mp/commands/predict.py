@@ -5,7 +5,6 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -34,9 +33,10 @@ def command(args: Namespace) -> None:
     if not args.datasets:
         require_several(args.names)
     items = [Item(path, 0) for path in find_images(args.images)]  # no label: nothing here asks for it
-    troubles = list(takewhile(bool, Feed(0, workers=0).troubles(items)))
-    if len(troubles) == len(items):
-        raise UserError(f"no image can be read: {troubles[0].removesuffix(CHECK_ALL)}")
+    troubles = Feed(0, workers=0).troubles(items)
+    first = next(troubles)
+    if first and all(troubles):  # stops at the first that can be read
+        raise UserError(f"no image can be read: {first.removesuffix(CHECK_ALL)}")
     session = open_session(args)
     names, template = args.names, f"{START} {{}}."
     if args.datasets:

@@ -25,7 +25,8 @@ class CoCoOp(CoOp):
 
     @staticmethod
     def published(layers: int) -> dict[str, str]:
-        names = ["ctx", *(f"meta_net.linear{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias"))]
+        names = ["ctx", "meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.linear2.weight",
+                 "meta_net.linear2.bias"]
         return {name: name for name in names}
 
     def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:

@@ -15,10 +15,7 @@ class DeepPrompts(CoOp):
     each of the next layers; the image tower's are what `image_prompts` gives. Classes and loss are CoOp's."""
 
     sees_images = True  # its prompts change the image features
-
-    def image_prompts(self) -> list[Tensor]:
-        """[m, W of the image tower] for each of its first layers."""
-        raise NotImplementedError
+    image_prompts: Callable[[], list[Tensor]]  # [m, W of the image tower] for each of its first layers
 
     def kept_bytes(self, clip: CLIP, classes: Any) -> int:
         tokens = len(clip.visual.positional_embedding) + sum(len(prompt) for prompt in self.image_prompts()[:1])

@@ -9,7 +9,7 @@ from mp.runtime.errors import UserError
 
 LAYERS = 48  # more than any CLIP has
 NEAR = 0.005  # of a tensor's largest value: as far as an average over epochs, in half precision, may move a frozen one
-TOWERS = (("image_encoder.", "visual."), ("text_encoder.", ""), ("logit_scale", "logit_scale"))  # theirs, CLIP's
+TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}  # how names begin, and CLIP's
 BESIDE = ("token_prefix", "token_suffix", "prompt_learner.token_prefix", "prompt_learner.token_suffix",
           "prompt_learner.ZS_image_encoder.")  # of the training's classes, and another frozen tower: left out
 
@@ -38,14 +38,18 @@ def recognise(state: dict[str, Tensor]) -> Published:
         raise UserError("holds no prompt of CoOp, CoCoOp, MaPLe or PromptSRC")
     left = {name: value for name, value in state.items() if name not in names.values()}
     kept = frozen(left)
-    if other := [name for name in left if not name.startswith((*BESIDE, *(theirs for theirs, _ in TOWERS)))]:
-        raise UserError(f"holds {other[0]} beside a prompt of {METHODS[method].title}, which has none such")
-    if wrong := [name for name, value in state.items() if not is_plain(value)]:
-        raise UserError(f"{wrong[0]} isn't a plain tensor of floating-point numbers")
+    known = (*BESIDE, *TOWERS)
+    for name in left:
+        if not name.startswith(known):
+            raise UserError(f"holds {name} beside a prompt of {METHODS[method].title}, which has none such")
+    for name, value in state.items():
+        if not is_plain(value):
+            raise UserError(f"{name} isn't a plain tensor of floating-point numbers")
     found = {ours: state[theirs].detach().float() for ours, theirs in names.items()}
     if found["ctx"].dim() == 3:
-        raise UserError("its context is class-specific, {} vectors of {} classes; prompts here are shared by all "
-                        "classes".format(*found["ctx"].shape[1::-1]))
+        classes, vectors, _ = found["ctx"].shape
+        raise UserError(f"its context is class-specific, {vectors} vectors of {classes} classes; prompts here are "
+                        "shared by all classes")
     return Published(method, found, kept)
 
 
@@ -59,7 +63,7 @@ def frozen(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those of CLIP's own, by CLIP's names."""
     found = {}
     for name, value in state.items():
-        for theirs, ours in TOWERS:
+        for theirs, ours in TOWERS.items():
             if name.startswith(theirs):
                 found[ours + name.removeprefix(theirs)] = value
     return found

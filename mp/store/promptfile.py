@@ -61,7 +61,8 @@ def fitted(path: Path, made_for: str, params: Params, method: str, expected: Par
 
 def depth(names: Iterable[str]) -> int:
     """How many layers have prompts, by names such as text.8 and proj.8.bias; 0 for a method without such."""
-    layers = [int(part) for name in names for part in name.split(".") if part.isdecimal() and len(part) < 10]
+    parts = ".".join(names).split(".")
+    layers = [int(part) for part in parts if part.isdecimal() and len(part) < 10]
     return max(layers, default=-1) + 1
 
 

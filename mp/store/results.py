@@ -57,22 +57,31 @@ def file_name(dataset: str) -> str:
 
 
 def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], compute: Callable[[], dict[str, Any]],
-         force: bool = False) -> dict[str, Any]:
+         force: bool = False, state: Path | None = None) -> dict[str, Any]:
     """The result in `path`; computed, if it isn't there or `force` is given, by `compute`, whose dict has "accuracies".
 
-    A second process that wants the same result waits for the first. A damaged file is set aside and computed again.
-    Raises UserError naming what differs if the file was made from something else.
+    `state`: what an interrupted computation keeps; while it is there, a result beside it is an older one, and it goes
+    when the new one is written. A second process that wants the same result waits for the first. A damaged file is set
+    aside and computed again. Raises UserError naming what differs if the file was made from something else.
     """
-    found = None if force else read(path)
+    def older() -> bool:
+        return state is not None and state.exists()
+
+    def finished() -> dict[str, Any] | None:
+        return None if force or older() else read(path)
+
+    found = finished()
     if found is None:
         with files.locked(path.with_name(f".{path.stem}.lock")):
-            found = None if force else read(path)
+            found = finished()
             if found is None:
-                if path.exists() and not force:
+                if path.exists() and not force and not older():
                     say(f"{path}: damaged; set aside as {path.stem}.damaged and computed again")
                     os.replace(path, path.with_suffix(".damaged"))
                 found = computed(kind, identity, provenance, compute)
                 files.write_json(path, found)
+                if state:
+                    files.discard(state)
     require_same(path, found["identity"], kind, identity)
     return found
 

@@ -170,7 +170,7 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
     def run(label, jobs):
         asked.extend(jobs)
         def result(job):
-            kind, arm, name, seed = job
+            kind, arm, seed, name = job
             if kind == "learn":
                 return "epoch 3: the loss is nan" if arm.changes == wild.changes and seed == 2 else None
             return "epoch 1: the loss is inf" if (arm.tuned, name, seed) == (True, "b", 1) else {"all": 50.0 + seed if seed else 50.0}
@@ -180,7 +180,7 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
     found = claims.compute(run, session, wanted, [1, 2])
     assert sorted(found[wild]) == [1] and sorted(found[arms.MP]) == [1, 2] and found[wanted[-1]] == {None: dict.fromkeys("ab", {"all": 50.0})}
     assert found[wanted[2]] == {1: {"a": {"all": 51.0}}} and found[arms.TUNED_MP][2].keys() == {"a", "b"}
-    assert not any(kind == "evaluate" and arm.changes == wild.changes and seed == 2 for kind, arm, _, seed in asked)
+    assert not any(kind == "evaluate" and arm.changes == wild.changes and seed == 2 for kind, arm, seed, _ in asked)
     said = capsys.readouterr().err
     assert "wild, seed 2: left out: epoch 3: the loss is nan" in said and "wild, tuned, b, seed 1: left out: epoch 1" in said
     (_, cells), = findings.compare([Comparison("x", wanted[2], wanted[-1])], found.get, {"a": "train", "b": "train"})

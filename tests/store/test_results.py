@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import platform
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 import pytest
@@ -228,3 +229,23 @@ def test_tasks_have_folders_of_their_own_whatever_they_are_called(tmp_path):
     assert found[0].name.startswith("a+b-") and found[6].name.startswith("FGVCAircraft+..x-") and found[7].name.startswith("ééé")
     assert len({path.name.lower() for path in found}) == len(asked)  # some systems don't tell case
     assert results.tasks_folder(tmp_path, ("a", "b")) == found[0]
+
+
+def test_a_result_beside_a_state_is_an_older_one_until_the_new_one_is_written(tmp_path, monkeypatch):
+    """Whoever waited for a process that finished takes its result, though there was a state when he came."""
+    path, state, computed = tmp_path / "r.json", tmp_path / "r.state.pt", []
+
+    def compute():
+        computed.append(len(computed))
+        assert not computed[0] or state.exists()
+        return {"accuracies": {"all": float(len(computed))}}
+
+    def one(**more):
+        return results.cell(path, KIND, MADE_FROM, PROVENANCE, compute, **more)["accuracies"]["all"]
+
+    assert one(state=state) == 1 == one(state=state)
+    state.write_text("an epoch")
+    assert one(state=state) == 2 == one(state=state) and not state.exists() and not list(tmp_path.glob("*.damaged"))
+    state.write_text("an epoch")
+    monkeypatch.setattr(results.files, "locked", lambda lock: nullcontext(state.unlink()))  # the other one finished
+    assert one(state=state) == 2 and len(computed) == 2

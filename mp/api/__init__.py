@@ -6,28 +6,24 @@ two CLIPs share nothing. Errors are one line each, in which settings are called 
 """
 import copy
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from data.dataset import Item
-from data.errors import reason
-from data.feed import VIEWS_AT_ONCE, Feed, in_order
-from data.images import crop_centre, read
 from data.miniature.suite import WEIGHTS
 from mp import finetune, meta
+from mp.api.inputs import Picture, check, feed_of, is_list, opened, plain_views, say_unknown
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP, load
 from mp.learners import METHODS, Learner, learner_class
 from mp.learners.deep import layers_of
-from mp.learners.prompts import class_prompts, normalize, template_features, unknown_names
+from mp.learners.prompts import class_prompts, normalize, template_features
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
@@ -39,7 +35,6 @@ from mp.store.identity import FORMAT
 from mp.store.provenance import provenance
 from mp.tasks import make_task
 
-Picture = Image.Image | np.ndarray | str | Path
 Labelled = tuple[Sequence[Picture], Sequence[int], Sequence[str]]  # images, labels, class names
 Report = Callable[[dict[str, Any]], object]
 NOT_SET = {"method", "shots", "classes", "regulator"}  # here: a script brings the learner, and the images to take
@@ -208,70 +203,3 @@ def words_classifier(words: str, clip: CLIP, names: Sequence[str]) -> Callable[[
                         "opens a file")
     text = normalize(template_features(clip, words, names))                          # [C, E]
     return lambda features: clip.logit_scale.exp() * features @ text.T
-
-
-def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int] | None = None,
-          where: str = "") -> None:
-    """Raises UserError for what is wrong with images and names, and with labels where there are some."""
-    if not is_list(names) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{where}class names {names!r}; give a list of two or more words")
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise UserError(f"{where}class name {name!r} is given twice; give each once")
-    if not is_list(images) or isinstance(images, np.ndarray) and images.ndim != 4:
-        raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
-    if not len(images):
-        raise UserError(f"{where}no images; give one or more")
-    if labels is None:
-        return
-    if not is_list(labels) or getattr(labels, "ndim", 1) != 1:
-        raise UserError(f"{where}labels: {type(labels).__name__}; give a list of an index for each image")
-    if len(images) != len(labels):
-        raise UserError(f"{where}{len(images)} images for {len(labels)} labels; give one for each")
-    for i, label in enumerate(labels):
-        if label not in range(len(names)):
-            raise UserError(f"{where}labels[{i}] is {label}; give an index of a class name, 0 to {len(names) - 1}")
-
-
-def say_unknown(clip: CLIP, names: Sequence[str]) -> None:
-    """Which class names mean nothing to this CLIP."""
-    if unknown := unknown_names(clip, names):
-        say_once(unknown)
-
-
-@cache  # so that it is said once
-def say_once(text: str) -> None:
-    say(text)
-
-
-def is_list(value: Any) -> bool:
-    """Whether its entries can be looked at by number, and again: not those of a generator, a set, a dict, one image."""
-    return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
-
-
-def feed_of(clip: CLIP) -> Feed:
-    return Feed(clip.visual.image_size, clip.logit_scale.device)
-
-
-def plain_views(clip: CLIP, images: Sequence[Picture], where: str = "") -> Iterator[Tensor]:
-    """As at test time, [B, size, size, 3], some at a time."""
-    feed = feed_of(clip)
-
-    def view(i: int) -> np.ndarray:
-        return np.asarray(crop_centre(opened(images[i], f"{where}images[{i}]"), feed.size))
-
-    # An image may be there twice, and Pillow opens it when it is first looked at: that isn't for two threads.
-    threads = feed.workers if all(isinstance(image, (str, Path)) for image in images) else 0
-    views = in_order(view, range(len(images)), threads)
-    for _ in range(0, len(images), VIEWS_AT_ONCE):
-        yield feed.batch_of(views, VIEWS_AT_ONCE)
-
-
-def opened(image: Picture, place: str) -> Image.Image:
-    """In RGB. Raises UserError naming the place if it can't be used."""
-    try:
-        return read(image)
-    except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
-        name = f"{place}, {image}" if isinstance(image, (str, Path)) else place
-        raise UserError(f"{name}: can't be used ({reason(e)}); give a PIL image of 8 bits, uint8 pixels "
-                        "[height, width, 3], or a file's name") from None

@@ -1,0 +1,48 @@
+"""What the values of options may be: functions from a text to the value, which argparse calls."""
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from mp.runtime.errors import DAMAGE, UserError, unreadable
+from mp.settings import POSITIVE
+
+LARGEST = 3.4e38  # of float32
+
+
+def number(text: str) -> float:
+    """Also a fraction, as the paper prints its α: 0.025/6."""
+    top, _, bottom = text.partition("/")
+    try:
+        value = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if LARGEST < abs(value) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a tensor's numbers can be")
+    return value
+
+
+def up_to(limit: int, what: str, least: int = 0) -> Callable[[str], int]:
+    """A type of option: a whole number up to the limit."""
+    def whole(text: str) -> int:
+        if not text.isdecimal() or len(text) > 20 or not least <= int(text) <= limit:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, {least} to {limit}")
+        return int(text)
+
+    return whole
+
+
+def read_names(file: str) -> list[str]:
+    """A type of option: the lines of a text file, whatever ends them; empty ones at the end are left out."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except DAMAGE as e:
+        raise UserError(unreadable(file, e, "no list of names", "give a text file in UTF-8")) from None
+    return [line.strip() for line in lines]
+
+
+def positive(text: str) -> float:
+    value = number(text)
+    if not POSITIVE.holds(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {POSITIVE.words}")
+    return value
