@@ -1,4 +1,4 @@
-"""Meta-prompts for CLIP: MAML with gradient clipping over prompt learners such as CoOp, CoCoOp and PromptSRC.
+"""Meta-prompts for CLIP: MAML with gradient clipping over prompt learners: CoOp, CoCoOp, PromptSRC, MaPLe.
 
     python run.py data                        what is ready of the weights and datasets, and what is missing
     python run.py meta --method coop          learn a meta-prompt, then compare it with the handcrafted prompt

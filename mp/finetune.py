@@ -1,4 +1,4 @@
-"""Fine-tuning: the recipe that CoOp, CoCoOp and PromptSRC share, and PromptSRC's average over epochs (GPA)."""
+"""Fine-tuning: the recipe that all methods share, and PromptSRC's average over epochs (GPA)."""
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice

@@ -29,28 +29,32 @@ def run(learner: nn.Module, params: Params, *args) -> Tensor:
     return functional_call(learner, params, args)
 
 
-def value_and_grad(loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params]:
-    """The loss of a batch and its gradient. A parameter the loss doesn't depend on is an error, not a zero."""
+def value_and_grad(loss: Loss, params: Params, batch: Batch,
+                   graphs: list[Params] | None = None) -> tuple[Tensor, Params]:
+    """The loss of a batch and its gradient. A parameter the loss doesn't depend on is an error, not a zero.
+
+    `graphs`: a list that takes the gradient of each part, with its graph.
+    """
     total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
         value = loss(params, part)
-        grads = dict(zip(params, torch.autograd.grad(value, tuple(params.values()))))
+        grads = dict(zip(params, torch.autograd.grad(value, tuple(params.values()), create_graph=graphs is not None)))
+        if graphs is not None:
+            graphs.append(grads)
         total = total + weight * value.detach()
-        sums = {k: sums[k] + weight * grads[k] for k in sums}
+        sums = {k: sums[k] + weight * grads[k].detach() for k in sums}
     return total, sums
-
-
-def value_and_graph(loss: Loss, params: Params, part: object) -> tuple[Tensor, Params]:
-    """The loss of a part and its gradient, of which a gradient can be taken."""
-    value = loss(params, part)
-    return value.detach(), dict(zip(params, torch.autograd.grad(value, tuple(params.values()), create_graph=True)))
 
 
 def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params, graphs: Sequence[Params] = ()) -> Params:
     """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩. `graphs`: of ∇L of each part, if kept."""
     sums = {k: torch.zeros_like(p) for k, p in params.items()}
     for number, (part, weight) in enumerate(batch):
-        grads = graphs[number] if graphs else value_and_graph(loss, params, part)[1]
+        if graphs:
+            grads = graphs[number]
+        else:
+            gradient = torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)
+            grads = dict(zip(params, gradient))
         along_vector = torch.stack([(grads[k] * vector[k]).sum() for k in params]).sum()
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
         second = torch.autograd.grad(along_vector, tuple(params.values()), materialize_grads=True)
@@ -85,16 +89,12 @@ def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, reg
     """
     path, losses, steps = [leaves(params)], [], []
     for number, batch in enumerate(batches):
-        p, graphs = path[-1], []
-        if number >= len(batches) - kept:
-            values, graphs = zip(*(value_and_graph(loss, p, part) for part, _ in batch))
-            value = sum(weight * one for one, (_, weight) in zip(values, batch))
-            grad = {k: sum(weight * one[k].detach() for one, (_, weight) in zip(graphs, batch)) for k in p}
-        else:
-            value, grad = value_and_grad(loss, p, batch)
+        p = path[-1]
+        graphs = [] if number >= len(batches) - kept else None
+        value, grad = value_and_grad(loss, p, batch, graphs)
         step = regulate(phi, grad)
         losses.append(value)
-        steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs))
+        steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs or ()))
         path.append(leaves({k: v - inner_lr * step[k] for k, v in p.items()}))
     return path, losses, steps
 
@@ -108,8 +108,8 @@ def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch
 
     With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
     g ← (I - α ∇²L_t(p^t)) g. Each step costs one Hessian-vector product at the stored p^t, so memory
-    doesn't grow with the number of steps, as it does with a graph through all of them. Of the last `kept` steps
-    the gradient's own graph is there yet, and the product costs one backward pass through it.
+    doesn't grow with the number of steps, as it does with a graph through all of them. Of the last `kept` steps,
+    which come first on the way back, the gradient's own graph is still there: one backward pass, and it goes.
     With steps r(φ, ∇L_t) it is g ← g - α ∇²L_t u, where u = (∂r/∂∇L)ᵀ g, and φ's gradient gains -α (∂r/∂φ)ᵀ g.
     """
     path, losses, steps = adapt(loss, params, support, inner_lr, regulate, phi, 0 if first_order else kept)

@@ -53,9 +53,13 @@ def open_prompt(path: Path) -> PromptFile:
     """Raises UserError if there is none, or it can't be used; says what was found in another project's file."""
     if not path.is_file():
         raise UserError(f"{path}: no such prompt file; `run.py meta` makes one, and says where")
-    state = read_published(path)
+    try:
+        file, state = promptfile.read_file(path), None
+    except UserError:
+        state = read_published(path)
+        if state is None:
+            raise
     if state is None:
-        file = promptfile.read_file(path)
         if file["method"] not in METHODS:
             raise UserError(f"{path}: made for --method {file['method'][:40]}, which isn't known; give another file")
         phi = file.get("regulator", {})

@@ -18,7 +18,7 @@ LAST_SEED = 2**32 - 1
 
 
 def start(params: Params, seed: int) -> Params:
-    """φ for gradients of `params`: of each tensor [..., W], `down` [8, W], at random, and `up` [W, 8], zero."""
+    """φ for gradients of `params`: of each tensor [..., W], `down` [RANK, W], at random, and `up` [W, RANK], zero."""
     # Of another seed than what is random in the prompt's start, which would be the same numbers.
     phi, generator = {}, torch.Generator().manual_seed(LAST_SEED - seed)
     for name, p in params.items():
@@ -30,7 +30,7 @@ def start(params: Params, seed: int) -> Params:
 
 
 def regulate(phi: Params, grad: Params) -> Params:
-    """The steps for the gradients of all tensors."""
+    """The steps for gradients [..., W] of all tensors, each of its gradient's shape."""
     steps = {}
     for name, g in grad.items():
         down, up = phi[f"{PREFIX}{name}.down"], phi[f"{PREFIX}{name}.up"]

@@ -30,6 +30,7 @@ POSITIVE_OR_INFINITE = Bound("a positive number", lambda value: value > 0)
 SHARE = Bound("a number from 0 to below 1", lambda value: 0 <= value < 1)
 EPOCHS = Bound("1 or more, up to 1,000,000", lambda value: 1 <= value <= 10**6)
 ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
+VECTORS = Bound("-1 or more, up to 1,000", lambda value: -1 <= value <= 1000)  # images have room for any number
 ON_OFF = Bound("True or False", lambda value: True)
 
 
@@ -49,7 +50,7 @@ class PromptSettings:
                           "made_with")
     image_depth: int = setting("layers of the image tower with prompts, where they are learnt apart; 0: none; -1: as "
                                "--depth", at_least(-1), -1, "made_with")
-    image_length: int = setting("vectors in each of these; -1: as --length", at_least(-1), -1, "made_with")
+    image_length: int = setting("vectors in each of these; -1: as --length", VECTORS, -1, "made_with")
 
     def __post_init__(self):
         """Raises UserError for a value of another type or out of its bounds."""

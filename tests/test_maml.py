@@ -1,4 +1,6 @@
 """The meta-gradient, clipping and Adam against autograd on the plain formula, finite differences and torch.optim."""
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -206,3 +208,25 @@ def test_a_kept_graph_saves_a_pass_and_goes_when_it_is_used():
     assert [passes(kept) for kept in range(6)] == [9, 8, 7, 6, 5, 5] and passes(4, first_order=True) == 5
     _, _, steps = maml.adapt(loss, params, whole(batches[:4]), 0.3, kept=2)
     assert [bool(step.graphs) for step in steps] == [False, False, True, True]
+
+
+def test_on_the_way_back_graphs_go_one_by_one(monkeypatch):
+    """The last step's first; before each product, those of the steps that are still to come are there, and no others."""
+    loss, params, batches = problem(9)
+    graphs, alive = [], []
+    value_and_grad, product = maml.value_and_grad, maml.hessian_vector
+
+    def watched(*args):
+        found = value_and_grad(*args)
+        if len(args) == 4 and args[3]:
+            graphs.append(weakref.ref(args[3][0]["w"]))
+        return found
+
+    def counted(*args):
+        alive.append([graph() is not None for graph in graphs])
+        return product(*args)
+
+    monkeypatch.setattr(maml, "value_and_grad", watched)
+    monkeypatch.setattr(maml, "hessian_vector", counted)
+    maml.meta_gradient(loss, params, whole(batches[:3]), [(batches[4], 1.0)], 0.3, kept=3)
+    assert alive == [[True, True, True], [True, True, False], [True, False, False]]

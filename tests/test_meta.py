@@ -253,11 +253,11 @@ def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypat
     needed = 3 * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
     monkeypatch.setattr(clip, "memory", 2 * needed)
     assert task().at_once == 2
-    say_if_too_large(clip, task(), needed // 3, ["cat", "dog"])
+    say_if_too_large(task())
     assert not capsys.readouterr().err
     monkeypatch.setattr(clip, "memory", needed - 1)
     assert task().at_once == 1
-    say_if_too_large(clip, task(), needed // 3, ["cat", "dog"])
+    say_if_too_large(task())
     assert "one: one image and its classes take about 0.00041 GiB, more than --memory" in capsys.readouterr().err
 
 

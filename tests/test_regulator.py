@@ -9,7 +9,7 @@ from mp import finetune, maml, meta, regulator
 from mp.learners import METHODS, make_learner
 from mp.settings import FinetuneSettings, MetaSettings
 from mp.store import promptfile
-from mp.tasks import make_task
+from mp.tasks import draw_batches, make_task
 from tests.test_maml import problem, whole
 
 
@@ -142,3 +142,35 @@ def test_from_the_command_line(tmp_path, capsys):
     capsys.readouterr()
     assert program.main(["zeroshot", "--prompt", str(tmp_path / "bad.pt"), *out]) == 2
     assert "bad.pt: its regulator holds regulator.ctx.down, not regulator.ctx.down, regulator.ctx.up; give another" in capsys.readouterr().err
+
+
+def test_over_tasks_phi_is_averaged_and_clipped_with_the_prompt(clip, recipe):
+    """Adam's running mean after an epoch is a tenth of G, the mean over tasks of p's and φ's gradients, clipped as one."""
+    learner, made = make_learner("coop", clip), []
+    for number in range(2):
+        images = torch.from_numpy(recipe.images("A", f"task{number}", 6))
+        made.append(make_task(learner, clip, f"t{number}", ["cat", "red fox"], [images], [0, 0, 0, 1, 1, 1]))
+    settings = MetaSettings("coop", inner_lr=0.1, epochs=1, inner_steps=2, support=1, batch=2,
+                            clip_norm=0.05, regulator=True)
+    fresh = meta.start(learner)
+    own, phi = fresh.params, a_regulator(fresh.params)
+    fresh = fresh._replace(params=own | phi, adam=maml.adam_start(own | phi))
+    state, = meta.meta_train(learner, clip, made, settings, fresh, regulate=regulator.regulate)
+    each = []
+    for number, task in enumerate(made):
+        support, query = draw_batches(task, settings, 0, number)
+        each.append(maml.meta_gradient(meta.loss_of(task, learner, clip), own, support, query, settings.inner_lr,
+                                       regulate=regulator.regulate, phi=phi)[1])
+    G = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+    norm = torch.cat([g.flatten() for g in G.values()]).norm()
+    assert norm > 0.05 and abs(state.numbers["grad_norm"] - float(norm)) < 1e-5 * float(norm)
+    for name, g in G.items():
+        torch.testing.assert_close(state.adam.mean[name], 0.1 * g * 0.05 / norm, rtol=1e-4, atol=1e-9)
+    assert max(G[name].norm() for name in phi) > 0.1 * norm
+
+
+def test_its_hidden_numbers_start_as_large_as_the_gradients():
+    """Of a random direction, for a vector of any width: `down` keeps the size, so its rows have a length of about 1."""
+    for width in (64, 512):
+        down = regulator.start({"ctx": torch.zeros(4, width)}, 1)["regulator.ctx.down"]
+        assert (down.norm(dim=1) - 1).abs().max() < 0.35

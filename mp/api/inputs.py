@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from data.errors import reason
+from data.errors import DataError, reason
 from data.feed import VIEWS_AT_ONCE, Feed, in_order
+from data.folder import check_names
 from data.images import crop_centre, read
 from mp.clip.model import CLIP
 from mp.learners.prompts import unknown_names
@@ -24,9 +25,10 @@ def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int]
     """Raises UserError for what is wrong with images and names, and with labels where there are some."""
     if not is_list(names) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where}class names {names!r}; give a list of two or more words")
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise UserError(f"{where}class name {name!r} is given twice; give each once")
+    try:
+        check_names(list(names), f"{where}class names")
+    except DataError as e:
+        raise UserError(str(e)) from None
     if not is_list(images) or isinstance(images, np.ndarray) and images.ndim != 4:
         raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
     if not len(images):

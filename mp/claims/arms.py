@@ -4,6 +4,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from mp.learners import METHODS
+from mp.settings import MetaSettings
 
 # Plain wordings, which name no style and no dataset. The best is chosen on the training datasets, all classes.
 WORDINGS = ["a photo of a {}.", "an image of a {}.", "a picture of a {}.", "a {}.", "{}.", "this is a {}.",
@@ -59,7 +60,7 @@ def clipped(method: str, rate: int, clip_norm: float) -> Arm:
     changes = {}
     if rate != 1:
         changes["inner_lr"] = rate * METHODS[method].meta["inner_lr"]
-    if clip_norm != 5.0:  # the paper's
+    if clip_norm != MetaSettings.clip_norm:
         changes["clip_norm"] = clip_norm
     title = f"γ = {clip_norm:g}"
     if rate != 1:

@@ -27,27 +27,31 @@ def compare(rows: list[Comparison], of_arm: Callable[[Arm], BySeed], roles: dict
     """Differences of the means over datasets, paired by seed; words, which have none, stand against every seed."""
     found = []
     for row in rows:
-        ours, theirs = ({seed: with_averages(one, roles) for seed, one in of_arm(arm).items()}
-                        for arm in (row.ours, row.theirs))
+        ours, theirs = averaged(of_arm(row.ours), roles), averaged(of_arm(row.theirs), roles)
         cells = {(name, part): interval(numbers(ours, name, part, theirs)) for _, name in GROUPS for part in PARTS}
         found.append((row, cells))
     return found
 
 
+def averaged(seeds: BySeed, roles: dict[str, str]) -> BySeed:
+    return {seed: with_averages(one, roles) for seed, one in seeds.items()}
+
+
 def table(rows: list[Row], notes: dict[str, str]) -> str:
     """Lines of text; `notes`: beside a row, by its title."""
-    lines = [["points", "seeds", *(PARTS * len(GROUPS)), *([""] if notes else [])]]
+    lines = [["points", "seeds", *(PARTS * len(GROUPS)), ""]]
     for row, cells in rows:
         count = max((cell.count for cell in cells.values() if cell), default=0)
         texts = [cell.text() if cell else "-" for cell in cells.values()]
-        lines.append([row.title, str(count), *texts, *([notes.get(row.title, "")] if notes else [])])
-    groups = [("", 1), *((title, len(PARTS)) for title, _ in GROUPS), *([("", 1)] if notes else [])]
+        lines.append([row.title, str(count), *texts, notes.get(row.title, "")])
+    groups = [("", 1), *((title, len(PARTS)) for title, _ in GROUPS), ("", 1)]
     return line_up(lines, groups=groups)
 
 
 def sentence(rows: list[Row], parts: tuple[str, ...] = ("all",)) -> str:
     """On the held-out datasets (training ones, where nothing is held out): what the intervals show, and what not."""
-    title, name = GROUPS[1] if any(cell for _, cells in rows for (_, cell) in held_out(cells)) else GROUPS[0]
+    held_out = [cells[GROUPS[1][1], PARTS[-1]] for _, cells in rows]
+    title, name = GROUPS[1] if any(held_out) else GROUPS[0]
     said = []
     for part in parts:
         verdicts: dict[str, list[str]] = {}
@@ -56,10 +60,6 @@ def sentence(rows: list[Row], parts: tuple[str, ...] = ("all",)) -> str:
                 verdicts.setdefault(verdict(cell), []).append(f"{row.title} ({span(cell)})")
         said += [f"{part} classes, {found}: {'; '.join(those)}" for found, those in verdicts.items()]
     return f"On {title}: {'. '.join(said)}."
-
-
-def held_out(cells: dict[tuple[str, str], Interval | None]) -> list[tuple[str, Interval | None]]:
-    return [(part, cell) for (name, part), cell in cells.items() if name == GROUPS[1][1]]
 
 
 def verdict(cell: Interval) -> str:

@@ -196,7 +196,7 @@ class CLIP(nn.Module):
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, E] of images, uint8 [B, size, size, 3] or what `normalise` makes of them [B, 3, size, size].
 
-        `prompts` (PromptSRC): one [n, W] per layer, for the first len(prompts) layers. The first is
+        `prompts` (deep ones): one [n, W] per layer, for the first len(prompts) layers. The first is
         appended after the positions are added and before ln_pre; each later one takes the place of
         the last n positions, without ln_pre.
         """
@@ -224,7 +224,7 @@ class CLIP(nn.Module):
         """Features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
 
         prefix [B, P, W]: embeddings of SOS and context; suffix [N, W]: of each class's own tokens, EOT the
-        last, packed; deep (PromptSRC): one [n, W] for each layer from the second on, taking the place of
+        last, packed; deep: one [n, W] for each layer from the second on, taking the place of
         positions 1..n.
 
         Attention is causal, so the prefix never sees a class: it goes through the tower once, and the

@@ -211,7 +211,10 @@ def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
     """What is evaluated as it is, or tuned from."""
     settings = settings_of(session, method, arm, seed)
     path = folder_of(session, settings) / "prompt.pt"
-    given = "handcrafted" if arm.changes is None else "meta" if not arm.changes else open_prompt(path)
+    if arm.changes is None:
+        given = "handcrafted"
+    else:
+        given = open_prompt(path) if arm.changes else "meta"
     if arm.tuned:
         return find_init(session, given, finetune_settings(session, Namespace(), method, seed))
     if given != "handcrafted":

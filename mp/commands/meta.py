@@ -8,11 +8,10 @@ from typing import Any
 
 from data.dataset import Item
 from mp import regulator
-from mp.clip.model import CLIP, SECOND_ORDER
+from mp.clip.model import CLIP
 from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
-from mp.learners.prompts import class_prompts
 from mp.maml import adam_start, unchanged
 from mp.meta import MetaState, meta_train, start
 from mp.prompts import open_prompt
@@ -142,17 +141,16 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
             labels = [item.label for item in items]
             classes = session.suite.load(name).classes
             task = make_task(learner, session.clip, name, classes, session.feed.plain(items), labels)
-            say_if_too_large(session.clip, task, learner.kept_bytes(session.clip, task.classes), classes)
+            say_if_too_large(task)
             tasks.append(task)
         else:
             tasks.append(Task(name))
     return tasks
 
 
-def say_if_too_large(clip: CLIP, task: Task, image_bytes: int, class_names: list[str]) -> None:
+def say_if_too_large(task: Task) -> None:
     """Parts of a batch bound the memory only down to one image, and to all classes: a second derivative needs them."""
-    text_bytes = class_prompts(clip, class_names).tokens() * clip.kept_bytes(clip.transformer)
-    needed = SECOND_ORDER * max(image_bytes, text_bytes)
-    if needed > clip.memory:
+    needed = max(task.image_bytes, task.class_bytes)
+    if needed > task.memory:
         say(f"{task.name}: one image and its classes take about {needed / 2**30:.2g} GiB, more than --memory; going on "
             "all the same")

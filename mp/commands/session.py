@@ -15,7 +15,7 @@ from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP, load
-from mp.commands.options import settings_from
+from mp.commands.options import OUT, settings_from
 from mp.evaluate import TestSet
 from mp.learners import DEFAULT_METHOD, Learner, learner_class
 from mp.learners.deep import layers_of
@@ -228,5 +228,5 @@ def shared_options(args: Namespace) -> list[str]:
     words += ["--datasets", *args.datasets] if args.datasets else []
     words += ["--tasks", *args.tasks] if args.tasks else []
     words += ["--weights", str(args.weights)] if args.weights else []
-    words += ["--out", str(args.out)] if str(args.out) != "runs" else []
+    words += ["--out", str(args.out)] if str(args.out) != OUT else []
     return words

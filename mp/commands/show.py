@@ -58,7 +58,7 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
     if "settings" not in identity:
         yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
         return
-    yield ["made by", "{}, commit {}".format(*(printable(str(made_by.get(k))) for k in ("command", "commit")))]
+    yield ["made by", printable(f"{made_by.get('command')}, commit {made_by.get('commit')}")]
     if file.regulator:
         yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]
     yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]

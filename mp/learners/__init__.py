@@ -43,8 +43,10 @@ class Learner(Protocol):
     """What a method must give, as an nn.Module without buffers: its parameters are what prompt files hold, and each
     must enter the loss, which must have a second derivative (no fused attention) and nothing random in it.
 
-    Shapes: B images, C classes, E joint embedding. Built by `make_learner` as Class(clip, generator=...), and with the
-    settings that it is `made_with`.
+    Its tensors have names that other files know: `ctx` [n, W] is the context; where it is made with depth, `text.i` and
+    perhaps `vision.i` are the vectors of layer i, and there is an `image_prompts`, as in mp/learners/deep.py. Built by
+    `make_learner` as Class(clip, generator=...), and with the settings that it is `made_with`. Shapes: B images, C
+    classes, E joint embedding.
     """
     sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
     averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
@@ -83,13 +85,15 @@ def learner_class(method: str) -> type:
 
 
 def make_learner(method: str, clip: CLIP, depth: int | None = None, length: int | None = None,
-                 generator: torch.Generator | None = None, **others: Any) -> Learner:
+                 generator: torch.Generator | None = None, image_depth: int | None = None,
+                 image_length: int | None = None, ivlp: bool | None = None) -> Learner:
     """The method's learner, from its handcrafted start, on CLIP's device; what is random in it comes from `generator`.
 
-    `depth`, `length` and `others` are settings, for methods that are made with them; None: the method's own. Raises
+    `depth`, `length` and the others are settings, for methods that are made with them; None: the method's own. Raises
     UserError if the towers can't take them.
     """
     kind = learner_class(method)
-    settings = {"depth": depth, "length": length, **others}
+    settings = {"depth": depth, "length": length, "image_depth": image_depth, "image_length": image_length,
+                "ivlp": ivlp}
     own = {name: value for name, value in settings.items() if name in kind.made_with and value is not None}
     return kind(clip, generator=generator, **own).to(clip.logit_scale.device)

@@ -136,12 +136,12 @@ def check_length(clip: CLIP, classes: ClassPrompts, prefix: int) -> None:
                         "smaller --length, or shorten the name")
 
 
-def check_length_alone(clip: CLIP, length: int, tower: str = "") -> None:
+def check_length_alone(clip: CLIP, length: int) -> None:
     """Raises UserError for so many vectors that no class name has room."""
     positions = len(clip.positional_embedding)
     most = positions - 4  # beside SOS, a one-token name, "." and EOT
     if not 1 <= length <= most:
-        raise UserError(f"{tower}prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
+        raise UserError(f"prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
 
 
 def normalize(x: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mp.clip.model import CLIP
 from mp.learners.deep import DeepPrompts, check_depth
-from mp.learners.prompts import (ClassPrompts, check_length_alone, class_prompts, noise, normalize, start_context,
+from mp.learners.prompts import (ClassPrompts, class_prompts, noise, normalize, start_context,
                                  template_features)
+from mp.runtime.errors import UserError
 
 # The first 60 of OpenAI's 80 ImageNet templates.
 TEMPLATES = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
@@ -53,7 +54,8 @@ class PromptSRC(DeepPrompts):
             image_length = length
         if image_depth:
             check_depth(clip, image_depth, "image ")
-            check_length_alone(clip, image_length, "image ")
+            if image_length < 1:
+                raise UserError("image prompt length 0: out of range; give 1 or more, or --image-depth 0")
         self.text, self.vision = nn.ParameterDict(), nn.ParameterDict()
         for i in range(1, depth):  # one by one: a ParameterDict made from a dict sorts its keys as text, 10 before 2
             self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
@@ -74,18 +76,23 @@ class PromptSRC(DeepPrompts):
         return AnchoredClasses(class_prompts(clip, names), normalize(frozen))
 
     @torch.no_grad()
-    def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The images themselves, still bytes, and what frozen CLIP makes of them [B, E]."""
+    def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
+        """The images themselves, still bytes, and what frozen CLIP makes of them [B, E], unless it is IVLP."""
+        if self.ivlp:
+            return (images,)
         return images, normalize(clip.encode_image(images))
 
     def image_prompts(self) -> list[Tensor]:
         return list(self.vision.values())
 
-    def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, frozen: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]."""
+    def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, *frozen_and_labels: Tensor) -> Tensor:
+        """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]; of
+        IVLP, which has no frozen features, the cross-entropy."""
+        *frozen, labels = frozen_and_labels
+        if self.ivlp:
+            return F.cross_entropy(self.classifier(clip, classes.prompts)(images), labels)
         text, image = self.text_features(clip, classes.prompts), self.image_features(clip, images)
-        terms = loss_terms(clip, classes, text, image, frozen, labels)
-        return terms["ce"] if self.ivlp else sum(terms.values())
+        return sum(loss_terms(clip, classes, text, image, *frozen, labels).values())
 
 
 def loss_terms(clip: CLIP, classes: AnchoredClasses, text: Tensor, image: Tensor, frozen: Tensor,

@@ -7,7 +7,7 @@ from mp.clip.model import CLIP
 from mp.learners import METHODS, learner_class
 from mp.runtime.errors import UserError
 
-LAYERS = 48  # more than any CLIP has
+LAYERS = 48  # more than any CLIP has that loads here
 NEAR = 0.005  # of a tensor's largest value: as far as an average over epochs, in half precision, may move a frozen one
 TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}  # how names begin, and CLIP's
 BESIDE = ("token_prefix", "token_suffix", "prompt_learner.token_prefix", "prompt_learner.token_suffix",
@@ -35,7 +35,8 @@ def recognise(state: dict[str, Tensor]) -> Published:
         if len(own) > len(names):
             method, names = candidate, own
     if "ctx" not in names:
-        raise UserError("holds no prompt of CoOp, CoCoOp, MaPLe or PromptSRC")
+        titles = ", ".join(row.title for row in METHODS.values())
+        raise UserError(f"holds no prompt of {titles}")
     left = {name: value for name, value in state.items() if name not in names.values()}
     kept = frozen(left)
     known = (*BESIDE, *TOWERS)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import PIL
 import torch
 from torch import Tensor
 
@@ -45,7 +46,8 @@ def recall(identity: Identity, dataset: str, images: Sequence[str], width: int,
 def cache_file(identity: Identity, dataset: str, images: Sequence[str]) -> Path:
     """Named after all that the features depend on; the images' times of change count, too, as this file is never asked
     for by name."""
-    digest = hashlib.sha256(json.dumps([VIEWS, torch.__version__, stored("features", identity)]).encode())
+    made_by = [VIEWS, torch.__version__, PIL.__version__, stored("features", identity)]
+    digest = hashlib.sha256(json.dumps(made_by).encode())
     for image in images:
         digest.update(str(os.stat(image).st_mtime_ns).encode())
     return cache_folder() / "features" / f"{file_name(dataset)}-{digest.hexdigest()[:32]}.pt"

@@ -9,7 +9,7 @@
 | meta/*/prompt.pt | table --run | the same, but for device and precision | refused | refused |
 | zeroshot/*.json, finetune/*.json | table | weights, images, paper's settings, the meta-prompt | left out | left out |
 | a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" weights, settings, tasks | refused | refused |
-| features in the cache | all | their fields, torch's version, the images' times of change | made anew | made anew |
+| features in the cache | all | their fields, torch's and Pillow's versions, times of change | made anew | made anew |
 | OpenAI's weights in the cache | all | their SHA-256 | fetched anew | fetched anew |
 
 A file of another FORMAT is refused by everything; --force makes anew what a command writes. Without --run, `table` has
@@ -53,8 +53,9 @@ DEPENDS_ON = {
 # A prompt that is an *input*, of zeroshot or finetune, is known by its fingerprint, which counts its method and tensors
 # alone: one learnt on a GPU is welcome on a CPU. What else made it is told in its provenance.
 #
-# What can't matter, or only by rounding, isn't part of an identity: --memory (parts of a batch add up to the same sum),
-# --workers, the number of processes, --out, and the versions of torch and Python; each file's provenance tells them.
+# What can't matter, or only by rounding, isn't part of an identity: --memory (parts of a batch add up to the same sum,
+# and a kept graph is the one that would be computed anew), --workers, the number of processes and threads, --out, the
+# GPU's model, and the versions of torch, Pillow and Python.
 # Nor is this code: whoever changes a learner or a loop gives --force or another --out; the provenance tells the commit.
 
 

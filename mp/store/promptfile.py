@@ -21,8 +21,10 @@ def write(path: Path, method: str, params: Params, identity: dict[str, Any], pro
     def on_cpu(some: Params) -> Params:
         return {k: v.detach().cpu() for k, v in some.items()}
 
-    tensors.write(path, {"method": method, "params": on_cpu(params), "identity": identity, "provenance": provenance}
-                  | ({"regulator": on_cpu(regulator)} if regulator else {}))
+    content = {"method": method, "params": on_cpu(params), "identity": identity, "provenance": provenance}
+    if regulator:
+        content["regulator"] = on_cpu(regulator)
+    tensors.write(path, content)
 
 
 def read_file(path: Path) -> dict[str, Any]:

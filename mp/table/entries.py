@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data.suite import Suite
-from mp.learners import METHODS
+from mp.learners.settings import of_row
 from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
@@ -77,9 +77,8 @@ def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, in
     """Why a result isn't of the paper's settings or of the meta-prompt in `prompts`; "" if it is of both."""
     column, own_prompt = entry.column, entry.identity.get("prompt")
     if column.tuned:
-        row = METHODS[column.method]
-        settings = as_dict(FinetuneSettings(column.method, **row.prompt, **row.finetune, classes=classes,
-                                            seed=entry.seed))
+        own = of_row(FinetuneSettings, column.method)
+        settings = as_dict(FinetuneSettings(column.method, **own, classes=classes, seed=entry.seed))
         if suite.name == "mini":
             del settings["depth"]  # its towers are shallower than the paper's
         if different := mismatch(entry.identity.get("settings"), settings):

@@ -185,3 +185,46 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
     assert "wild, seed 2: left out: epoch 3: the loss is nan" in said and "wild, tuned, b, seed 1: left out: epoch 1" in said
     (_, cells), = findings.compare([Comparison("x", wanted[2], wanted[-1])], found.get, {"a": "train", "b": "train"})
     assert cells["Average (train)", "all"] is None
+
+
+@pytest.mark.parametrize("method, usual", [("coop", 0.025 / 6), ("promptsrc", 0.02 / 6)])
+def test_the_arms_are_what_their_titles_say(method, usual):
+    """Written down once more: which prompt stands against which, and with what settings each was learnt."""
+    def told(arm):
+        return arm.words if arm.words is not None else (arm.changes and dict(arm.changes), arm.tuned)
+
+    def rows(claim):
+        return {row.title: (told(row.ours), told(row.theirs)) for row in arms.comparisons(claim, method, "one {}.")}
+
+    mp, start, inf = ((), False), (None, False), float("inf")
+    assert rows("a") == {
+        "over handcrafted templates": (mp, ""), 'over "one {}."': (mp, "one {}."),
+        "over plain multi-task training (no inner steps)": (mp, ({"inner_steps": 0}, False)),
+        "over first-order MAML": (mp, ({"first_order": True}, False)), "over 1 inner step": (mp, ({"inner_steps": 1}, False)),
+        "over 2 inner steps": (mp, ({"inner_steps": 2}, False)), "over 8 inner steps": (mp, ({"inner_steps": 8}, False))}
+    assert rows("c") == {"fine-tuned from handcrafted, over its start": ((None, True), start),
+                         "fine-tuned from the meta-prompt, over it": (((), True), mp)}
+    regulated = {"regulator": True, "clip_norm": inf}
+    expected = {"24 α, over α, both unclipped": (({"inner_lr": 24 * usual, "clip_norm": inf}, False), ({"clip_norm": inf}, False)),
+                "the meta-prompt, over an unclipped regulator's": (mp, (regulated, False)),
+                "the meta-prompt fine-tuned, over the regulator's through it": (((), True), (regulated, True))}
+    for name, rate in (("", {}), (", 24 α", {"inner_lr": 24 * usual})):
+        for clip_norm in (0.2, 1.0, 5.0, inf):
+            ours = (rate if clip_norm == 5 else {**rate, "clip_norm": clip_norm}) or (), False
+            expected[f"γ = {clip_norm:g}{name}, over handcrafted templates"] = ours, ""
+            if clip_norm != inf:
+                expected[f"γ = {clip_norm:g}{name}, over γ = inf{name}"] = ours, ({**rate, "clip_norm": inf}, False)
+    assert rows("b") == expected
+
+
+def test_the_notes_are_those_of_the_logs(once):
+    """How large ‖G‖ got and how often it was clipped, of both seeds' logs; and how many numbers φ has."""
+    out, ended = once
+    for title, folder, clip_norm in (("γ = 0.2, over handcrafted", "coop-clip_norm0.2", 0.2), ("γ = 5, over handcrafted", "coop", 5.0)):
+        norms = []
+        for seed in (1, 2):
+            log = out / "mini/meta" / f"{folder}-seed{seed}" / "log.jsonl"
+            norms += [json.loads(line)["grad_norm"] for line in log.read_text().splitlines()]
+        share = sum(norm > clip_norm for norm in norms) / len(norms)
+        line = next(line for line in ended.stdout.splitlines() if line.startswith(title))
+        assert line.endswith(f"‖G‖ up to {max(norms):.1f}, clipped in {share:.0%} of epochs")

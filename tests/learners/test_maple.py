@@ -167,7 +167,8 @@ def test_six_vectors_leave_no_word_of_the_start(clip):
 
 def test_its_row_makes_it_as_its_paper_has_it(clip):
     row = METHODS["maple"]
-    assert row.meta == METHODS["promptsrc"].meta and row.prompt == {"length": 2}
+    assert row.meta == {"inner_lr": 0.02 / 6, "batch": 32} == METHODS["promptsrc"].meta and row.prompt == {"length": 2}
+    assert row.finetune == {"epochs": 5, "lr": 0.0035, "batch": 4}
     learner = make_learner("maple", clip, 2, **row.prompt, image_depth=1)
     assert len(learner.ctx) == 2 and len(learner.proj) == 2
 

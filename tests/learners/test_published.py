@@ -154,7 +154,7 @@ def test_sixteen_vectors_and_class_specific_ones(clip, tmp_path):
 @pytest.mark.parametrize("state", [{}, {"weight": torch.ones(2)}, {"prompt_learner.proj.weight": torch.ones(2, 2)}, {"ctx": "words"}])
 def test_a_checkpoint_without_a_prompt(state, tmp_path):
     write(tmp_path / "c.pt", state)
-    with pytest.raises(UserError, match="c.pt: holds no prompt of CoOp, CoCoOp, MaPLe or PromptSRC"):
+    with pytest.raises(UserError, match="c.pt: holds no prompt of CoOp, CoCoOp, PromptSRC, MaPLe"):
         open_prompt(tmp_path / "c.pt")
 
 
@@ -250,4 +250,6 @@ def test_every_method_says_how_its_own_code_calls_its_tensors(clip):
     for method in METHODS:
         kind = learner_class(method)
         own = make_learner(method, clip, 3, 4)
-        assert own.state_dict().keys() <= kind.published(3).keys() and kind.published_as
+        assert own.state_dict().keys() <= kind.published(3).keys()
+        assert kind.published_as == {"coop": "prompt_learner", "cocoop": "prompt_learner", "promptsrc": "VLPromptLearner",
+                                     "maple": "MultiModalPromptLearner"}[method]
