@@ -274,7 +274,7 @@ def refused(call, *says):
 @pytest.mark.parametrize("names, says", [
     ([], ["class names []; give a list of two or more"]), (["cat"], ["class names ['cat']; give a list of two or more"]),
     ("cat", ["class names 'cat'"]), ([1, 2], ["class names [1, 2]"]), (["cat", "dog", "cat"], ["class names: classes 'cat' and 'cat' read alike"]),
-    (["cat", " "], ["class 1 has an empty name"]), (["cat", "dog " * 90], ["too long for CLIP"])])
+    (["cat", " "], ["a class's name, ' ', is empty"]), (["cat", "dog " * 90], ["too long for CLIP"])])
 def test_bad_names(names, says, mini):
     learner = make_learner("coop", mini)
     for call in (lambda: classify(learner, mini, PICTURES, names), lambda: classify("{}", mini, PICTURES, names),
