@@ -13,6 +13,19 @@ from mp.runtime.errors import RunError
 from mp.settings import PARTS
 
 FEATURES_AT_ONCE = 256  # classified together
+Classify = Callable[[Tensor], Tensor]  # from views [B, size, size, 3] to logits [B, C]
+
+
+def words_classifier(clip: CLIP, words: str, names: list[str]) -> Classify:
+    """Of views, by the same words, such as "a photo of a {}.", for every class name."""
+    text = normalize(template_features(clip, words, names))                                 # [C, E]
+    return lambda views: clip.logit_scale.exp() * normalize(clip.encode_image(views)) @ text.T
+
+
+def learnt_classifier(learner: Learner, clip: CLIP, names: list[str]) -> Classify:
+    """Of views, by a learner's prompts."""
+    classify = learner.classifier(clip, class_prompts(clip, names))
+    return classify if learner.sees_images else lambda views: classify(normalize(clip.encode_image(views)))
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:

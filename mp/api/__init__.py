@@ -21,9 +21,9 @@ from mp import finetune, meta
 from mp.api.inputs import Picture, check, feed_of, is_list, opened, plain_views, say_unknown
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP, load
+from mp.evaluate import learnt_classifier, words_classifier
 from mp.learners import METHODS, Learner, learner_class
 from mp.learners.deep import layers_of
-from mp.learners.prompts import class_prompts, normalize, template_features
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
@@ -103,17 +103,14 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     check(images, names)
     say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
-    sees_images = False
-    if isinstance(prompt, str):
-        classifier = words_classifier(prompt, clip, names)
+    if not isinstance(prompt, str):
+        classifier = learnt_classifier(own_copy(prompt, clip), clip, names)
+    elif "{}" in prompt:
+        classifier = words_classifier(clip, prompt, names)
     else:
-        learner = own_copy(prompt, clip)
-        sees_images, classifier = learner.sees_images, learner.classifier(clip, class_prompts(clip, names))
-    rows = []
-    for views in plain_views(clip, images):
-        inputs = views if sees_images else normalize(clip.encode_image(views))
-        rows.append(classifier(inputs).softmax(-1).cpu())
-    return torch.cat(rows)
+        raise UserError(f"{prompt!r}: words need {{}} for the class name, as in 'a photo of a {{}}.'; `load_prompt` "
+                        "opens a file")
+    return torch.cat([classifier(views).softmax(-1).cpu() for views in plain_views(clip, images)])
 
 
 def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], report: Report = lambda numbers: None,
@@ -194,12 +191,3 @@ def own_copy(learner: Learner, clip: CLIP) -> Learner:
     prompt = PromptFile(Path("the learner"), method, params)
     learner_of(TrainingSettings(prompt.method, **prompt.shape), clip, prompt)
     return copy.deepcopy(learner).to(clip.logit_scale.device)
-
-
-def words_classifier(words: str, clip: CLIP, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
-    """The function from normalised features [B, E] to logits [B, C]. Raises UserError for words without {}."""
-    if "{}" not in words:
-        raise UserError(f"{words!r}: words need {{}} for the class name, as in 'a photo of a {{}}.'; `load_prompt` "
-                        "opens a file")
-    text = normalize(template_features(clip, words, names))                          # [C, E]
-    return lambda features: clip.logit_scale.exp() * features @ text.T

@@ -7,10 +7,10 @@ STEPS = 4  # inner steps, as in the paper
 
 
 class Block(NamedTuple):
-    what: str                        # text gradient, step, meta-gradient or evaluation
+    what: str                        # text gradient, fine-tuning, step, meta-gradient or evaluation
     method: str | None               # None: the text gradient, which is the same for all
     classes: int
-    images: int = 0                  # of a batch
+    images: int = 0                  # of a batch; of fine-tuning, which takes the method's batches, in all
     steps: int = 0                   # inner steps of a meta-gradient; 0 is the gradient of a training step
     tasks: int = 1                   # one after another
     plain: bool = True               # whether the plain way is measured
@@ -36,7 +36,7 @@ def make_blocks() -> list[Block]:
     """In the table's order. A method is named only where a row is about that method alone."""
     return [
         Block("text gradient", None, 100),
-        *(Block("step", method, 100, row.finetune["batch"]) for method, row in METHODS.items()),
+        *(Block("fine-tuning", method, 100, max(8, row.finetune["batch"])) for method, row in METHODS.items()),
         # CoOp encodes the classes once for all images, so the paper's batch of 32 takes hardly more than one image.
         Block("meta-gradient", "coop", 100, 32, STEPS, plain=False),
         Block("meta-gradient", "coop", 50, 32, STEPS),

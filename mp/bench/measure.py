@@ -17,6 +17,7 @@ from mp import maml
 from mp.bench import plain
 from mp.bench.blocks import Block
 from mp.clip.model import CLIP, SECOND_ORDER, load
+from mp.finetune import with_inputs
 from mp.learners import METHODS, Learner, make_learner
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
 from mp.runtime.device import Compute
@@ -45,7 +46,7 @@ class Measured(NamedTuple):
 
 def measure(block: Block, plainly: bool, weights: Path | None, compute: Compute) -> Measured:
     """Memory is the most since the process began, so a process can measure only one block."""
-    clip = build_clip(plainly, weights, compute)
+    clip = build_clip(block, plainly, weights, compute)
     run = prepare(block, clip, plainly)
     gc.collect()
     before = most_memory(compute.device)
@@ -75,11 +76,12 @@ def most_memory(device: torch.device) -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def build_clip(plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
+def build_clip(block: Block, plainly: bool, weights: Path | None, compute: Compute) -> CLIP:
     """Random weights of ViT-B/16's shape, or those of a file. Raises UserError for a file that isn't CLIP's weights."""
     kind, memory = CLIP, compute.memory
     if plainly:
-        kind, memory = plain.PlainCLIP, sys.maxsize  # everything at once
+        kind = plain.PublishedCLIP if block.what == "fine-tuning" else plain.PlainCLIP
+        memory = sys.maxsize  # everything at once
     if weights is not None:
         return load(weights, compute.device, compute.half, memory, kind)
     with torch.device("meta"):
@@ -109,6 +111,8 @@ def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
     settings = PromptSettings(block.method, **METHODS[block.method].prompt)
     layers = min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
     learner = make_learner(block.method, clip, min(settings.depth, layers), settings.length, generator)
+    if block.what == "fine-tuning":
+        return fine_tuning(block, clip, learner, names, generator, plainly)
     parts = [draw_part(block, clip, learner, generator) for _ in range(block.steps + 1)]
     if block.what == "evaluation":
         inputs = parts[0][0]
@@ -147,6 +151,31 @@ def evaluation(clip: CLIP, learner: Learner, names: list[str], inputs: Tensor) -
     @torch.no_grad()
     def run() -> list[Tensor]:
         return [learner.classifier(clip, prompts)(inputs)]                   # [B, C]
+    return run
+
+
+def fine_tuning(block: Block, clip: CLIP, learner: Learner, names: list[str], generator: torch.Generator,
+                plainly: bool) -> Run:
+    """Of as many steps as the views take, with the method's batches: the gradients, added up. The methods' own code
+    sends every step's views through the tower by themselves."""
+    device, size = clip.logit_scale.device, clip.visual.image_size
+    views = torch.randint(256, (block.images, size, size, 3), dtype=torch.uint8, generator=generator).to(device)
+    labels = torch.randint(block.classes, (block.images,), generator=generator).to(device)
+    batch = METHODS[block.method].finetune["batch"]
+    batches = list(zip(views.split(batch), labels.split(batch)))
+    classes = learner.prepare(clip, names)
+    params = maml.leaves(dict(learner.named_parameters()))
+
+    def run() -> list[Tensor]:
+        if plainly:
+            steps = ((learner.inputs(clip, some), targets) for some, targets in batches)
+        else:
+            steps = with_inputs(learner, clip, batches)
+        sums = [torch.zeros_like(p) for p in params.values()]
+        for inputs, targets in steps:
+            loss = maml.run(learner, params, clip, classes, *inputs, targets)
+            sums = [a + b for a, b in zip(sums, torch.autograd.grad(loss, tuple(params.values())))]
+        return sums
     return run
 
 

@@ -1,9 +1,9 @@
-"""The plain way, which `run.py bench` measures and the tests hold the short way to."""
+"""The plain ways, which `run.py bench` measures and the tests hold the short way to."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mp.clip.model import CLIP, Packing
+from mp.clip.model import CLIP, Attention, KeysValues, Packing
 from mp.maml import Loss, Params
 
 
@@ -24,6 +24,26 @@ class PlainCLIP(CLIP):
             x, _ = block(x, causal=True)
         eot = P + packing.position[packing.last].repeat(B)
         return (self.ln_final(x[torch.arange(B * C, device=x.device), eot]) @ self.text_projection).view(B, C, -1)
+
+
+class FusedAttention(Attention):
+    """By torch's fused kernels, which have no second derivative. The plain way has no `past` and no `packing`."""
+
+    def forward(self, x: Tensor, causal: bool, past: None = None, packing: None = None) -> tuple[Tensor, KeysValues]:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.transpose(-4, -2).unbind(-3)                                         # each [..., H, T, d]
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-3, -2).flatten(-2)
+        return self.out_proj(y), (k, v)
+
+
+class PublishedCLIP(PlainCLIP):
+    """As the methods' own code trains with it: also with fused attention."""
+
+    def __init__(self, **sizes: int):
+        super().__init__(**sizes)
+        for tower in (self.transformer, self.visual.transformer):
+            for block in tower.resblocks:
+                block.attn = FusedAttention(len(block.ln_1.weight))
 
 
 def meta_gradient(loss: Loss, params: Params, support: list, query: tuple[Tensor, ...], inner_lr: float) -> Params:

@@ -4,11 +4,9 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from data.dataset import Item
 from data.errors import CHECK_ALL
@@ -18,7 +16,8 @@ from data.readers import ENDINGS, files_below
 from mp.commands.options import settings_from
 from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import is_file, learnt_prompt
-from mp.learners.prompts import START, class_prompts, normalize, template_features
+from mp.evaluate import Classify, learnt_classifier, words_classifier
+from mp.learners.prompts import START
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
@@ -80,25 +79,16 @@ def find_images(given: list[str]) -> list[str]:
 
 
 def classifier(session: Session, args: Namespace, file: PromptFile | None, names: list[str],
-               template: str) -> Callable[[Tensor], Tensor]:
-    """From views [B, size, size, 3] to logits [B, C], as the evaluation has them; `template` is the handcrafted one."""
-    clip = session.clip
-    if file or args.prompt == "meta":
-        shape = file.shape if file else {}
-        settings = settings_from(PromptSettings, args, method_of(args, file), **shape, seed=1)
-        learner = learnt_prompt(session, file or "meta", settings).learner
-        classify = learner.classifier(clip, class_prompts(clip, names))
-        if learner.sees_images:
-            return classify
-    else:
-        words = template if args.prompt == "handcrafted" else args.prompt
-        text = normalize(template_features(clip, words, names))
-        classify = lambda features: clip.logit_scale.exp() * features @ text.T
-    return lambda views: classify(normalize(clip.encode_image(views)))
+               template: str) -> Classify:
+    """What --prompt stands for; `template` is the handcrafted one."""
+    if not file and args.prompt != "meta":
+        return words_classifier(session.clip, template if args.prompt == "handcrafted" else args.prompt, names)
+    shape = file.shape if file else {}
+    settings = settings_from(PromptSettings, args, method_of(args, file), **shape, seed=1)
+    return learnt_classifier(learnt_prompt(session, file or "meta", settings).learner, session.clip, names)
 
 
-def answer(session: Session, args: Namespace, items: list[Item], names: list[str],
-           classify: Callable[[Tensor], Tensor]) -> int:
+def answer(session: Session, args: Namespace, items: list[Item], names: list[str], classify: Classify) -> int:
     """Print what each image shows, a batch at a time. Names those that can't be read, and gives their number."""
     progress, done, unread = Progress("image", patience=5), 0, 0
     if args.format == "csv":

@@ -11,6 +11,7 @@ from mp import maml
 from mp.bench import measure, plain
 from mp.bench.blocks import BLOCKS, Block, make_blocks
 from mp.clip import tokenizer
+from mp.clip.model import CLIP
 from mp.clip.weights import sizes
 from mp.commands import bench
 from mp.learners import METHODS, Method
@@ -38,7 +39,7 @@ def test_the_plain_way_is_all_77_positions_of_every_prompt(clip):
 
 
 def results(block, plainly=False):
-    clip = measure.build_clip(plainly, mini.WEIGHTS, choose("cpu"))
+    clip = measure.build_clip(block, plainly, mini.WEIGHTS, choose("cpu"))
     return measure.prepare(block, clip, plainly)()
 
 
@@ -60,14 +61,28 @@ def test_what_is_measured_is_a_step_where_there_are_no_inner_steps():
     assert len({float(g.norm()) for g in (step, one, two)}) == 3 and torch.equal(two, again)
 
 
+@pytest.mark.parametrize("plainly, images", [(False, [8]), (True, [1] * 8)])
+def test_the_published_way_sends_images_step_by_step_through_fused_attention(plainly, images, monkeypatch):
+    run = measure.prepare(block := Block("fine-tuning", "cocoop", 3, 8),
+                          measure.build_clip(block, plainly, mini.WEIGHTS, choose("cpu")), plainly)
+    calls, counts = [], []
+    attention, encode = torch.nn.functional.scaled_dot_product_attention, CLIP.encode_image
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention",
+                        lambda *args, **more: calls.append(torch.is_grad_enabled()) or attention(*args, **more))
+    monkeypatch.setattr(CLIP, "encode_image", lambda clip, some: counts.append(len(some)) or encode(clip, some))
+    run()
+    assert counts == images
+    assert sum(calls) == 24 if plainly else not any(calls)  # three layers of the text tower in each of eight steps
+
+
 def test_every_method_has_its_rows():
     for method, about in METHODS.items():
         own = [block for block in BLOCKS if block.method == method]
-        assert [b.images for b in own if b.what == "step" and b.classes == 100] == [about.finetune["batch"]]
+        assert [b.images for b in own if b.what == "fine-tuning" and b.plain] == [max(8, about.finetune["batch"])]
         assert any(b.what == "meta-gradient" and b.plain for b in own)
         assert [b.steps for b in own if b.memory_only and b.tasks == 1] == [1, 16]
         assert all(b.title.startswith(f"{about.title} ") for b in own)
-    assert {b.what for b in BLOCKS} == {"text gradient", "step", "meta-gradient", "evaluation"}
+    assert {b.what for b in BLOCKS} == {"text gradient", "fine-tuning", "step", "meta-gradient", "evaluation"}
 
 
 @pytest.mark.parametrize("learner", ["coop.CoOp", "cocoop.CoCoOp", "promptsrc.PromptSRC"])
@@ -76,7 +91,7 @@ def test_a_new_method_has_its_rows_by_its_line_among_the_methods(learner, monkey
     monkeypatch.setitem(METHODS, "another", Method("Another", learner, dict(inner_lr=0.01, batch=8), dict(batch=2)))
     added = [block for block in make_blocks() if block not in before]
     assert [block.title for block in added] == [
-        "Another step, 100 classes, 2 images", "Another meta-gradient, 20 classes, 2 images, 4 steps",
+        "Another fine-tuning, 100 classes, 8 images", "Another meta-gradient, 20 classes, 2 images, 4 steps",
         "Another meta-gradient, 20 classes, 2 images, 4 steps, graphs anew",
         "Another meta-gradient, 20 classes, 2 images, 1 step, graphs anew",
         "Another meta-gradient, 20 classes, 2 images, 16 steps, graphs anew"]
@@ -94,7 +109,7 @@ def test_an_unknown_method_is_no_other():
 def test_titles_are_unique_and_say_the_sizes():
     titles = [block.title for block in BLOCKS]
     assert len(set(titles)) == len(titles)
-    assert {"text gradient, 100 classes", "CoCoOp step, 100 classes, 1 image", "CoOp step, 1,000 classes, 32 images",
+    assert {"text gradient, 100 classes", "CoCoOp fine-tuning, 100 classes, 8 images", "CoOp step, 1,000 classes, 32 images",
             "CoOp meta-gradient, 20 classes, 2 images, 1 step, graphs anew", "CoOp meta-gradient, 50 classes, 32 images, 4 steps",
             "CoCoOp meta-gradient, 20 classes, 2 images, 4 steps, 6 tasks, graphs anew"} < set(titles)
 
