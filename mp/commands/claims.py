@@ -2,17 +2,13 @@
 import json
 import os
 import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +21,7 @@ from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
 from mp.prompts import open_prompt
 from mp.runtime.errors import DAMAGE, RunError, UserError, unreadable
+from mp.runtime.pool import open_pool
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
 from mp.store import promptfile
@@ -40,6 +37,10 @@ class Job(NamedTuple):
     arm: Arm
     seed: int | None   # None: of words
     dataset: str = ""  # to evaluate on
+
+
+Found = Accuracies | str | None  # of an evaluation; or what went wrong
+Done = tuple[Found, float]       # and how many seconds it took
 
 
 def command(args: Namespace) -> None:
@@ -89,65 +90,25 @@ def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]
 
 @contextmanager
 def workers(session: Session, args: Namespace) -> Iterator[Callable]:
-    """A function that does jobs, all of them before it returns (job, result), in --jobs processes of one thread each.
+    """A function that does jobs, all of them before it returns (job, result), in --jobs processes.
 
     Their own lines go to claims.log below --out.
     """
     count = args.jobs or (1 if session.feed.device.type == "cuda" else min(MOST, os.cpu_count() or 1))
     log = session.out / "claims.log"
     if count == 1:
-        yield lambda label, jobs: finished(label, jobs, ((job, *do(session, args, job)) for job in jobs))
+        yield lambda label, jobs: finished(label, jobs, ((job, do(session, args, job)) for job in jobs))
         return
     say(f"{count} processes; what they say is in {log}")
-    # Python's helper that tidies up after an interruption would complain about it.
-    with environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore:resource_tracker"):
-        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
-
-        def run(label: str, jobs: list[Job]) -> list:
-            waiting = {pool.submit(do_alone, tuple(sys.argv[1:]), job): job for job in jobs}
-            done = ((waiting[future], *future.result()) for future in as_completed(waiting))
-            return finished(label, jobs, done)
-
-        try:
-            yield run
-        except BrokenProcessPool:
-            raise RunError("claims: a process was killed, perhaps for lack of memory; the same command goes on, try a "
-                           "smaller --jobs") from None
-        except Exception:
-            for child in active_children():  # an error needn't wait for hours; their states are kept
-                child.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+    do_one = partial(do_alone, tuple(sys.argv[1:]))
+    with open_pool(count, log) as run:
+        yield lambda label, jobs: finished(label, jobs, run(do_one, jobs))
 
 
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Of the processes that are started meanwhile."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def begin(log: Path) -> None:
-    """A process that speaks into the log, and ends when its parent does, however that is killed."""
-    def follow() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr = open(log, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
-
-
-def finished(label: str, jobs: list[Job], done: Iterable[tuple]) -> list[tuple[Job, Accuracies | None]]:
+def finished(label: str, jobs: list[Job], done: Iterable[tuple[Job, Done]]) -> list[tuple[Job, Found]]:
     """Every job with its result, as they come; shows how far it is."""
     progress, found = Progress(label), []
-    for job, result, seconds in done:
+    for job, (result, seconds) in done:
         found.append((job, result))
         words = job.arm.title
         if job.dataset:
@@ -167,11 +128,11 @@ def opened(arguments: tuple[str, ...]) -> tuple[Session, Namespace]:
     return open_session(args), args
 
 
-def do_alone(arguments: tuple[str, ...], job: Job) -> tuple:
+def do_alone(arguments: tuple[str, ...], job: Job) -> Done:
     return do(*opened(arguments), job)
 
 
-def do(session: Session, args: Namespace, job: Job) -> tuple[dict | str | None, float]:
+def do(session: Session, args: Namespace, job: Job) -> Done:
     """The result, and how many seconds it took. Of training that diverged, what went wrong: it's a finding, too."""
     started, result = time.monotonic(), None
     try:

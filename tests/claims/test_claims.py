@@ -20,7 +20,8 @@ from mp.claims import arms, findings
 from mp.claims.arms import Arm, Comparison
 from mp.commands import claims, session
 from mp.learners import METHODS
-from mp.runtime.errors import UserError
+from mp.runtime import pool
+from mp.runtime.errors import RunError, UserError
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "tests.claims.small_claims", "claims", "--method", "coop", "--seeds", "1", "2",
@@ -143,12 +144,18 @@ def test_a_log_that_cannot_be_read_is_named(tmp_path):
 
 def test_an_error_ends_the_processes(tmp_path, monkeypatch):
     ended = []
-    monkeypatch.setattr(claims, "active_children", lambda: [SimpleNamespace(kill=lambda: ended.append(1))])
+    monkeypatch.setattr(pool, "active_children", lambda: [SimpleNamespace(kill=lambda: ended.append(1))])
     before = dict(os.environ)
     with pytest.raises(UserError), claims.workers(SimpleNamespace(out=tmp_path), Namespace(jobs=2)):
         assert os.environ["OMP_NUM_THREADS"] == "1"
         raise UserError("bad")
     assert ended == [1] and os.environ == before
+
+
+def test_a_process_that_is_killed_is_told(tmp_path):
+    with pytest.raises(RunError, match="a process was killed, .* the same command goes on, try a smaller --jobs"):
+        with pool.open_pool(2, tmp_path / "log") as run:
+            list(run(os._exit, [9]))
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -174,7 +181,7 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
             if kind == "learn":
                 return "epoch 3: the loss is nan" if arm.changes == wild.changes and seed == 2 else None
             return "epoch 1: the loss is inf" if (arm.tuned, name, seed) == (True, "b", 1) else {"all": 50.0 + seed if seed else 50.0}
-        return claims.finished(label, jobs, ((job, result(job), 0.0) for job in jobs))
+        return claims.finished(label, jobs, ((job, (result(job), 0.0)) for job in jobs))
 
     session = SimpleNamespace(suite=SimpleNamespace(datasets=["a", "b"]))
     found = claims.compute(run, session, wanted, [1, 2])

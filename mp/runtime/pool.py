@@ -1,0 +1,62 @@
+"""Processes of one thread each that share a list of jobs; unlike torchrun's, they know nothing of each other."""
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from mp.runtime.errors import RunError
+
+Run = Callable[[Callable, Iterable], Iterator[tuple[Any, Any]]]  # a function and jobs -> (job, result), as they come
+
+
+@contextmanager
+def open_pool(count: int, log: Path) -> Iterator[Run]:
+    """Has jobs done in `count` processes; what these say goes to the log. Raises RunError if one is killed."""
+    # Python's helper that tidies up after an interruption would complain about it.
+    with environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore:resource_tracker"):
+        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
+
+        def run(function: Callable, jobs: Iterable) -> Iterator[tuple[Any, Any]]:
+            waiting = {pool.submit(function, job): job for job in jobs}
+            return ((waiting[future], future.result()) for future in as_completed(waiting))
+
+        try:
+            yield run
+        except BrokenProcessPool:
+            raise RunError("a process was killed, perhaps for lack of memory; the same command goes on, try a smaller "
+                           "--jobs") from None
+        except Exception:
+            for child in active_children():  # an error needn't wait for hours; their states are kept
+                child.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Of the processes that are started meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def begin(log: Path) -> None:
+    """A process that speaks into the log, and ends when its parent does, however that is killed."""
+    def follow() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr = open(log, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
