@@ -42,7 +42,7 @@ def recipe():
 @pytest.fixture(scope="session")
 def clip(recipe, tmp_path_factory):
     """The golden CLIP, through the real loading code."""
-    from mp.clip.model import load
+    from mp.clip.weights import load
     path = tmp_path_factory.mktemp("weights") / "golden.pt"
     torch.save({k: torch.as_tensor(v) for k, v in recipe.clip_state("A").items()}, path)
     return load(path)

@@ -17,7 +17,7 @@ from data.images import crop_centre
 from data.miniature import suite
 from mp import UserError, classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
 from mp import api, finetune, learners, meta, regulator, tasks
-from mp.clip import model, tokenizer
+from mp.clip import model, tokenizer, weights
 from mp.learners import METHODS
 from mp.runtime.device import let_round
 from mp.settings import FinetuneSettings, MetaSettings
@@ -411,5 +411,5 @@ def test_what_a_clip_cannot_be(tmp_path):
 
 def test_openais_weights_are_meant_without_a_name(monkeypatch):
     monkeypatch.setattr(api, "openai_weights", lambda: suite.WEIGHTS)
-    assert torch.equal(load_clip().text_projection, model.load(suite.WEIGHTS).text_projection)
+    assert torch.equal(load_clip().text_projection, weights.load(suite.WEIGHTS).text_projection)
     assert load_clip("mini", memory=0.5).memory == 2**29

@@ -20,7 +20,8 @@ from data.miniature.suite import WEIGHTS
 from mp import finetune, meta
 from mp.api.inputs import Picture, check, feed_of, is_list, opened, plain_views, say_unknown
 from mp.clip.download import openai_weights
-from mp.clip.model import CLIP, load
+from mp.clip.model import CLIP
+from mp.clip.weights import load
 from mp.evaluate import learnt_classifier, words_classifier
 from mp.learners import METHODS, Learner, learner_class
 from mp.learners.deep import layers_of

@@ -16,7 +16,8 @@ from torch import Tensor
 from mp import maml
 from mp.bench import plain
 from mp.bench.blocks import Block
-from mp.clip.model import CLIP, SECOND_ORDER, load
+from mp.clip.model import CLIP, SECOND_ORDER
+from mp.clip.weights import load
 from mp.finetune import with_inputs
 from mp.learners import METHODS, Learner, make_learner
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context

@@ -1,10 +1,8 @@
-"""CLIP, frozen: `load` reads weights into a `CLIP`, which encodes images and texts.
+"""CLIP, frozen.
 
-model      the two towers, written out
-tokenizer  text to token ids, and back
-weights    the files that weights come in, and what is refused of them
-download   OpenAI's ViT-B/16, fetched once
+model       the two towers, written out
+tokenizer   text to token ids, and back
+weights     `load`: a CLIP with the weights of a file, or what is refused of it
+checkpoint  the kinds of files that weights come in
+download    OpenAI's ViT-B/16, fetched once
 """
-from mp.clip.model import CLIP, load
-
-__all__ = ["CLIP", "load"]

@@ -10,14 +10,12 @@ the parameters carry OpenAI's names. Dimensions in the comments:
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mp.clip import weights
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
@@ -118,10 +116,13 @@ class Block(nn.Module):
         self.mlp.add_module("gelu", QuickGELU())
         self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
-                packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None, packing: Packing | None = None,
+                wanted: Tensor | None = None) -> tuple[Tensor, KeysValues]:
+        """Of x [..., T, W], or, after the last layer, of its rows `wanted` alone: the others need no MLP any more."""
         y, own = self.attn(self.ln_1(x), causal, past, packing)
         x = x + y
+        if wanted is not None:
+            x = x.index_select(-2, wanted)
         return x + self.mlp(self.ln_2(x)), own
 
 
@@ -129,6 +130,9 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
+
+    def is_last(self, block: Block) -> bool:
+        return block is self.resblocks[-1]
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -156,11 +160,12 @@ class ImageTower(nn.Module):
         if prompts:
             x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                   # [B, 1+G+n, W]
         x = self.ln_pre(x)
+        first = torch.zeros(1, dtype=torch.long, device=x.device)
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i < len(prompts):
                 n = len(prompts[i])
                 x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)       # [B, 1+G+n, W]
-            x, _ = block(x, causal=False)
+            x, _ = block(x, causal=False, wanted=first if self.transformer.is_last(block) else None)
         return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E]
 
 
@@ -240,25 +245,6 @@ class CLIP(nn.Module):
                     prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], 1)
                 prefix, (keys, values) = block(prefix, causal=True)                   # [B, P, W], [B, H, P, d] both
                 past = keys[:, None], values[:, None]                                 # [B, 1, H, P, d] both
-                suffix, _ = block(suffix, causal=True, past=past, packing=packing)    # [B, N, W]
-            at_eot = suffix.index_select(1, packing.last)                             # [B, C, W]
-            return (self.ln_final(at_eot) @ self.text_projection).to(self.logit_scale.dtype)
-
-
-def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
-         memory: int = MEMORY, kind: type[CLIP] = CLIP) -> CLIP:
-    """A frozen float32 CLIP on `device`, from OpenAI's archive, a state dict or a checkpoint, or an .npz file.
-
-    `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
-    for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise.
-    Raises UserError that says what is missing or wrong if the file isn't a ViT CLIP's of a known shape, or states GELU
-    or other heads. Weights trained with GELU that don't state it can't be told apart, and compute wrongly.
-    """
-    path = Path(path)
-    state = weights.read_state(path)
-    with torch.device("meta"):  # no memory for parameters that are about to be replaced
-        clip = kind(**weights.sizes(state, path))
-    weights.check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
-    clip.load_state_dict(state, assign=True)
-    clip.half_type, clip.memory = half, memory
-    return clip.to(device).eval().requires_grad_(False)
+                eot = packing.last if self.transformer.is_last(block) else None
+                suffix, _ = block(suffix, True, past, packing, eot)                   # [B, N, W], at last [B, C, W]
+            return (self.ln_final(suffix) @ self.text_projection).to(self.logit_scale.dtype)

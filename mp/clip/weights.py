@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from mp.clip.checkpoint import State, flat, not_clip, read_content
+from mp.clip.model import CLIP
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
+from mp.runtime.device import MEMORY
 from mp.runtime.errors import UserError
 
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # further tensors in OpenAI's files
@@ -23,6 +25,25 @@ FOREIGN_NAMES = {  # a part of a tensor's name, and what has it
     ".ctx.": "learnt prompts, not CLIP's weights (this project's go after --prompt or --init)",
     ".vision_model.": "CLIP's weights by Hugging Face's names, which aren't OpenAI's",
     ".visual.layer1.": "a ResNet CLIP, not a ViT"}
+
+
+def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
+         memory: int = MEMORY, kind: type[CLIP] = CLIP) -> CLIP:
+    """A frozen float32 CLIP on `device`, from OpenAI's archive, a state dict or a checkpoint, or an .npz file.
+
+    `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
+    for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise.
+    Raises UserError that says what is missing or wrong if the file isn't a ViT CLIP's of a known shape, or states GELU
+    or other heads. Weights trained with GELU that don't state it can't be told apart, and compute wrongly.
+    """
+    path = Path(path)
+    state = read_state(path)
+    with torch.device("meta"):  # no memory for parameters that are about to be replaced
+        clip = kind(**sizes(state, path))
+    check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
+    clip.load_state_dict(state, assign=True)
+    clip.half_type, clip.memory = half, memory
+    return clip.to(device).eval().requires_grad_(False)
 
 
 def read_state(path: Path) -> State:

@@ -10,7 +10,7 @@ from data.dataset import DataError, Item
 from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip import download
-from mp.clip.model import load
+from mp.clip.weights import load
 from mp.learners.prompts import tokenize_names
 from mp.runtime import files
 from mp.runtime.errors import UserError

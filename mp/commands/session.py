@@ -14,7 +14,8 @@ from data.dataset import Dataset, Item, few_shot
 from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip.download import SHA256, openai_weights
-from mp.clip.model import CLIP, load
+from mp.clip.model import CLIP
+from mp.clip.weights import load
 from mp.commands.options import OUT, settings_from
 from mp.evaluate import TestSet
 from mp.learners import DEFAULT_METHOD, Learner, learner_class

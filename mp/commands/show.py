@@ -10,7 +10,8 @@ from torch import Tensor
 from data.suite import open_suite
 from mp.clip import tokenizer
 from mp.clip.download import openai_weights
-from mp.clip.model import CLIP, load
+from mp.clip.model import CLIP
+from mp.clip.weights import load
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
 from mp.learners.published import LAYERS, different_weights

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from data.miniature import suite as mini
-from mp.clip import model as clip_module
 from mp.clip import checkpoint, weights
+from mp.clip.model import CLIP
 from mp.runtime.errors import UserError
 from tests.rehearsal import SIZES, SMALL, openai_archive, random_state
 
@@ -27,7 +27,7 @@ def archive(recipe, tmp_path_factory):
 
 
 def test_openais_archive_gives_the_same_clip(archive, clip):
-    loaded = clip_module.load(archive)
+    loaded = weights.load(archive)
     ours, theirs = clip.state_dict(), loaded.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(theirs[k].dtype == torch.float32 and torch.equal(ours[k], theirs[k]) for k in ours)
@@ -38,7 +38,7 @@ def test_an_archive_of_the_true_size(tmp_path):
     assert sum(v.numel() for v in state.values()) == 149_620_737  # ViT-B/16's number of parameters
     openai_archive(state, tmp_path / "ViT-B-16.pt", 224)
     assert (tmp_path / "ViT-B-16.pt").stat().st_size > 2 * 149_620_737
-    loaded = clip_module.load(tmp_path / "ViT-B-16.pt")
+    loaded = weights.load(tmp_path / "ViT-B-16.pt")
     assert all(torch.equal(p, state[name].half().float()) for name, p in loaded.state_dict().items())
     assert loaded.visual.image_size == 224 and len(loaded.transformer.resblocks) == 12
     assert [m.heads for m in loaded.modules() if hasattr(m, "heads")] == [12] * 12 + [8] * 12
@@ -51,7 +51,7 @@ def test_a_truncated_archive_is_named(archive, tmp_path):
     for part in (0.1, 0.5, 0.999):
         (tmp_path / "cut.pt").write_bytes(data[: int(len(data) * part)])
         with pytest.raises(UserError, match="cut.pt: not a readable weights file"):
-            clip_module.load(tmp_path / "cut.pt")
+            weights.load(tmp_path / "cut.pt")
 
 
 def test_arrays_keep_the_trained_tokens(clip, tmp_path):
@@ -73,13 +73,13 @@ def test_no_code_runs_when_a_file_is_loaded(tmp_path):
     torch.save({"a": Trap()}, tmp_path / "trap2.pt")
     for name in ("trap.pt", "trap2.pt"):
         with pytest.raises(UserError):
-            clip_module.load(tmp_path / name)
+            weights.load(tmp_path / name)
     assert not (tmp_path / "ran").exists()
 
 
 def test_the_miniature_is_a_small_file_with_64_wide_heads():
     assert mini.WEIGHTS.stat().st_size < 3_000_000
-    clip = clip_module.load(mini.WEIGHTS)
+    clip = weights.load(mini.WEIGHTS)
     assert [b.attn.heads for b in clip.visual.transformer.resblocks] == [2, 2, 2]
     assert [b.attn.heads for b in clip.transformer.resblocks] == [2, 2, 2]
 
@@ -94,7 +94,7 @@ LARGE = dict(image_size=224, patch=14, image_width=1024, image_layers=24, text_w
 def shapes(sizes):
     """A state dict of this shape that takes no memory."""
     with torch.device("meta"):
-        return clip_module.CLIP(**sizes).state_dict()
+        return CLIP(**sizes).state_dict()
 
 
 @pytest.mark.parametrize("sizes", [SHAPE, SHAPE | {"patch": 32}, LARGE, LARGE | {"image_size": 336}, SHAPE | {"image_size": 384}, SMALL | {"text_width": 192}])
@@ -123,7 +123,7 @@ def small():
 
 def refused(path, says):
     with pytest.raises(UserError) as error:
-        clip_module.load(path)
+        weights.load(path)
     text = str(error.value)
     assert says in text and "\n" not in text and "fetch it again" not in text and str(path) in text
 
@@ -206,7 +206,7 @@ def scripted(path, state, heads=1, activation=QuickGELU(), trace=False):
 
 @pytest.mark.parametrize("trace", [False, True])
 def test_an_archive_that_states_gelu_or_other_heads_is_refused(trace, small, tmp_path):
-    loaded = clip_module.load(scripted(tmp_path / "quick.pt", small, trace=trace))
+    loaded = weights.load(scripted(tmp_path / "quick.pt", small, trace=trace))
     assert torch.equal(loaded.visual.proj, small["visual.proj"])
     refused(scripted(tmp_path / "gelu.pt", small, activation=nn.GELU(), trace=trace), "activation = GELU")
     if not trace:
@@ -306,4 +306,4 @@ def test_an_archive_around_the_file_is_named(small, tmp_path):
 
 def test_the_miniature_under_another_name(tmp_path):
     shutil.copy(mini.WEIGHTS, tmp_path / "w.pt")
-    assert clip_module.load(tmp_path / "w.pt").visual.image_size == 32
+    assert weights.load(tmp_path / "w.pt").visual.image_size == 32

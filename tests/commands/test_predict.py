@@ -16,7 +16,8 @@ import run as program
 from data.feed import VIEWS_AT_ONCE, Feed
 from data.miniature import suite as mini
 from mp.clip import tokenizer
-from mp.clip.model import CLIP, load, normalise
+from mp.clip.model import CLIP, normalise
+from mp.clip.weights import load
 from mp import evaluate
 from mp.learners import METHODS
 from mp.learners.prompts import class_prompts

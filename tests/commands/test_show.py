@@ -9,7 +9,7 @@ import run as program
 from data.suite import open_suite
 from mp import regulator
 from mp.clip import tokenizer
-from mp.clip.model import load
+from mp.clip.weights import load
 from mp.learners import METHODS, make_learner
 from mp.prompts import open_prompt
 from mp.store import promptfile

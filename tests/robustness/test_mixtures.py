@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mp.clip.model import CLIP, load
+from mp.clip.model import CLIP
+from mp.clip.weights import load
 from mp.learners import make_learner
 from mp.store import promptfile
 from tests.rehearsal import SMALL, random_state

@@ -8,7 +8,7 @@ import torch
 
 from data.miniature import suite as mini
 from data.feed import Feed
-from mp.clip import model as clip_module
+from mp.clip import weights
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.runtime.device import MEMORY, choose
@@ -22,7 +22,7 @@ HALF = [torch.bfloat16, torch.float16]
 
 @pytest.fixture(scope="module")
 def towers():
-    return {half: clip_module.load(mini.WEIGHTS, half=half) for half in (None, *HALF)}
+    return {half: weights.load(mini.WEIGHTS, half=half) for half in (None, *HALF)}
 
 
 @pytest.fixture
