@@ -18,13 +18,12 @@ import sys
 import time
 
 from mp import commands
-from mp.runtime.errors import RunError, UserError, printable
+from mp.runtime.errors import RunError, UserError, printable, short_of_memory
 from mp.runtime.interrupt import end_when_interrupted
 
 
 AFTER_THE_FIRST = 5  # seconds: if the first of several processes failed, too, it says so, and torchrun ends this one
 SPINS = "1000"  # of a waiting thread: some microseconds, where OpenMP's own are many milliseconds
-SHORT_OF_MEMORY = ("allocate memory", "out of memory", "start new thread")
 
 
 def main(arguments: list[str]) -> int:
@@ -70,11 +69,11 @@ def system_trouble(error: OSError) -> str:
 
 def memory_trouble(error: MemoryError | RuntimeError) -> str:
     """What to do about an error that means too little memory; "" for another."""
+    if not short_of_memory(error):
+        return ""
     text = str(error)
-    if isinstance(error, MemoryError) or any(words in text for words in SHORT_OF_MEMORY):
-        asked = f" ({text.splitlines()[0][:120]})" if text else ""
-        return f"not enough memory{asked}; the same command goes on where there is more, or try smaller numbers"
-    return ""
+    asked = f" ({text.splitlines()[0][:120]})" if text else ""
+    return f"not enough memory{asked}; the same command goes on where there is more, or try smaller numbers"
 
 
 def failed(text: str, code: int) -> int:

@@ -24,7 +24,6 @@ class Item(NamedTuple):
 class Dataset:
     """Images of named classes, divided into train and test."""
     name: str
-    role: str      # "train" if meta-training uses it, "test" if it is held out; in Table 1, unless tasks are chosen
     template: str  # handcrafted prompt of the zero-shot baseline, with {} for the class name
     classes: list[str]
     train: list[Item]

@@ -8,6 +8,7 @@ class DataError(ValueError):
 
 # What reading a file of text or JSON can raise, whatever somebody put into it.
 DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+SHORT_OF_MEMORY = ("alloc_cpu", "allocate memory", "out of memory", "start new thread")  # in torch's and Python's words
 CHECK_ALL = "; `run.py data --check` lists all such images"  # at the end of what is said of an image
 
 
@@ -43,4 +44,4 @@ def reason(error: Exception) -> str:
 
 
 def short_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "alloc_cpu" in str(error)
+    return isinstance(error, MemoryError) or any(words in str(error) for words in SHORT_OF_MEMORY)

@@ -42,7 +42,7 @@ def load(folder: Path) -> Dataset:
     if left_out:
         notes.append(f"left out {len(left_out)} files or folders such as {left_out[0]!r}, which aren't images by their "
                      f"endings ({', '.join(ENDINGS)}) or not in a class's folder")
-    return Dataset(folder.resolve().name, "test", "a photo of a {}.", classes, train, test, notes)
+    return Dataset(folder.resolve().name, "a photo of a {}.", classes, train, test, notes)
 
 
 def find_parts(folder: Path) -> tuple[Path, Path, list[str]]:

@@ -93,7 +93,7 @@ def load(name: str, root: Path) -> Dataset:
     if found != row.counts:
         counts = [f"{here:,} of {published:,}" for here, published in zip(found, row.counts)]
         notes.append("not the published benchmark: {} classes, {} training and {} test images".format(*counts))
-    return Dataset(name, row.role, row.template, classes, train, test, notes)
+    return Dataset(name, row.template, classes, train, test, notes)
 
 
 def names_of(name: str) -> list[str]:

@@ -1,7 +1,6 @@
 """The two suites: the embedded miniature, and the paper's eleven datasets in a folder; and datasets of one's own."""
 import os
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,11 @@ class Suite(NamedTuple):
     weights: Path | None            # None: OpenAI's, or the user's
     meta_epochs: int | None         # None: the paper's
     other_tasks: Sequence[str] = ()  # `training`, if it isn't Table 1's
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Of each dataset to evaluate on: train, if it is one of the tasks, else test."""
+        return {name: "train" if name in self.training else "test" for name in self.datasets}
 
 
 def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[str] | None = None) -> Suite:
@@ -55,8 +59,7 @@ def choose(suite: Suite, names: list[str] | None, tasks: list[str] | None, root:
 
     @cache
     def load(name: str) -> Dataset:
-        dataset = own.load(folders[name]) if name in folders else suite.load(name)
-        return replace(dataset, role="train" if name in training else "test")
+        return own.load(folders[name]) if name in folders else suite.load(name)
 
     other_tasks = [] if training == suite.training else training
     return suite._replace(training=training, datasets=datasets, load=load, other_tasks=other_tasks)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mp.clip.model import CLIP
 from mp.learners import Learner
-from mp.maml import Params, Regulate, leaves, run, unchanged
+from mp.maml import Params, Regulate, gradient, leaves, run, unchanged
 from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings
@@ -57,7 +57,7 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
         for inputs, labels in with_inputs(learner, clip, batches(epoch)):
             params = leaves(params)
             loss = run(learner, params, clip, classes, *inputs, labels)
-            grads = dict(zip(params, torch.autograd.grad(loss, tuple(params.values()))))
+            grads = gradient(loss, params)
             gradient_norms.append(norms(grads))
             params, momentum = sgd(params, regulate(phi, grads), momentum, lr, settings)
             losses.append(loss.detach())

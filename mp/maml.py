@@ -29,6 +29,16 @@ def run(learner: nn.Module, params: Params, *args) -> Tensor:
     return functional_call(learner, params, args)
 
 
+def gradient(value: Tensor, params: Params, **options: bool) -> Params:
+    """∇ of a value, by the names of `params`; the options are torch.autograd.grad's."""
+    return dict(zip(params, torch.autograd.grad(value, tuple(params.values()), **options)))
+
+
+def inner_product(a: Params, b: Params) -> Tensor:
+    """⟨a, b⟩ over all tensors together."""
+    return torch.stack([(a[k] * b[k]).sum() for k in a]).sum()
+
+
 def value_and_grad(loss: Loss, params: Params, batch: Batch,
                    graphs: list[Params] | None = None) -> tuple[Tensor, Params]:
     """The loss of a batch and its gradient. A parameter the loss doesn't depend on is an error, not a zero.
@@ -38,7 +48,7 @@ def value_and_grad(loss: Loss, params: Params, batch: Batch,
     total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
         value = loss(params, part)
-        grads = dict(zip(params, torch.autograd.grad(value, tuple(params.values()), create_graph=graphs is not None)))
+        grads = gradient(value, params, create_graph=graphs is not None)
         if graphs is not None:
             graphs.append(grads)
         total = total + weight * value.detach()
@@ -50,15 +60,9 @@ def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params, gra
     """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩. `graphs`: of ∇L of each part, if kept."""
     sums = {k: torch.zeros_like(p) for k, p in params.items()}
     for number, (part, weight) in enumerate(batch):
-        if graphs:
-            grads = graphs[number]
-        else:
-            gradient = torch.autograd.grad(loss(params, part), tuple(params.values()), create_graph=True)
-            grads = dict(zip(params, gradient))
-        along_vector = torch.stack([(grads[k] * vector[k]).sum() for k in params]).sum()
+        grads = graphs[number] if graphs else gradient(loss(params, part), params, create_graph=True)
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
-        second = torch.autograd.grad(along_vector, tuple(params.values()), materialize_grads=True)
-        products = dict(zip(params, second))
+        products = gradient(inner_product(grads, vector), params, materialize_grads=True)
         sums = {k: sums[k] + weight * products[k] for k in sums}
     return sums
 
@@ -78,7 +82,7 @@ class Step(NamedTuple):
     point: Params                     # p^t, where its gradient was taken
     batch: Batch
     grad: Params                      # ∇L_t(p^t); empty where the step is the gradient itself
-    graphs: Sequence[Params] = ()     # the gradient of each part, with its graph, where these are kept
+    graphs: list[Params]              # the gradient of each part, with its graph; empty where none is kept
 
 
 def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, regulate: Regulate = unchanged,
@@ -90,11 +94,11 @@ def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, reg
     path, losses, steps = [leaves(params)], [], []
     for number, batch in enumerate(batches):
         p = path[-1]
-        graphs = [] if number >= len(batches) - kept else None
-        value, grad = value_and_grad(loss, p, batch, graphs)
+        graphs: list[Params] = []  # of this step; empty unless they stay
+        value, grad = value_and_grad(loss, p, batch, graphs if number >= len(batches) - kept else None)
         step = regulate(phi, grad)
         losses.append(value)
-        steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs or ()))
+        steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs))
         path.append(leaves({k: v - inner_lr * step[k] for k, v in p.items()}))
     return path, losses, steps
 
@@ -131,10 +135,8 @@ def pull_back(regulate: Regulate, phi: Params, grad: Params, vector: Params) -> 
     if regulate is unchanged:
         return vector, {}
     grad, phi = leaves(grad), leaves(phi)
-    step = regulate(phi, grad)
-    along_vector = torch.stack([(step[k] * vector[k]).sum() for k in step]).sum()
-    found = torch.autograd.grad(along_vector, (*grad.values(), *phi.values()), materialize_grads=True)
-    return dict(zip(grad, found)), dict(zip(phi, found[len(grad) :]))
+    found = gradient(inner_product(regulate(phi, grad), vector), grad | phi, materialize_grads=True)
+    return {k: found[k] for k in grad}, {k: found[k] for k in phi}
 
 
 def clip_by_norm(grad: Params, clip_norm: float) -> tuple[Params, Tensor]:

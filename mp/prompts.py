@@ -50,23 +50,27 @@ def rows(tensor: Tensor | None) -> int:
 
 
 def open_prompt(path: Path) -> PromptFile:
-    """Raises UserError if there is none, or it can't be used; says what was found in another project's file."""
+    """Raises UserError if there is none, or it can't be used."""
     if not path.is_file():
         raise UserError(f"{path}: no such prompt file; `run.py meta` makes one, and says where")
     try:
-        file, state = promptfile.read_file(path), None
+        file = promptfile.read_file(path)
     except UserError:
         state = read_published(path)
         if state is None:
             raise
-    if state is None:
-        if file["method"] not in METHODS:
-            raise UserError(f"{path}: made for --method {file['method'][:40]}, which isn't known; give another file")
-        phi = file.get("regulator", {})
-        like = regulator.start(file["params"], 0) if phi else {}
-        if wrong := tensors.mismatch(phi, like, "its regulator"):
-            raise UserError(f"{path}: {wrong}; give another file, or the command that made it again with --force")
-        return require_vectors(PromptFile(path, file["method"], file["params"], file, regulator=phi))
+        return published_prompt(path, state)
+    if file["method"] not in METHODS:
+        raise UserError(f"{path}: made for --method {file['method'][:40]}, which isn't known; give another file")
+    phi = file.get("regulator", {})
+    like = regulator.start(file["params"], 0) if phi else {}
+    if wrong := tensors.mismatch(phi, like, "its regulator"):
+        raise UserError(f"{path}: {wrong}; give another file, or the command that made it again with --force")
+    return require_vectors(PromptFile(path, file["method"], file["params"], file, regulator=phi))
+
+
+def published_prompt(path: Path, state: dict[str, Any]) -> PromptFile:
+    """The prompt in a checkpoint of the method's own code; says what was found."""
     try:
         method, params, frozen = recognise(state)
     except UserError as e:

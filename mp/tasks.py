@@ -45,11 +45,15 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
         raise UserError(f"{name}: {count} images for {len(labels)} labels; give one for each (an iterator gives its "
                         "images only once)")
     classes = learner.prepare(clip, class_names)
-    image_bytes = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
-    class_bytes = SECOND_ORDER * learner.class_bytes(clip, classes)
+    image_bytes, class_bytes = graph_bytes(learner, clip, classes)
     at_once = max(1, clip.memory // image_bytes)
     return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once, image_bytes,
                 class_bytes, clip.memory)
+
+
+def graph_bytes(learner: Learner, clip: CLIP, classes: Any) -> tuple[int, int]:
+    """What an inner step keeps for its second derivative: of each image, and of the classes."""
+    return SECOND_ORDER * max(1, learner.kept_bytes(clip, classes)), SECOND_ORDER * learner.class_bytes(clip, classes)
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:

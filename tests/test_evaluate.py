@@ -30,7 +30,7 @@ def evaluation(dataset, clip, *recall):
 def dataset():
     rng = np.random.default_rng(0)
     items = [Item(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8), label) for label in range(5) for _ in range(6)]
-    return Dataset("five", "test", "a photo of a {}.", ["cat", "dog", "t-rex", "sea or lake", "café"], items, items)
+    return Dataset("five", "a photo of a {}.", ["cat", "dog", "t-rex", "sea or lake", "café"], items, items)
 
 
 @pytest.mark.parametrize("learner", [CoOp, CoCoOp, lambda clip: PromptSRC(clip, 3)], ids=["coop", "cocoop", "promptsrc"])
@@ -41,7 +41,7 @@ def test_parts_equal_separate_evaluations(learner, clip, dataset):
         labels = class_range(5, part)
         names = dataset.classes[labels.start : labels.stop]
         test = restrict(dataset.test, 5, part)
-        alone = Dataset("part", "test", dataset.template, names, test, test)
+        alone = Dataset("part", dataset.template, names, test, test)
         assert whole[part] == evaluation(alone, clip).learnt(learner)["all"]
 
 
@@ -79,7 +79,7 @@ def test_zero_shot_equals_the_handcrafted_learner(clip, dataset):
 
 def test_small_classes_are_named_and_used(dataset, capsys):
     items = [item for item in dataset.train if item.label != 2] + dataset.train[12:14]
-    few = Dataset("five", "test", dataset.template, dataset.classes, items, dataset.test)
+    few = Dataset("five", dataset.template, dataset.classes, items, dataset.test)
     session = Session(Suite("mini", [], ["five"], lambda name: few, None, None), None, None, "", "fp32", None, {})
     for _ in range(2):
         drawn = session.draw_shots("five", FinetuneSettings("coop", **METHODS["coop"].finetune, shots=4))
@@ -104,7 +104,7 @@ def on_disk(dataset, tmp_path):
     for i, item in enumerate(dataset.test):
         Image.fromarray(item.source).save(tmp_path / f"{i}.png")
         items.append(Item(str(tmp_path / f"{i}.png"), item.label))
-    return Dataset("five", "test", dataset.template, dataset.classes, items, items)
+    return Dataset("five", dataset.template, dataset.classes, items, items)
 
 
 def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cache_folder, monkeypatch, capsys):
@@ -144,7 +144,7 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
     first = on_disk.test[0].source
     os.utime(first, ns=(1, 1))
     assert computes() and not computes()
-    other = Dataset("five", "test", "", on_disk.classes, on_disk.train, on_disk.test[:-1])
+    other = Dataset("five", "", on_disk.classes, on_disk.train, on_disk.test[:-1])
     assert cache_file(other) != cache_file()
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     assert computes() and "features are computed again next time" in capsys.readouterr().err

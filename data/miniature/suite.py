@@ -47,12 +47,11 @@ def load(name: str, test_stream: str = "test") -> Dataset:
     """Draw one dataset: 40 images a class for training, 50 for testing. Raises DataError for an unknown name."""
     if name not in TABLE:
         raise DataError(f"no dataset {name!r} in the miniature; it has {', '.join(TABLE)}")
-    role, own_styles = TABLE[name]
-    styles = SHARED_STYLES + own_styles
+    styles = SHARED_STYLES + TABLE[name][1]
     with ThreadPoolExecutor() as pool:  # NumPy draws outside Python's lock
         train = pool.submit(draw, name, styles, TRAIN_IMAGES, "train")
         test = pool.submit(draw, name, styles, TEST_IMAGES, test_stream)
-    return Dataset(name, role, DOMAIN_CAPTIONS[name][0], list(DRAWINGS[name]), train.result(), test.result())
+    return Dataset(name, DOMAIN_CAPTIONS[name][0], list(DRAWINGS[name]), train.result(), test.result())
 
 
 def draw(name: str, styles: tuple[str, ...], images: int, stream: str) -> list[Item]:

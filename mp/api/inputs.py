@@ -1,6 +1,5 @@
 """What scripts hand in: checked, and images as views."""
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from data.images import crop_centre, read
 from mp.clip.model import CLIP
 from mp.learners.prompts import unknown_names
 from mp.runtime.errors import UserError
-from mp.runtime.progress import say
+from mp.runtime.progress import say_once
 
 Picture = Image.Image | np.ndarray | str | Path
 
@@ -48,11 +47,6 @@ def say_unknown(clip: CLIP, names: Sequence[str]) -> None:
     """Which class names mean nothing to this CLIP."""
     if unknown := unknown_names(clip, names):
         say_once(unknown)
-
-
-@cache  # so that it is said once
-def say_once(text: str) -> None:
-    say(text)
 
 
 def is_list(value: Any) -> bool:

@@ -16,15 +16,16 @@ from torch import Tensor
 from mp import maml
 from mp.bench import plain
 from mp.bench.blocks import Block
-from mp.clip.model import CLIP, SECOND_ORDER
+from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.finetune import with_inputs
 from mp.learners import METHODS, Learner, make_learner
+from mp.learners.deep import layers_of
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
 from mp.runtime.device import Compute
 from mp.runtime.errors import UserError
 from mp.settings import MetaSettings, PromptSettings
-from mp.tasks import Task, kept_steps
+from mp.tasks import Task, graph_bytes, kept_steps
 
 try:
     import resource
@@ -110,8 +111,7 @@ def prepare(block: Block, clip: CLIP, plainly: bool) -> Run:
     if block.what == "text gradient":
         return text_gradient(clip, names, generator)
     settings = PromptSettings(block.method, **METHODS[block.method].prompt)
-    layers = min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
-    learner = make_learner(block.method, clip, min(settings.depth, layers), settings.length, generator)
+    learner = make_learner(block.method, clip, min(settings.depth, layers_of(clip)), settings.length, generator)
     if block.what == "fine-tuning":
         return fine_tuning(block, clip, learner, names, generator, plainly)
     parts = [draw_part(block, clip, learner, generator) for _ in range(block.steps + 1)]
@@ -183,8 +183,8 @@ def fine_tuning(block: Block, clip: CLIP, learner: Learner, names: list[str], ge
 def kept_by(block: Block, clip: CLIP, learner: Learner, classes: Any) -> int:
     """How many inner steps' graphs meta-training would keep."""
     settings = MetaSettings(block.method, inner_lr=1.0, batch=block.images, inner_steps=block.steps)
-    image_bytes, class_bytes = learner.kept_bytes(clip, classes), learner.class_bytes(clip, classes)
-    task = Task("", image_bytes=SECOND_ORDER * image_bytes, class_bytes=SECOND_ORDER * class_bytes, memory=clip.memory)
+    image_bytes, class_bytes = graph_bytes(learner, clip, classes)
+    task = Task("", image_bytes=image_bytes, class_bytes=class_bytes, memory=clip.memory)
     return kept_steps(task, settings)
 
 

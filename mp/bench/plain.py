@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mp.clip.model import CLIP, Attention, KeysValues, Packing
-from mp.maml import Loss, Params
+from mp.maml import Loss, Params, gradient, leaves
 
 
 class PlainCLIP(CLIP):
@@ -48,8 +48,8 @@ class PublishedCLIP(PlainCLIP):
 
 def meta_gradient(loss: Loss, params: Params, support: list, query: tuple[Tensor, ...], inner_lr: float) -> Params:
     """The gradient of the query loss, with one graph through all inner steps, each on one of `support`."""
-    p = start = {k: v.detach().requires_grad_() for k, v in params.items()}
+    p = start = leaves(params)
     for batch in support:
-        grads = torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)
-        p = {k: v - inner_lr * g for (k, v), g in zip(p.items(), grads)}
-    return dict(zip(start, torch.autograd.grad(loss(p, query), tuple(start.values()))))
+        grads = gradient(loss(p, batch), p, create_graph=True)
+        p = {k: v - inner_lr * grads[k] for k, v in p.items()}
+    return gradient(loss(p, query), start)

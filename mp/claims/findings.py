@@ -6,7 +6,7 @@ from mp.claims.arms import Arm, Comparison
 from mp.claims.intervals import Interval, interval
 from mp.runtime.text import line_up
 from mp.settings import PARTS
-from mp.table.averages import Accuracies, BySeed, numbers, with_averages
+from mp.table.averages import Accuracies, BySeed, averaged_by_seed, numbers
 
 GROUPS = (("training datasets", "Average (train)"), ("held-out datasets", "Average (test)"))
 EXPLAINED = """± is half of the 95% interval of Student's t over the seeds, of differences paired by seed and dataset.
@@ -27,14 +27,10 @@ def compare(rows: list[Comparison], of_arm: Callable[[Arm], BySeed], roles: dict
     """Differences of the means over datasets, paired by seed; words, which have none, stand against every seed."""
     found = []
     for row in rows:
-        ours, theirs = averaged(of_arm(row.ours), roles), averaged(of_arm(row.theirs), roles)
+        ours, theirs = averaged_by_seed(of_arm(row.ours), roles), averaged_by_seed(of_arm(row.theirs), roles)
         cells = {(name, part): interval(numbers(ours, name, part, theirs)) for _, name in GROUPS for part in PARTS}
         found.append((row, cells))
     return found
-
-
-def averaged(seeds: BySeed, roles: dict[str, str]) -> BySeed:
-    return {seed: with_averages(one, roles) for seed, one in seeds.items()}
 
 
 def table(rows: list[Row], notes: dict[str, str]) -> str:

@@ -62,7 +62,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     if not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     # The fused kernels have no second derivative, and MAML needs it: with gradients, the plain formula.
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [..., T, S]
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [..., T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(-1) @ v
@@ -101,20 +101,24 @@ class Attention(nn.Module):
         return self.out_proj(y), own
 
 
-class QuickGELU(nn.Module):
+class MLP(nn.Module):
+    """c_proj(QuickGELU(c_fc(x))). QuickGELU is x σ(1.702 x) = silu(1.702 x) / 1.702, which keeps one tensor for the
+    gradient instead of two, and both factors go into the matrix products."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.c_fc, self.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.silu(1.702 * x) / 1.702  # x · σ(1.702 x), keeping one tensor for the gradient instead of two
+        wide = torch.addmm(self.c_fc.bias, x.flatten(0, -2), self.c_fc.weight.T, beta=1.702, alpha=1.702)
+        return torch.addmm(self.c_proj.bias, F.silu(wide), self.c_proj.weight.T, alpha=1 / 1.702).view(x.shape)
 
 
 class Block(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = Attention(width)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
-        self.mlp.add_module("gelu", QuickGELU())
-        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
+        self.attn, self.mlp = Attention(width), MLP(width)
 
     def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None, packing: Packing | None = None,
                 wanted: Tensor | None = None) -> tuple[Tensor, KeysValues]:

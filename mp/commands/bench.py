@@ -1,10 +1,9 @@
 """run.py bench: speed and memory of every building block on this machine, beside the plain way."""
-import multiprocessing
-import os
 from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from mp.bench.measure import VIT_B16, Measured, measure
 from mp.clip.weights import read_state, sizes
 from mp.runtime.device import Compute, choose
 from mp.runtime.errors import RunError, UserError
+from mp.runtime.pool import environment
 from mp.runtime.progress import Progress, say
 from mp.runtime.text import line_up
 from mp.store.provenance import provenance
@@ -75,9 +75,8 @@ def alone(function: Callable, *args, **variables: str):
 
     Raises RunError if that process is killed or lacks memory.
     """
-    os.environ.update(variables)
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with environment(**variables), ProcessPoolExecutor(1, get_context("spawn")) as pool:
             return pool.submit(function, *args).result()
     except BrokenProcessPool:
         raise RunError("bench: the measuring process was killed, perhaps for lack of memory; choose --blocks without "
@@ -85,9 +84,6 @@ def alone(function: Callable, *args, **variables: str):
     except (RuntimeError, MemoryError) as e:
         why = (str(e) or "not enough memory").splitlines()[0][:200]  # a MemoryError may say nothing
         raise RunError(f"bench: {why}; try a smaller --memory, or --blocks without it") from None
-    finally:
-        for name in variables:
-            del os.environ[name]
 
 
 def row(block: Block, ours: Measured, plain: Measured | None = None) -> list[str]:

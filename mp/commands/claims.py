@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mp.claims import arms, findings
-from mp.claims.arms import Arm, Comparison
+from mp.claims.arms import Arm, Changes, Comparison
 from mp.commands import options
 from mp.commands.finetune import check_dataset, finetune_settings, find_init, tune_one
 from mp.commands.meta import folder_of, learn
 from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
-from mp.prompts import open_prompt
+from mp.prompts import learner_of, open_prompt
 from mp.runtime.errors import DAMAGE, RunError, UserError, unreadable
 from mp.runtime.pool import open_pool
 from mp.runtime.progress import Progress, say
@@ -50,7 +50,6 @@ def command(args: Namespace) -> None:
         settings = finetune_settings(session, Namespace(), method, args.seeds[0])
         for name in session.suite.datasets:
             check_dataset(session, session.suite.load(name), settings)
-    roles = {name: "train" if name in session.suite.training else "test" for name in session.suite.datasets}
     wordings = arms.WORDINGS if "a" in args.only else []
     best = findings.best_wording({words: on_training(session, args, words) for words in wordings})
     rows = {claim: arms.comparisons(claim, method, best) for claim in args.only}
@@ -58,7 +57,7 @@ def command(args: Namespace) -> None:
     with workers(session, args) as run:
         found = compute(run, session, wanted, args.seeds)
     for claim, some in rows.items():
-        compared = findings.compare(some, lambda arm: found[arm], roles)
+        compared = findings.compare(some, lambda arm: found[arm], session.suite.roles)
         notes = notes_of(session, method, some, args.seeds) if claim == "b" else {}
         print(f"({claim}) {arms.TITLES[claim]}: {method}, seeds {' '.join(map(str, args.seeds))}\n")
         print(findings.table(compared, notes), end="\n\n")
@@ -70,7 +69,10 @@ def command(args: Namespace) -> None:
 
 def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]) -> dict[Arm, BySeed]:
     """Every arm's accuracies by seed; first the meta-prompts, then prompts as they are, then those that are tuned."""
-    learnt = {arm.changes: arm for arm in reversed(wanted) if arm.changes is not None}
+    learnt: dict[Changes, Arm] = {}
+    for arm in wanted:
+        if arm.changes is not None:
+            learnt.setdefault(arm.changes, arm)  # several arms may have one meta-prompt: it is learnt once
     diverged = set()
     for job, trouble in run("meta-training", [Job("learn", *pair) for pair in product(learnt.values(), seeds)]):
         if trouble:
@@ -180,7 +182,7 @@ def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
         return find_init(session, given, finetune_settings(session, Namespace(), method, seed))
     if given != "handcrafted":
         return learnt_prompt(session, given, settings)
-    learner = session.learner(settings)
+    learner = learner_of(settings, session.clip)
     fingerprint = promptfile.digest(path, method, learner.state_dict())
     return Prompt(f"start-{method}", None, learner, fingerprint, seed)
 

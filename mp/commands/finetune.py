@@ -10,14 +10,13 @@ from data.dataset import Dataset, Item, class_range, restrict
 from mp import regulator
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
-from mp.commands.options import settings_from
-from mp.commands.session import Session, method_of, open_session
+from mp.commands.session import Session, method_of, open_session, settings_from
 from mp.commands.zeroshot import Prompt, learnt_prompt, results_folder
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
 from mp.maml import Params, unchanged
-from mp.prompts import PromptFile, open_prompt
+from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.progress import Progress, say
@@ -53,8 +52,7 @@ def command(args: Namespace) -> None:
 
             column[name] = tune_one(session, test, runs[seed], inits[seed], args.force, report_epoch)
             done += settings.epochs
-    roles = {test.dataset.name: test.dataset.role for test in tests}
-    print(accuracy_report.table(roles, handcrafted, {title: columns}))
+    print(accuracy_report.table(session.suite.roles, handcrafted, {title: columns}))
 
 
 def finetune_settings(session: Session, args: Namespace, method: str, seed: int, **shape: int) -> FinetuneSettings:
@@ -69,7 +67,7 @@ def finetune_settings(session: Session, args: Namespace, method: str, seed: int,
 def find_init(session: Session, given: PromptFile | str, settings: FinetuneSettings) -> Prompt:
     """What `--init` stands for. Raises UserError, before any work, for a file that doesn't fit, or is absent."""
     if given == "handcrafted":
-        return Prompt(given, None, session.learner(settings), given)
+        return Prompt(given, None, learner_of(settings, session.clip), given)
     prompt = learnt_prompt(session, given, settings)
     return prompt._replace(label="meta" if given == "meta" else prompt.fingerprint[:12])
 
@@ -87,7 +85,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
     if force:
         files.discard(state_file(path))
-    there = not force and not state_file(path).exists() and results.read(path)
+    there = results.finished(path, force, state_file(path))
     compute = partial(tune, session, test, settings, init, items, identity, path, report_epoch)
     result = results.cell(path, KIND, identity, session.provenance, compute, force, state_file(path))
     if there:

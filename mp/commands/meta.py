@@ -14,7 +14,7 @@ from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.maml import adam_start, unchanged
 from mp.meta import MetaState, meta_train, start
-from mp.prompts import open_prompt
+from mp.prompts import learner_of, open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError
 from mp.runtime.processes import agree, first_process, meet, processes, total
@@ -74,7 +74,7 @@ def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]
           folder: Path) -> None:
     """Meta-train on the images, which are by dataset; writes the settings first, and the prompt at the end."""
     say(f"meta-training {folder}: {in_words(as_dict(settings))}")
-    learner = session.learner(settings)
+    learner = learner_of(settings, session.clip)
     for name in session.suite.training + session.suite.datasets:
         session.check_names(session.suite.load(name), settings)
     tasks = make_tasks(session, learner, images)

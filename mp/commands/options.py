@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mp.commands.values import number, positive, read_names, up_to
-from mp.learners import DEFAULT_METHOD, METHODS, learner_class
-from mp.learners.settings import method_settings, of_row
+from mp.learners import DEFAULT_METHOD, METHODS
+from mp.learners.settings import of_row
 from mp.runtime.errors import UserError
 from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
@@ -44,16 +44,6 @@ def add_settings(parser: Parser, kind: type) -> None:
 def add_method(parser: Parser) -> None:
     parser.add_argument("--method", choices=list(METHODS),
                         help=f"prompt learner (default: of a prompt file its own, else {DEFAULT_METHOD})")
-
-
-def settings_from(kind: type, args: argparse.Namespace, method: str, **usual: Any) -> Any:
-    """Settings of a method: the options that were given, else as `method_settings` says, which raises UserError."""
-    given = {}
-    for one in fields(kind):
-        value = getattr(args, one.name, None)
-        if one.name != "method" and value is not None:
-            given[one.name] = value
-    return method_settings(kind, method, learner_class(method), given, **usual)
 
 
 def shown_default(one: Field, kind: type) -> str:

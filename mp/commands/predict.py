@@ -13,8 +13,7 @@ from data.errors import CHECK_ALL
 from data.feed import Feed
 from data.folder import check_names
 from data.readers import ENDINGS, files_below
-from mp.commands.options import settings_from
-from mp.commands.session import Session, method_of, open_session
+from mp.commands.session import Session, method_of, open_session, settings_from
 from mp.commands.zeroshot import is_file, learnt_prompt
 from mp.evaluate import Classify, learnt_classifier, words_classifier
 from mp.learners.prompts import START

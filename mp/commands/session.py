@@ -3,7 +3,7 @@ import shlex
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from data.suite import Suite, open_suite
 from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP
 from mp.clip.weights import load
-from mp.commands.options import OUT, settings_from
+from mp.commands.options import OUT
 from mp.evaluate import TestSet
 from mp.learners import DEFAULT_METHOD, Learner, learner_class
 from mp.learners.deep import layers_of
+from mp.learners.settings import method_settings
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
-from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.prompts import PromptFile, open_prompt
 from mp.runtime import files
 from mp.runtime.device import choose
 from mp.runtime.errors import UserError
@@ -29,7 +30,7 @@ from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_dict
 from mp.store import features, results
-from mp.store.identity import FORMAT, Identity, differences, refuse_earlier, tasks_of
+from mp.store.identity import FORMAT, Identity, mismatch, refuse_earlier, tasks_of
 from mp.store.provenance import provenance
 
 
@@ -132,10 +133,6 @@ class Session:
         length = settings.length if "length" in learner_class(settings.method).made_with else 0
         check_length(self.clip, class_prompts(self.clip, dataset.classes), 1 + max(length, START_TOKENS))
 
-    def learner(self, settings: PromptSettings, prompt: PromptFile | None = None) -> Learner:
-        """As `learner_of` (mp/prompts.py) gives it."""
-        return learner_of(settings, self.clip, prompt)
-
     def prepare(self, learner: Learner, names: list[str]) -> Any:
         """The learner's classes, kept: they may take 60 templates each, and nothing in them is learnt."""
         key = type(learner), *names
@@ -154,9 +151,9 @@ class Session:
         refuse_earlier(path, kept)
         usual = meta_settings(self, Namespace(), settings.method, settings.seed)
         wanted = {"weights": self.weights, "settings": as_dict(usual), "trained_on": self.wanted_tasks(kept, usual)}
-        if different := differences({name: kept.get(name) for name in wanted}, wanted):
-            raise UserError(f"{path}: made otherwise: {', '.join(different[:3])}; give the file's name if that is "
-                            "meant, those --weights, or another --out")
+        if wrong := mismatch(kept, wanted):
+            raise UserError(f"{path}: {wrong}; give the file's name if that is meant, those --weights, or another "
+                            "--out")
         return file
 
     def wanted_tasks(self, kept: dict[str, Any], usual: MetaSettings) -> dict[str, str]:
@@ -187,6 +184,16 @@ class Session:
 def method_of(args: Namespace, file: PromptFile | None = None) -> str:
     """What --method says, else the file's own."""
     return args.method or (file.method if file else DEFAULT_METHOD)
+
+
+def settings_from(kind: type, args: Namespace, method: str, **usual: Any) -> Any:
+    """Settings of a method: the options that were given, else as `method_settings` says, which raises UserError."""
+    given = {}
+    for one in fields(kind):
+        value = getattr(args, one.name, None)
+        if one.name != "method" and value is not None:
+            given[one.name] = value
+    return method_settings(kind, method, learner_class(method), given, **usual)
 
 
 def meta_settings(session: Session, args: Namespace, method: str, seed: int) -> MetaSettings:

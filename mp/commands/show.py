@@ -14,7 +14,7 @@ from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
-from mp.learners.published import LAYERS, different_weights
+from mp.learners.published import different_weights
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime import files, tensors
 from mp.runtime.errors import UserError, printable
@@ -126,7 +126,7 @@ def norms_by_layer(learner: Learner) -> Iterator[list[str]]:
 def export(file: PromptFile, path: Path) -> None:
     """Write the tensors in the form, and by the names, of the method's own code."""
     kind = learner_class(file.method)
-    names = kind.published(LAYERS)
+    names = kind.published()
     state = {names[name]: tensor for name, tensor in file.params.items()}
     tensors.write(path, {"state_dict": state, "epoch": 1})
     if file.regulator:

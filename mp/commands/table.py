@@ -5,8 +5,8 @@ from pathlib import Path
 
 from data.suite import open_suite
 from mp.commands.finetune import Report, check_dataset, draw_items, find_init, finetune_settings, tune_one
-from mp.commands.meta import learn, meta_settings
-from mp.commands.session import Session, open_session, shared_options
+from mp.commands.meta import learn
+from mp.commands.session import Session, meta_settings, open_session, shared_options
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
 from mp.runtime import files
 from mp.runtime.errors import UserError
@@ -14,10 +14,10 @@ from mp.runtime.processes import agree, first_process, meet, processes
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
 from mp.store import promptfile, results
-from mp.store.identity import refuse_earlier
+from mp.store.identity import mismatch, refuse_earlier
 from mp.table import page, render
 from mp.table.columns import COLUMNS, SHOWN, Column, make_columns, methods_of
-from mp.table.entries import Entry, collect, mismatch
+from mp.table.entries import Entry, collect
 from mp.table.read import Table, read
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mp.commands import report
-from mp.commands.options import settings_from
-from mp.commands.session import Session, method_of, open_session
+from mp.commands.session import Session, method_of, open_session, settings_from
 from mp.evaluate import TestSet
 from mp.learners import Learner
 from mp.maml import Params
-from mp.prompts import PromptFile, open_prompt
+from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
 from mp.settings import PromptSettings
@@ -71,7 +70,7 @@ def learnt_prompt(session: Session, given: PromptFile | str, settings: PromptSet
     meta-prompt, else after the method and its fingerprint."""
     settings = session.clamp_depth(settings)
     file = session.meta_prompt(settings) if given == "meta" else given
-    learner = session.learner(settings, file)
+    learner = learner_of(settings, session.clip, file)
     if given == "meta":
         return Prompt(f"meta-{settings.method}", None, learner, file.fingerprint, settings.seed)
     label = f"{settings.method}-{file.fingerprint[:8]}"
@@ -109,5 +108,4 @@ def compare(session: Session, asked: dict[str, list[Prompt]], force: bool = Fals
             for column, prompt in zip(columns[title], prompts):
                 column[name] = evaluate(session, test, prompt, force)
         progress.update(number, len(tests), name)
-    roles = {test.dataset.name: test.dataset.role for test in tests}
-    print(report.table(roles, handcrafted, columns))
+    print(report.table(session.suite.roles, handcrafted, columns))

@@ -54,8 +54,8 @@ class Learner(Protocol):
     published_as: str           # the model's name, and so the folder, in which the method's own code keeps its files
 
     @staticmethod
-    def published(layers: int) -> dict[str, str]:
-        """The names of its tensors, and of these in the files of the method's own code; for at most so many layers."""
+    def published() -> dict[str, str]:
+        """The names of its tensors, of any number of layers, and of these in the files of the method's own code."""
 
     def prepare(self, clip: CLIP, names: list[str]) -> Any:
         """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once.

@@ -24,7 +24,7 @@ class CoCoOp(CoOp):
         self.meta_net.add_module("linear2", seeded_linear(embed // 16, width, generator))
 
     @staticmethod
-    def published(layers: int) -> dict[str, str]:
+    def published() -> dict[str, str]:
         names = ["ctx", "meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.linear2.weight",
                  "meta_net.linear2.bias"]
         return {name: name for name in names}

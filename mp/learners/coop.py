@@ -27,7 +27,7 @@ class CoOp(nn.Module):
         self.ctx = start_context(clip, length, generator)
 
     @staticmethod
-    def published(layers: int) -> dict[str, str]:
+    def published() -> dict[str, str]:
         return {"ctx": "ctx"}
 
     def prepare(self, clip: CLIP, names: list[str]) -> ClassPrompts:

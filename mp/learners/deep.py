@@ -2,12 +2,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mp.clip.model import CLIP
 from mp.learners.coop import CoOp
-from mp.learners.prompts import ClassPrompts, encode_classes, normalize
+from mp.learners.prompts import ClassPrompts, encode_classes, noise, normalize
 from mp.runtime.errors import UserError
+
+LAYERS = 48  # more than any CLIP has that loads here
 
 
 class DeepPrompts(CoOp):
@@ -16,6 +19,13 @@ class DeepPrompts(CoOp):
 
     sees_images = True  # its prompts change the image features
     image_prompts: Callable[[], list[Tensor]]  # [m, W of the image tower] for each of its first layers
+
+    def __init__(self, clip: CLIP, depth: int, length: int, generator: torch.Generator | None):
+        super().__init__(clip, generator, length)
+        check_depth(clip, depth)
+        self.text = nn.ParameterDict()
+        for i in range(1, depth):  # one by one: a ParameterDict made from a dict sorts its keys as text, 10 before 2
+            self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
 
     def kept_bytes(self, clip: CLIP, classes: Any) -> int:
         tokens = len(clip.visual.positional_embedding) + sum(len(prompt) for prompt in self.image_prompts()[:1])

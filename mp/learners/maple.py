@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mp.clip.model import CLIP
 from mp.learners.cocoop import seeded_linear
-from mp.learners.deep import DeepPrompts, check_depth
-from mp.learners.prompts import noise
+from mp.learners.deep import LAYERS, DeepPrompts
 
 
 class MaPLe(DeepPrompts):
@@ -26,21 +25,17 @@ class MaPLe(DeepPrompts):
     published_as = "MultiModalPromptLearner"
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 2, generator: torch.Generator | None = None):
-        super().__init__(clip, generator, length)
-        check_depth(clip, depth)
+        super().__init__(clip, depth, length, generator)
         widths = self.ctx.shape[1], clip.visual.class_embedding.numel()
-        self.text = nn.ParameterDict()
-        for i in range(1, depth):  # one by one, as PromptSRC's
-            self.text[str(i)] = noise(length, widths[0], generator)
         first, later = seeded_linear(*widths, generator), seeded_linear(*widths, generator)
         self.proj = nn.ModuleList([first, *(copy.deepcopy(later) for _ in range(1, depth))])
 
     @staticmethod
-    def published(layers: int) -> dict[str, str]:
+    def published() -> dict[str, str]:
         names = {"ctx": "prompt_learner.ctx"}
         for kind in ("weight", "bias"):
             names[f"proj.0.{kind}"] = f"prompt_learner.proj.{kind}"
-        for i in range(1, layers):
+        for i in range(1, LAYERS):
             names[f"text.{i}"] = f"prompt_learner.compound_prompts_text.{i - 1}"
             for kind in ("weight", "bias"):
                 names[f"proj.{i}.{kind}"] = f"prompt_learner.compound_prompt_projections.{i - 1}.{kind}"

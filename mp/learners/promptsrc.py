@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip.model import CLIP
-from mp.learners.deep import DeepPrompts, check_depth
-from mp.learners.prompts import (ClassPrompts, class_prompts, noise, normalize, start_context,
-                                 template_features)
+from mp.learners.deep import LAYERS, DeepPrompts, check_depth
+from mp.learners.prompts import ClassPrompts, class_prompts, noise, normalize, template_features
 from mp.runtime.errors import UserError
 
 # The first 60 of OpenAI's 80 ImageNet templates.
@@ -44,10 +43,9 @@ class PromptSRC(DeepPrompts):
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 4, generator: torch.Generator | None = None,
                  image_depth: int = -1, image_length: int = -1, ivlp: bool = False):
-        super().__init__(clip, generator, length)
+        super().__init__(clip, depth, length, generator)
         self.ivlp = ivlp
         self.averages_epochs = not ivlp
-        check_depth(clip, depth)
         if image_depth < 0:
             image_depth = depth
         if image_length < 0:
@@ -56,16 +54,14 @@ class PromptSRC(DeepPrompts):
             check_depth(clip, image_depth, "image ")
             if image_length < 1:
                 raise UserError("image prompt length 0: out of range; give 1 or more, or --image-depth 0")
-        self.text, self.vision = nn.ParameterDict(), nn.ParameterDict()
-        for i in range(1, depth):  # one by one: a ParameterDict made from a dict sorts its keys as text, 10 before 2
-            self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
+        self.vision = nn.ParameterDict()
         for i in range(image_depth):
             self.vision[str(i)] = noise(image_length, clip.visual.class_embedding.numel(), generator)
 
     @staticmethod
-    def published(layers: int) -> dict[str, str]:
+    def published() -> dict[str, str]:
         names = {"ctx": "prompt_learner.ctx", "vision.0": "image_encoder.VPT"}
-        for i in range(1, layers):
+        for i in range(1, LAYERS):
             names[f"text.{i}"] = f"text_encoder.transformer.resblocks.{i}.VPT_shallow"
             names[f"vision.{i}"] = f"image_encoder.transformer.resblocks.{i}.VPT_shallow"
         return names
@@ -88,11 +84,11 @@ class PromptSRC(DeepPrompts):
     def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, *frozen_and_labels: Tensor) -> Tensor:
         """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]; of
         IVLP, which has no frozen features, the cross-entropy."""
-        *frozen, labels = frozen_and_labels
         if self.ivlp:
-            return F.cross_entropy(self.classifier(clip, classes.prompts)(images), labels)
+            return super().forward(clip, classes.prompts, images, *frozen_and_labels)  # the labels alone
+        frozen, labels = frozen_and_labels
         text, image = self.text_features(clip, classes.prompts), self.image_features(clip, images)
-        return sum(loss_terms(clip, classes, text, image, *frozen, labels).values())
+        return sum(loss_terms(clip, classes, text, image, frozen, labels).values())
 
 
 def loss_terms(clip: CLIP, classes: AnchoredClasses, text: Tensor, image: Tensor, frozen: Tensor,

@@ -7,7 +7,6 @@ from mp.clip.model import CLIP
 from mp.learners import METHODS, learner_class
 from mp.runtime.errors import UserError
 
-LAYERS = 48  # more than any CLIP has that loads here
 NEAR = 0.005  # of a tensor's largest value: as far as an average over epochs, in half precision, may move a frozen one
 TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}  # how names begin, and CLIP's
 BESIDE = ("token_prefix", "token_suffix", "prompt_learner.token_prefix", "prompt_learner.token_suffix",
@@ -30,7 +29,7 @@ def recognise(state: dict[str, Tensor]) -> Published:
         state = {name.removeprefix("module."): value for name, value in state.items()}
     method, names = "", {}
     for candidate in METHODS:
-        published = learner_class(candidate).published(LAYERS)
+        published = learner_class(candidate).published()
         own = {ours: theirs for ours, theirs in published.items() if theirs in state}
         if len(own) > len(names):
             method, names = candidate, own

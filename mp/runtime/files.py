@@ -6,12 +6,11 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import TextIO
 
 from mp.runtime.errors import UserError, reason
-from mp.runtime.progress import say
+from mp.runtime.progress import say, say_once
 
 
 def cache_folder() -> Path:
@@ -109,10 +108,5 @@ def take(lock: TextIO, folder: Path) -> None:
             say(f"{folder}: another process is at work there; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
     except (ImportError, OSError) as e:
-        say_unlocked(reason(e))
-
-
-@cache  # so that it is said once
-def say_unlocked(why: str) -> None:
-    say(f"files can't be locked here ({why}): two commands at a time may do the same work twice; files are whole all "
-        "the same")
+        say_once(f"files can't be locked here ({reason(e)}): two commands at a time may do the same work twice; files "
+                 "are whole all the same")

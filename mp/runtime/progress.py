@@ -1,6 +1,7 @@
 """A progress line with an ETA on stderr: rewritten in place on a terminal, now and then in a log file."""
 import sys
 import time
+from functools import cache
 
 from mp.runtime.processes import first_process
 
@@ -55,3 +56,9 @@ def say(text: str) -> None:
     """A line on stderr, in place of a progress line that stands there, from the first process alone."""
     if first_process():
         print(wipe() + text, file=sys.stderr, flush=True)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Of this process; a session (mp/commands/session.py) says its own things once."""
+    say(text)

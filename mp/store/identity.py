@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mp.runtime.errors import UserError
+from mp.runtime.errors import UserError, printable
 
 FORMAT = 4  # of all these files; raised by hand when what they hold means something else than before
 
@@ -78,6 +78,14 @@ def differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
             found += differences(kept.get(key), wanted.get(key), inner)
         return found
     return [] if kept == wanted else [f"{name} {str(kept)[:20]} (now {str(wanted)[:20]})"]
+
+
+def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
+    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. Nothing else counts."""
+    if isinstance(kept, dict):
+        kept = {name: kept.get(name) for name in wanted}
+    different = differences(kept, wanted)
+    return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
 def tasks_of(kept: Any) -> dict[str, str]:

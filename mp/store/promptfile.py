@@ -50,10 +50,11 @@ def fitted(path: Path, made_for: str, params: Params, method: str, expected: Par
     """
     if made_for != method:
         raise UserError(f"{path}: made for --method {made_for[:40]}, not {method}; give that method, or another file")
-    if params.keys() != expected.keys() and 0 < depth(params) != depth(expected) > 0:
-        raise UserError(f"{path}: holds prompts for {depth(params)} layers, not {depth(expected)}; give "
-                        f"--depth {depth(params)}, and weights of at least so many layers")
     if params.keys() != expected.keys():
+        layers, wanted = depth(params), depth(expected)
+        if layers and wanted and layers != wanted:
+            raise UserError(f"{path}: holds prompts for {layers} layers, not {wanted}; give --depth {layers}, and "
+                            "weights of at least so many layers")
         raise UserError(f"{path}: holds the tensors {', '.join(params)}, and this method needs {', '.join(expected)}; "
                         "give another")
     if wrong := tensors.mismatch(params, expected):

@@ -64,18 +64,12 @@ def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], 
     when the new one is written. A second process that wants the same result waits for the first. A damaged file is set
     aside and computed again. Raises UserError naming what differs if the file was made from something else.
     """
-    def older() -> bool:
-        return state is not None and state.exists()
-
-    def finished() -> dict[str, Any] | None:
-        return None if force or older() else read(path)
-
-    found = finished()
+    found = finished(path, force, state)
     if found is None:
         with files.locked(path.with_name(f".{path.stem}.lock")):
-            found = finished()
+            found = finished(path, force, state)
             if found is None:
-                if path.exists() and not force and not older():
+                if path.exists() and counts(force, state):
                     say(f"{path}: damaged; set aside as {path.stem}.damaged and computed again")
                     os.replace(path, path.with_suffix(".damaged"))
                 found = computed(kind, identity, provenance, compute)
@@ -84,6 +78,16 @@ def cell(path: Path, kind: str, identity: Identity, provenance: dict[str, Any], 
                     files.discard(state)
     require_same(path, found["identity"], kind, identity)
     return found
+
+
+def finished(path: Path, force: bool, state: Path | None) -> dict[str, Any] | None:
+    """The result in `path`, if there is one that counts."""
+    return read(path) if counts(force, state) else None
+
+
+def counts(force: bool, state: Path | None) -> bool:
+    """Whether a result that is there may be used: not with `force`, nor beside a `state`, which is newer."""
+    return not force and not (state and state.exists())
 
 
 def computed(kind: str, identity: Identity, provenance: dict[str, Any],

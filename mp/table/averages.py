@@ -2,6 +2,7 @@
 those held out."""
 from statistics import fmean
 
+from data.suite import AVERAGES
 from mp.settings import PARTS
 
 Accuracies = dict[str, dict[str, float]]  # dataset or average -> part -> per cent
@@ -10,10 +11,10 @@ BySeed = dict[int | None, Accuracies]     # None: of words, which have no seed
 
 def averaged(roles: dict[str, str]) -> dict[str, list[str]]:
     """The rows of averages, each with its datasets. `roles`: dataset -> train or test."""
-    groups = {"Average": list(roles)}
+    groups = [list(roles)]
     for role in ("train", "test"):
-        groups[f"Average ({role})"] = [name for name, its_role in roles.items() if its_role == role]
-    return {title: names for title, names in groups.items() if names}
+        groups.append([name for name, its_role in roles.items() if its_role == role])
+    return {title: names for title, names in zip(AVERAGES, groups) if names}
 
 
 def with_averages(accuracies: Accuracies, roles: dict[str, str]) -> Accuracies:
@@ -26,6 +27,10 @@ def with_averages(accuracies: Accuracies, roles: dict[str, str]) -> Accuracies:
                 if values := [accuracies[name][part] for name in names if part in accuracies[name]]:
                     rows[title][part] = fmean(values)
     return rows | accuracies
+
+
+def averaged_by_seed(seeds: BySeed, roles: dict[str, str]) -> BySeed:
+    return {seed: with_averages(accuracies, roles) for seed, accuracies in seeds.items()}
 
 
 def numbers(seeds: BySeed, name: str, part: str, base: BySeed | None = None) -> list[float]:

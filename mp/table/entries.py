@@ -7,11 +7,11 @@ from typing import Any
 
 from data.suite import Suite
 from mp.learners.settings import of_row
-from mp.runtime.errors import UserError, printable
+from mp.runtime.errors import UserError
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import promptfile, results
-from mp.store.identity import differences, tasks_of
+from mp.store.identity import mismatch, tasks_of
 from mp.table.columns import COLUMNS, Column, methods_of
 
 
@@ -83,17 +83,10 @@ def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, in
             del settings["depth"]  # its towers are shallower than the paper's
         if different := mismatch(entry.identity.get("settings"), settings):
             return different
-    if column.init == "meta" and prompts.get((column.method, entry.seed), own_prompt) != own_prompt:
+    there_now = prompts.get((column.method, entry.seed))  # None: no meta-prompt to compare with
+    if column.init == "meta" and there_now not in (None, own_prompt):
         return "made from another meta-prompt than the one that is there now"
     return ""
-
-
-def mismatch(kept: Any, wanted: dict[str, Any]) -> str:
-    """What of `wanted` is otherwise in what a file keeps, in words; "" if nothing is. Nothing else counts."""
-    if isinstance(kept, dict):
-        kept = {name: kept.get(name) for name in wanted}
-    different = differences(kept, wanted)
-    return printable(f"made otherwise: {', '.join(different[:3])}") if different else ""
 
 
 def fingerprints(out: Path, methods: list[str], seeds: list[int], weights: str | None,

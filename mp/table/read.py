@@ -8,7 +8,7 @@ from data.suite import Suite
 from mp.runtime.errors import printable
 from mp.settings import PARTS
 from mp.store import results
-from mp.table.averages import BySeed, averaged, with_averages
+from mp.table.averages import BySeed, averaged, averaged_by_seed
 from mp.table.columns import COLUMNS, Column, paper_accuracies
 from mp.table.entries import Entry, collect, missing_commands, tell_left_out
 
@@ -55,19 +55,16 @@ def read(suite: Suite, out: Path, seeds: list[int], classes: str, options: list[
             tuning.setdefault(entry.column.method, entry.identity["settings"])
     papers = {key: {None: one} for key, one in paper_accuracies().items()} if paper else {}
     made_by = list(dict.fromkeys(map(about, shown)))
-    roles = {name: "train" if name in suite.training else "test" for name in suite.datasets}
     learnt = results.tasks_folder(out, suite.other_tasks)
     missing = missing_commands(entries, learnt, classes, options)
-    return Table(suite.name, learnt, suite.other_tasks, seeds, classes, columns, roles, averaged_columns(ours, roles),
-                 averaged_columns(papers, roles), made_by, tuning, shown, missing)
+    return Table(suite.name, learnt, suite.other_tasks, seeds, classes, columns, suite.roles,
+                 averaged_columns(ours, suite.roles), averaged_columns(papers, suite.roles), made_by, tuning,
+                 shown, missing)
 
 
 def averaged_columns(columns: dict[str, BySeed], roles: dict[str, str]) -> dict[str, BySeed]:
     """The same with the averages."""
-    found = {}
-    for key, seeds in columns.items():
-        found[key] = {seed: with_averages(one, roles) for seed, one in seeds.items()}
-    return found
+    return {key: averaged_by_seed(seeds, roles) for key, seeds in columns.items()}
 
 
 def about(entry: Entry) -> str:

@@ -159,7 +159,7 @@ def test_the_most_probable_class_is_the_one_that_zeroshot_counts(ask, place, cli
     out, err = ask("pets_drawn", "--names-of", "pets", "--top", 1, "--format", "json", weights=())
     right = [dataset.classes[item.label] in classes for item, classes in zip(items, answers(out).values(), strict=True)]
     small = load(mini.WEIGHTS)
-    tested = evaluate.TestSet(type(dataset)("", "", dataset.template, dataset.classes, [], items), small, lambda: Feed(32).plain(items))
+    tested = evaluate.TestSet(type(dataset)("", dataset.template, dataset.classes, [], items), small, lambda: Feed(32).plain(items))
     assert 100 * sum(right) / len(right) == pytest.approx(tested.handcrafted(dataset.template)["all"])
     words = ask("pets_drawn", "--names", *dataset.classes, "--prompt", dataset.template, "--top", 1, "--format", "json", weights=())
     assert words[0] == out

@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 import shutil
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from data import folder as own
 from data.dataset import few_shot
 from data.feed import Feed
 from data.suite import open_suite
-from mp import clip
+from mp.clip.weights import load
 from mp.commands import options, session, table
 from mp.learners import METHODS, make_learner
 from mp.meta import meta_train
@@ -85,7 +84,7 @@ def made(place):
 def by_hand():
     """The meta-prompt of the tasks, in the order of their names, with nothing of mp/commands."""
     mini = open_suite(None)
-    model = clip.load(mini.weights)
+    model = load(mini.weights)
     learner = make_learner("coop", model, depth=3, length=4)
     tasks = []
     for name in TASKS:
@@ -223,11 +222,10 @@ def test_which_datasets_are_evaluated_and_which_are_tasks(place):
     mini = open_suite(None)
     chosen = open_suite(None, None, ["e", "pets", "b", "food", str(place / "b"), "PETS"])
     assert chosen.training == ["pets", "food", "b", "e"] == chosen.other_tasks and chosen.datasets == [*mini.datasets, "b", "e"]
-    roles = {name: chosen.load(name).role for name in chosen.datasets}
-    assert [name for name in roles if roles[name] == "train"] == chosen.training
+    assert [name for name, role in chosen.roles.items() if role == "train"] == chosen.training
     both = open_suite(None, ["f", "food", "b"], ["b"])
     assert both.datasets == ["food", "f", "b"] and both.training == ["b"]
-    assert both.load("b") == replace(own.load(Path("b")), role="train") and both.load("f") == own.load(Path("f"))
+    assert both.load("b") == own.load(Path("b")) and both.load("f") == own.load(Path("f"))
     usual = open_suite(None, None, mini.training[::-1])
     assert usual.training == mini.training and not usual.other_tasks and not mini.other_tasks
     assert not open_suite(None, ["b"]).other_tasks

@@ -37,7 +37,7 @@ def files_below(root, names=("a/1.jpg", "a/2.jpg", "b/1.jpg")):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     items = [Item(f"{root}/{name}", label) for label, name in enumerate(names)]
-    return Dataset("x", "test", "{}", ["cat", "dog", "owl"], items, [])
+    return Dataset("x", "{}", ["cat", "dog", "owl"], items, [])
 
 
 def test_a_fingerprint_tells_files_apart(tmp_path):
@@ -87,7 +87,7 @@ def test_a_fingerprint_tells_pictures_that_changed_places(tmp_path):
 
 def test_a_fingerprint_tells_pixels_apart():
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
-    dataset = Dataset("x", "test", "{}", ["cat", "dog"], [Item(image, 0) for image in images], [])
+    dataset = Dataset("x", "{}", ["cat", "dog"], [Item(image, 0) for image in images], [])
     found = [dataset.fingerprint(dataset.train)]
     assert dataset.fingerprint([Item(image.copy(), 0) for image in images]) == found[0]
     found.append(dataset.fingerprint([Item(image.reshape(6, 4, 3), 0) for image in images]))

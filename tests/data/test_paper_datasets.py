@@ -347,7 +347,7 @@ def test_a_folder_of_ones_own(tmp_path, monkeypatch):
     (folder / "notes.txt").touch()
     (folder / "finch" / "Thumbs.db").touch()
     dataset = own.load(folder)
-    assert dataset.classes == ["crow", "finch", "snow_owl"] and dataset.name == "birds" and dataset.role == "test"
+    assert dataset.classes == ["crow", "finch", "snow_owl"] and dataset.name == "birds"
     assert [sum(i.label == c for i in dataset.train) for c in range(3)] == [1, 2, 2]
     assert [sum(i.label == c for i in dataset.test) for c in range(3)] == [1, 2, 3]
     sources = [i.source for i in dataset.train + dataset.test]

@@ -21,7 +21,7 @@ from mp.commands.session import method_of
 from mp.prompts import open_prompt
 from mp.clip import tokenizer
 from mp.commands import options
-from mp.commands.options import settings_from
+from mp.commands.session import settings_from
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
 from mp.store import promptfile, results

@@ -32,7 +32,7 @@ def dataset(name: str) -> Dataset:
     rng = np.random.default_rng(len(name))
     items = {part: [Item(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), label)
                     for label in range(len(CLASSES[name])) for _ in range(6)] for part in ("train", "test")}
-    return Dataset(name, "train", "a photo of a {}.", CLASSES[name], items["train"], items["test"])
+    return Dataset(name, "a photo of a {}.", CLASSES[name], items["train"], items["test"])
 
 
 def session(clip, out) -> Session:

@@ -15,7 +15,7 @@ WINDOWS = "import sys; sys.modules.update(fcntl=None, resource=None); import run
 
 @pytest.fixture(autouse=True)
 def nothing_said():
-    files.say_unlocked.cache_clear()
+    files.say_once.cache_clear()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL])

@@ -10,7 +10,7 @@ from data.dataset import Dataset, Item
 from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
-from mp.commands.options import settings_from
+from mp.commands.session import settings_from
 from mp.prompts import open_prompt
 from mp.commands.session import Session, meta_settings
 from mp.learners import METHODS
@@ -63,7 +63,7 @@ def test_what_says_nothing_of_its_identity_is_refused(kept, tmp_path):
 def dataset(name, seed, words=("cat", "dog", "t-rex", "café")):
     rng = np.random.default_rng([seed, len(name)])
     items = [Item(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), label) for label in range(len(words)) for _ in range(6)]
-    return Dataset(name, "train", "a photo of a {}.", list(words), items, items[::2])
+    return Dataset(name, "a photo of a {}.", list(words), items, items[::2])
 
 
 @pytest.fixture
