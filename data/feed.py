@@ -94,7 +94,7 @@ class Feed:
         return in_order(trouble, items, self.threads_for(items))
 
     def threads_for(self, items: Sequence[Item]) -> int:
-        """None for pixels in memory: such images are so small that a thread costs more than it does."""
+        """0 for pixels in memory: such images are so small that a thread costs more than it does."""
         return self.workers if isinstance(items[0].source, str) else 0
 
     def arriving(self, array: np.ndarray) -> Tensor:

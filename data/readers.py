@@ -168,7 +168,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in it, each sorted, without hidden ones and junk.
+    """Names of the folders and of the files in it, each sorted, without hidden ones, junk and pipes.
 
     A link is what it leads to. Raises DataError naming a folder that can't be read.
     """
@@ -176,7 +176,8 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and entry.name not in JUNK:
+                pipe = not (entry.is_dir() or entry.is_file() or entry.is_symlink())  # or a socket, ...
+                if not entry.name.startswith(".") and entry.name not in JUNK and not pipe:
                     kind = folders if entry.is_dir() else files
                     kind.append(entry.name)
     except OSError as e:

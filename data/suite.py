@@ -12,6 +12,7 @@ from data.errors import DataError
 from data.miniature import suite as mini
 
 AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no dataset may be called so
+LONGEST_NAME = 200  # bytes; the names of result files have more in them, and 255 are the most
 
 
 class Suite(NamedTuple):
@@ -22,6 +23,7 @@ class Suite(NamedTuple):
     weights: Path | None            # None: OpenAI's, or the user's
     meta_epochs: int | None         # None: the paper's
     other_tasks: Sequence[str] = ()  # `training`, if it isn't Table 1's
+    layers: int | None = None       # of the towers of `weights`
 
     @property
     def roles(self) -> dict[str, str]:
@@ -37,7 +39,8 @@ def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[st
     Raises DataError for a folder or dataset that isn't there.
     """
     if root is None:
-        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS)
+        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS,
+                      layers=mini.LAYERS)
     elif os.path.isdir(root):
         load = cache(partial(paper.load, root=root))
         suite = Suite("paper", paper.TRAINING, paper.NAMES, load, None, None)
@@ -109,6 +112,9 @@ def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> s
                         "can't be printed; rename it, or give the name alone if the suite's dataset is meant")
     if name in AVERAGES:
         raise DataError(f"{path}: tables have a row of averages of this name; rename the folder")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise DataError(f"{path}: results are kept by the folder's name, which takes more than {LONGEST_NAME} bytes; "
+                        "rename it")
     for other, other_path in folders.items():
         same_file = other.replace(" ", "") == name.replace(" ", "")  # names of result files are without spaces
         if same_file and other_path.resolve() != path.resolve():

@@ -37,7 +37,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
 
     `state`: an earlier one to go on from; the states that follow are the same bits. `sum_shares`: where several
     processes share the tasks out, it sums tensors over them. `regulate`: mp/regulator.py's, whose φ `state` then holds
-    beside p. Raises RunError naming epoch, task and step if a loss or a gradient isn't finite.
+    beside p. Raises RunError naming epoch, task and step if a loss isn't finite, epoch and tensor if a gradient isn't.
     """
     done, p, adam, _ = state or start(learner)                                # line 1
     if settings.regulator != (regulate is not maml.unchanged):

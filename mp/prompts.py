@@ -9,6 +9,7 @@ from torch import Tensor
 from mp import regulator
 from mp.clip.model import CLIP
 from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners.prompts import longest_prompt
 from mp.learners.published import different_weights, recognise
 from mp.runtime import tensors
 from mp.runtime.errors import UserError
@@ -22,7 +23,7 @@ class PromptFile(NamedTuple):
     path: Path
     method: str
     params: dict[str, Tensor]
-    about: dict[str, Any] = {}     # identity and provenance, of a file of this project
+    about: dict[str, Any] = {}      # all that is in a file of this project: identity, provenance, ...
     frozen: dict[str, Tensor] = {}  # of CLIP, that other projects keep beside it
     regulator: dict[str, Tensor] = {}  # φ, if one was learnt with it
 
@@ -43,6 +44,16 @@ class PromptFile(NamedTuple):
                 found[image] = -1
         made_with = learner_class(self.method).made_with
         return {name: value for name, value in found.items() if name in made_with}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The settings to train it further with: its shape, and whether it is IVLP's, which is no fact of tensors."""
+        if "ivlp" not in learner_class(self.method).made_with:
+            return self.shape
+        identity = self.about.get("identity")
+        settings = identity.get("settings") if isinstance(identity, dict) else None
+        ivlp = isinstance(settings, dict) and settings.get("ivlp") is True
+        return self.shape | {"ivlp": ivlp}
 
 
 def rows(tensor: Tensor | None) -> int:
@@ -98,12 +109,25 @@ def read_published(path: Path) -> dict[str, Any] | None:
     return state if isinstance(state, dict) and all(isinstance(name, str) for name in state) else None
 
 
+def check_width(prompt: PromptFile, clip: CLIP) -> None:
+    """Raises UserError for a context whose vectors aren't of the text tower's width, or that takes all positions."""
+    ctx, width = prompt.params.get("ctx"), clip.text_projection.shape[0]
+    if ctx is not None and (ctx.dim() != 2 or ctx.shape[1] != width):
+        raise UserError(f"{prompt.path}: ctx is {list(ctx.shape)}, this model needs {[len(ctx), width]}; it was made "
+                        "for another model: give the --weights that it was made with, or another prompt")
+    if ctx is not None and len(ctx) > longest_prompt(clip):
+        raise UserError(f"{prompt.path}: ctx has {len(ctx)} vectors, of which CLIP takes at most "
+                        f"{longest_prompt(clip)}; give another file")
+
+
 def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None = None) -> Learner:
     """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors of a
     prompt file; raises UserError if they don't fit, or the file holds a CLIP of other weights."""
     generator = torch.Generator().manual_seed(settings.seed)
     own = {one.name: getattr(settings, one.name) for one in fields(settings)
            if one.metadata.get("only_if") == "made_with"}
+    if prompt:
+        check_width(prompt, clip)
     learner = make_learner(settings.method, clip, generator=generator, **own)
     if prompt:
         params = promptfile.fitted(prompt.path, prompt.method, prompt.params, settings.method, learner.state_dict())

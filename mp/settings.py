@@ -1,7 +1,8 @@
 """The settings of meta-training and fine-tuning: section 4.2 of the paper.
 
 A field is the one place for a setting's default, bounds and help; the command line's options are made from it. What
-differs between the methods has no default here: it stands in the method's row (mp/learners/__init__.py).
+section 4.2 sets for each method apart has no default here, or one that the method's row (mp/learners/__init__.py)
+replaces.
 """
 import math
 import sys
@@ -89,6 +90,8 @@ class MetaSettings(TrainingSettings):
         if self.shots <= self.support:
             raise UserError(f"--shots {self.shots} leaves no query image beside --support {self.support}; "
                             f"give {self.support + 1} or more")
+        if self.regulator and not self.inner_steps:
+            raise UserError("--regulator: plays no part with --inner-steps 0; leave it out")
 
 
 @dataclass(frozen=True)

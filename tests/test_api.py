@@ -243,9 +243,34 @@ def test_run_py_takes_the_file_and_finds_the_same_accuracy(mini, tmp_path, monke
     assert abs(float(row[6]) - right) < 0.051
 
 
-def test_ivlp_is_chosen_again_for_a_file(mini, tmp_path):
+def test_ivlp_stays_ivlp_in_a_file(mini, tmp_path):
+    """No tensor tells; lost, training would go on with another loss without a word."""
     save_prompt(make_learner("promptsrc", mini, ivlp=True, image_depth=0), tmp_path / "p.pt")
-    assert load_prompt(tmp_path / "p.pt", mini, ivlp=True).ivlp and not load_prompt(tmp_path / "p.pt", mini).ivlp
+    save_prompt(make_learner("promptsrc", mini), tmp_path / "q.pt")
+    assert load_prompt(tmp_path / "p.pt", mini).ivlp and not load_prompt(tmp_path / "q.pt", mini).ivlp
+    assert not load_prompt(tmp_path / "p.pt", mini, ivlp=False).ivlp and load_prompt(tmp_path / "q.pt", mini, ivlp=True).ivlp
+    refused(lambda: fine_tune(load_prompt(tmp_path / "p.pt", mini), mini, PICTURES, LABELS, NAMES, gpa_std=2.0),
+            "--gpa-std 2.0: plays no part in promptsrc")
+
+
+def test_numbers_of_numpy_are_numbers(mini):
+    learner = make_learner("coop", mini, seed=np.int64(3))
+    fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=np.int64(1), lr=np.float32(0.002))
+    refused(lambda: load_clip("mini", memory="2"), "--memory 2: out of range; give a positive number")
+    refused(lambda: make_learner(["coop"], mini), "--method ['coop']: unknown")
+    refused(lambda: fine_tune(learner, mini, PICTURES, [np.array([0, 1])] * len(PICTURES), NAMES), "labels[0] is [0 1]")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_torch_s_default_type_changes_nothing(method, mini, tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        learner = make_learner(method, mini)
+        save_prompt(learner, tmp_path / "p.pt")
+        assert {p.dtype for p in learner.parameters()} == {torch.float32}
+        assert classify(load_prompt(tmp_path / "p.pt", mini), mini, PICTURES[:1], NAMES).shape == (1, len(NAMES))
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_files_of_the_methods_own_code(mini, tmp_path):
@@ -367,7 +392,7 @@ def test_prompts_that_do_not_fit(mini, narrow, tmp_path):
     learner, deep = moved("promptsrc", narrow), make_learner("maple", mini)
     save_prompt(learner, tmp_path / "p.pt")
     refused(lambda: load_prompt(tmp_path / "p.pt", mini), "p.pt: ctx is [4, 64]", "made for another model")
-    refused(lambda: classify(deep, narrow, PICTURES, NAMES), "prompt depth 3: out of range; these towers take 1 to 2")
+    refused(lambda: classify(deep, narrow, PICTURES, NAMES), "the learner: ctx is [2, 128], this model needs [2, 64]")
     refused(lambda: load_prompt(tmp_path / "none.pt", mini), "none.pt: no such prompt file")
     refused(lambda: load_prompt(tmp_path / "p.pt", narrow, depth=1), "p.pt: holds prompts for 2 layers, not 1")
     for call in (lambda one: classify(one, mini, PICTURES, NAMES), lambda one: fine_tune(one, mini, PICTURES, LABELS, NAMES),

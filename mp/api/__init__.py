@@ -1,8 +1,8 @@
 """For scripts of one's own: CLIP, learnt prompts and images in memory, without folders or results.
 
-Everywhere, `images` are PIL images of any mode and size, arrays uint8 [height, width, 3], or names of files; class
-`names` are two or more, all different; `labels` are indices into them, one for each image. No argument is changed, and
-two CLIPs share nothing. Errors are one line each, in which settings are called as run.py's options.
+Everywhere, `images` are PIL images of the kinds that data/README.md lists, arrays uint8 [height, width, 3], or names of
+files; class `names` are two or more, all different; `labels` are indices into them, one for each image. No argument is
+changed, and two CLIPs share nothing. Errors are one line each, in which settings are called as run.py's options.
 """
 import copy
 import sys
@@ -30,7 +30,7 @@ from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
 from mp.runtime.errors import RunError, UserError  # the first for scripts alone
 from mp.runtime.progress import say
-from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag
+from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag, is_a
 from mp.store import promptfile
 from mp.store.identity import FORMAT
 from mp.store.provenance import provenance
@@ -48,7 +48,7 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
     `device`, `precision`, `memory` (GiB): as run.py's options. On CUDA it switches on torch's deterministic algorithms,
     for the whole process. Raises UserError for weights that can't be had or used, and for what this machine lacks.
     """
-    if memory is not None and not POSITIVE.holds(memory):
+    if memory is not None and not (is_a(float, memory) and POSITIVE.holds(memory)):
         raise UserError(f"--memory {memory}: out of range; give {POSITIVE.words}")
     compute = choose(str(device), precision, memory)
     if weights is None:
@@ -67,7 +67,7 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     layers where the towers have fewer), `image_depth`, `image_length`, `ivlp`. Raises UserError for an unknown method,
     and for a setting that plays no part in it or that CLIP can't take.
     """
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise UserError(f"--method {method}: unknown; use one of {', '.join(METHODS)}")
     chosen = choose_settings(TrainingSettings, method, learner_class(method), settings)
     if "depth" not in settings:
@@ -78,20 +78,21 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
 def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     """The learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
 
-    `settings`: as of `make_learner`; shapes are the file's. It says so where a regulator is left out, which only
-    `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
+    `settings`: as of `make_learner`; shapes, and whether it is IVLP's, are the file's. It says so where a regulator is
+    left out, which only `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
     """
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
     kind = learner_class(prompt.method)
-    return learner_of(choose_settings(TrainingSettings, prompt.method, kind, settings, **prompt.shape), clip, prompt)
+    return learner_of(choose_settings(TrainingSettings, prompt.method, kind, settings, **prompt.training), clip, prompt)
 
 
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
-    promptfile.write(Path(path), method, learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
+    identity = {"format": FORMAT, "settings": {"ivlp": getattr(learner, "ivlp", False)}}
+    promptfile.write(Path(path), method, learner.state_dict(), identity, provenance(str(device)))
 
 
 @torch.no_grad()
@@ -168,6 +169,7 @@ def choose_settings(kind: type, method: str, learner: type | Learner, given: dic
     known = {one.name for one in fields(kind)} - NOT_SET
     if kind is not TrainingSettings:
         known -= {one.name for one in fields(TrainingSettings)} - {"seed"}
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
     for name in given:
         if name not in known:
             raise UserError(f"{flag(name)}: not one of the settings here, which are {', '.join(sorted(known))}")

@@ -39,7 +39,7 @@ def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int]
     if len(images) != len(labels):
         raise UserError(f"{where}{len(images)} images for {len(labels)} labels; give one for each")
     for i, label in enumerate(labels):
-        if label not in range(len(names)):
+        if getattr(label, "ndim", 0) or label not in range(len(names)):
             raise UserError(f"{where}labels[{i}] is {label}; give an index of a class name, 0 to {len(names) - 1}")
 
 

@@ -34,9 +34,10 @@ def command(args: Namespace) -> None:
     """Measure, each time in a fresh process, and print. Raises UserError for weights or blocks that don't exist."""
     compute = choose(args.device, args.precision, args.memory)
     chosen = [block for block in BLOCKS if is_asked_for(block, args.blocks)]
-    if not chosen:
-        titles = "; ".join(block.title for block in BLOCKS)
-        raise UserError(f"--blocks {' '.join(args.blocks)}: no such block; there are {titles}")
+    for word in args.blocks:
+        if not any(is_asked_for(block, [word]) for block in BLOCKS):
+            titles = "; ".join(block.title for block in BLOCKS)
+            raise UserError(f"--blocks {word}: no such block; there are {titles}")
     shape = sizes(read_state(args.weights), args.weights) if args.weights else VIT_B16
     rows, done, total = [HEAD], 0, len(chosen) + sum(block.plain for block in chosen)
     progress = Progress("measuring")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from mp.claims import arms, findings
 from mp.claims.arms import Arm, Changes, Comparison
 from mp.commands import options
-from mp.commands.finetune import check_dataset, finetune_settings, find_init, tune_one
+from mp.commands.finetune import check_dataset, check_kept, finetune_settings, find_init, tune_one
 from mp.commands.meta import folder_of, learn
 from mp.commands.session import Session, meta_settings, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
@@ -54,6 +54,7 @@ def command(args: Namespace) -> None:
     best = findings.best_wording({words: on_training(session, args, words) for words in wordings})
     rows = {claim: arms.comparisons(claim, method, best) for claim in args.only}
     wanted = list(dict.fromkeys(arm for some in rows.values() for row in some for arm in (row.ours, row.theirs)))
+    check_results(session, args, [arm for arm in wanted if arm.tuned])
     with workers(session, args) as run:
         found = compute(run, session, wanted, args.seeds)
     for claim, some in rows.items():
@@ -65,6 +66,21 @@ def command(args: Namespace) -> None:
         if claim == "a":
             print(f'Of {len(wordings)} plain wordings, "{best}" is the best on the tasks of meta-training.\n')
     print(findings.EXPLAINED)
+
+
+def check_results(session: Session, args: Namespace, tuned: list[Arm]) -> None:
+    """Raises UserError, before any work, for a fine-tuning that was made otherwise, of those that start from what is
+    there."""
+    method = method_of(args)
+    for arm, seed in product(tuned, args.seeds):
+        if arm.changes is not None and not prompt_file(session, method, arm, seed).exists():
+            continue
+        prompt, settings = prompt_of(session, method, arm, seed), finetune_settings(session, Namespace(), method, seed)
+        for name in session.suite.datasets:
+            try:
+                check_kept(session, session.load(name), settings, prompt, args.force)
+            except UserError as e:
+                raise UserError(f"{e} (here --force is for everything; to replace that one, delete it)") from None
 
 
 def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]) -> dict[Arm, BySeed]:
@@ -170,10 +186,15 @@ def settings_of(session: Session, method: str, arm: Arm, seed: int) -> MetaSetti
     return replace(meta_settings(session, Namespace(), method, seed), **dict(arm.changes or ()))
 
 
+def prompt_file(session: Session, method: str, arm: Arm, seed: int) -> Path:
+    """Of the arm's meta-prompt."""
+    return folder_of(session, settings_of(session, method, arm, seed)) / "prompt.pt"
+
+
 def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
     """What is evaluated as it is, or tuned from."""
     settings = settings_of(session, method, arm, seed)
-    path = folder_of(session, settings) / "prompt.pt"
+    path = prompt_file(session, method, arm, seed)
     if arm.changes is None:
         given = "handcrafted"
     else:
@@ -192,25 +213,27 @@ def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[
     notes = {}
     for row in rows:
         arm = row.theirs if row.theirs == arms.REGULATED else row.ours
-        folders = [folder_of(session, settings_of(session, method, arm, seed)) for seed in seeds]
-        prompts = [folder / "prompt.pt" for folder in folders if (folder / "prompt.pt").exists()]  # or it diverged
+        files = [prompt_file(session, method, arm, seed) for seed in seeds]
+        prompts = [file for file in files if file.exists()]  # or it diverged
         if arm == arms.REGULATED and prompts:
             file = open_prompt(prompts[0])
             own, phi = (sum(p.numel() for p in some.values()) for some in (file.params, file.regulator))
             notes[row.title] = f"{phi:,} numbers more than the prompt's {own:,}"
         elif not row.ours.tuned and row.theirs == arms.HAND:
-            norms = [norm for path in prompts for norm in norms_of(path)]
-            clip_norm = settings_of(session, method, row.ours, seeds[0]).clip_norm
-            share = sum(norm > clip_norm for norm in norms) / max(1, len(norms))
+            settings = settings_of(session, method, row.ours, seeds[0])
+            norms = [norm for path in prompts for norm in norms_of(path, settings.epochs)]
+            share = sum(norm > settings.clip_norm for norm in norms) / max(1, len(norms))
             notes[row.title] = f"‖G‖ up to {max(norms, default=0):.1f}, clipped in {share:.0%} of epochs"
     return notes
 
 
-def norms_of(prompt: Path) -> list[float]:
-    """‖G‖ of every epoch of the meta-training that made the prompt. Raises UserError if its log can't be read."""
+def norms_of(prompt: Path, epochs: int) -> list[float]:
+    """‖G‖ of every epoch of the meta-training that made the prompt. Raises UserError if its log isn't whole."""
     log = prompt.with_name("log.jsonl")
     try:
         lines = log.read_text(encoding="utf-8").splitlines()
+        if len(lines) != epochs:
+            raise ValueError(f"{len(lines)} epochs of {epochs}")
         return [float(json.loads(line)["grad_norm"]) for line in lines]
     except DAMAGE as e:
         advice = "delete its folder, and the same command learns that meta-prompt again"

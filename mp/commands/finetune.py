@@ -22,7 +22,7 @@ from mp.runtime.errors import RunError, UserError
 from mp.runtime.progress import Progress, say
 from mp.settings import FinetuneSettings, as_dict, in_words
 from mp.store import promptfile, results, states
-from mp.store.identity import Identity, stored
+from mp.store.identity import Identity, require_same, stored
 
 KIND, PROMPT_KIND = "fine-tuning result", "fine-tuned prompt"
 Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of them are new since the last call
@@ -31,13 +31,17 @@ Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of
 def command(args: Namespace) -> None:
     """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
     file = None if args.init in ("handcrafted", "meta") else open_prompt(Path(args.init))
-    method, shape = method_of(args, file), file.shape if file else {}
+    method, usual = method_of(args, file), file.training if file else {}
     session = open_session(args)
-    runs = {seed: finetune_settings(session, args, method, seed, **shape) for seed in args.seeds}
+    runs = {seed: finetune_settings(session, args, method, seed, **usual) for seed in args.seeds}
     inits = {seed: find_init(session, file or args.init, settings) for seed, settings in runs.items()}
     settings = runs[args.seeds[0]]
+    if usual.get("ivlp") and not args.ivlp:
+        say(f"{args.init}: learnt as IVLP, and fine-tuned as such")
     for name in session.suite.datasets:
         check_dataset(session, session.suite.load(name), settings)
+        for seed in args.seeds:
+            check_kept(session, session.load(name), runs[seed], inits[seed], args.force)
     title = f"{method} from {Path(args.init).name}"
     say(f"fine-tuning {title}: {in_words(as_dict(settings))}")
     handcrafted, columns = {}, [{} for _ in args.seeds]
@@ -55,10 +59,10 @@ def command(args: Namespace) -> None:
     print(accuracy_report.table(session.suite.roles, handcrafted, {title: columns}))
 
 
-def finetune_settings(session: Session, args: Namespace, method: str, seed: int, **shape: int) -> FinetuneSettings:
-    """`shape`: of the prompt to start from. Raises UserError also if the average over epochs has no weight: before any
+def finetune_settings(session: Session, args: Namespace, method: str, seed: int, **usual: Any) -> FinetuneSettings:
+    """`usual`: of the prompt to start from. Raises UserError also if the average over epochs has no weight: before any
     work."""
-    settings = session.clamp_depth(settings_from(FinetuneSettings, args, method, seed=seed, **shape))
+    settings = session.clamp_depth(settings_from(FinetuneSettings, args, method, seed=seed, **usual))
     if learner_class(method).averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
     return settings
@@ -78,11 +82,7 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
 
     Raises UserError if the file was made otherwise.
     """
-    dataset = test.dataset
-    path = results.finetune_file(results_folder(session, init), settings.method, init.label, settings.classes,
-                                 dataset.name, settings.seed)
-    items = draw_items(session, dataset, settings)
-    identity = session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset, prompt=init.fingerprint)
+    path, items, identity = result_of(session, test.dataset, settings, init)
     if force:
         files.discard(state_file(path))
     there = results.finished(path, force, state_file(path))
@@ -91,6 +91,23 @@ def tune_one(session: Session, test: TestSet, settings: FinetuneSettings, init: 
     if there:
         report_epoch(settings.epochs, "done before", 0)
     return result["accuracies"]
+
+
+def result_of(session: Session, dataset: Dataset, settings: FinetuneSettings,
+              init: Prompt) -> tuple[Path, list[Item], Identity]:
+    """The file of a result, the images that are trained on, and what it depends on."""
+    path = results.finetune_file(results_folder(session, init), settings.method, init.label, settings.classes,
+                                 dataset.name, settings.seed)
+    items = draw_items(session, dataset, settings)
+    return path, items, session.identity(settings, trained_on={dataset.name: items}, tested_on=dataset,
+                                         prompt=init.fingerprint)
+
+
+def check_kept(session: Session, dataset: Dataset, settings: FinetuneSettings, init: Prompt, force: bool) -> None:
+    """Raises UserError, before any work, for a result that is there and was made otherwise."""
+    path, _, identity = result_of(session, dataset, settings, init)
+    if kept := results.finished(path, force, state_file(path)):
+        require_same(path, kept["identity"], KIND, identity)
 
 
 def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Prompt, items: list[Item],
@@ -129,7 +146,8 @@ def check_dataset(session: Session, dataset: Dataset, settings: FinetuneSettings
     count = len(dataset.classes)
     if len(class_range(count, settings.classes)) < 2:
         raise UserError(f"{dataset.name}: of its {count} classes less than two are {settings.classes} ones, which "
-                        "leaves nothing to learn; give other --datasets, or fine-tune with --classes all")
+                        "leaves nothing to learn; give other --datasets, or fine-tune with --classes all (claims: "
+                        "--only a)")
 
 
 def draw_items(session: Session, dataset: Dataset, settings: FinetuneSettings) -> list[Item]:

@@ -64,6 +64,8 @@ def find_images(given: list[str]) -> list[str]:
     for path in given:
         if not os.path.exists(path):
             raise UserError(f"{path!r}: no such image or folder; give others")
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            raise UserError(f"{path!r}: a pipe or the like, and images are read twice; give files")
         if not os.path.isdir(path):
             images.append(path)
             continue

@@ -15,12 +15,12 @@ from mp.clip.weights import load
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
 from mp.learners.published import different_weights
-from mp.prompts import PromptFile, open_prompt
+from mp.prompts import PromptFile, check_width, open_prompt
 from mp.runtime import files, tensors
 from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
 from mp.runtime.text import line_up
-from mp.settings import in_words
+from mp.settings import in_words, is_a
 from mp.store import promptfile
 
 WORDS = 3  # nearest ones that are shown
@@ -34,6 +34,7 @@ def command(args: Namespace) -> None:
         raise UserError(f"--export {args.export}: the prompt itself; give another file")
     weights = args.weights or open_suite(args.data).weights or openai_weights()
     clip = load(weights)
+    check_width(file, clip)
     learner = make_learner(file.method, clip, **file.shape)
     learner.load_state_dict(promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict()))
     print(line_up(list(facts(file, files.sha256(weights), different_weights(file.frozen, clip))), left=2))
@@ -56,7 +57,7 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
             yield ["weights", f"others than those at hand: {differs} differs" if differs else "those at hand"]
         return
     identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
-    if "settings" not in identity:
+    if as_dict(identity.get("settings")).keys() <= {"ivlp"}:
         yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
         return
     yield ["made by", printable(f"{made_by.get('command')}, commit {made_by.get('commit')}")]
@@ -78,7 +79,7 @@ def as_dict(value: Any) -> dict[str, Any]:
 def start_of(file: PromptFile, clip: CLIP) -> Start:
     """The handcrafted start of the prompt's tensors; of those that start at random only where the seed is known."""
     seed = as_dict(as_dict(file.about.get("identity")).get("settings")).get("seed")
-    known = isinstance(seed, int) and 0 <= seed < 2**32
+    known = is_a(int, seed) and 0 <= seed < 2**32
     generator = torch.Generator().manual_seed(seed if known else 0)
     start = make_learner(file.method, clip, generator=generator, **file.shape).state_dict()
     if known:

@@ -25,7 +25,7 @@ class Prompt(NamedTuple):
     words: str | None = None
     learner: Learner | None = None
     fingerprint: str | None = None   # of the learner's tensors
-    seed: int | None = None          # of a usual meta-prompt
+    seed: int | None = None          # of a usual meta-prompt, or of a start that is partly random
     regulator: Params = {}           # φ, if one was learnt with it
 
 

@@ -96,4 +96,4 @@ def make_learner(method: str, clip: CLIP, depth: int | None = None, length: int 
     settings = {"depth": depth, "length": length, "image_depth": image_depth, "image_length": image_length,
                 "ivlp": ivlp}
     own = {name: value for name, value in settings.items() if name in kind.made_with and value is not None}
-    return kind(clip, generator=generator, **own).to(clip.logit_scale.device)
+    return kind(clip, generator=generator, **own).to(clip.logit_scale)  # its device and type, whatever torch's default

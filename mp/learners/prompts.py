@@ -138,10 +138,14 @@ def check_length(clip: CLIP, classes: ClassPrompts, prefix: int) -> None:
 
 def check_length_alone(clip: CLIP, length: int) -> None:
     """Raises UserError for so many vectors that no class name has room."""
-    positions = len(clip.positional_embedding)
-    most = positions - 4  # beside SOS, a one-token name, "." and EOT
+    positions, most = len(clip.positional_embedding), longest_prompt(clip)
     if not 1 <= length <= most:
         raise UserError(f"prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
+
+
+def longest_prompt(clip: CLIP) -> int:
+    """How many vectors have room beside SOS, a name of one token, "." and EOT."""
+    return len(clip.positional_embedding) - 4
 
 
 def normalize(x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The settings of a method: what is given, else its row in METHODS, else the defaults of mp/settings.py."""
+"""The settings of a method: what is given, else what is usual there, such as a prompt file's shape, else its row in
+METHODS, else the defaults of mp/settings.py."""
 from dataclasses import Field, fields
 from typing import Any
 
@@ -17,9 +18,10 @@ def method_settings(kind: type, method: str, learner: type | Learner, given: dic
     """Settings of a method, whose learner or its class this is: what is `given`; else the `usual` values, those of its
     row in METHODS, and the defaults of the fields. Raises UserError for a given value that plays no part in the method,
     or is out of bounds."""
+    ivlp = (usual | given).get("ivlp")
     for one in fields(kind):
-        if one.name in given and not plays_a_part(one, learner, given.get("ivlp")):
-            ablation = " with --ivlp" if given.get("ivlp") and one.name != "ivlp" else ""
+        if one.name in given and not plays_a_part(one, learner, ivlp):
+            ablation = " with --ivlp" if ivlp and one.name != "ivlp" else ""
             raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}{ablation}; leave it out")
     return kind(method, **(of_row(kind, method) | usual | given))
 

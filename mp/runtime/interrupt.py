@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 
+KEEP_NOTHING = ("bench", "data", "predict", "show")
 
 def end_when_interrupted() -> None:
     """Both end this process, and those it started, at once, with code 130.
@@ -26,7 +27,7 @@ def end_when_interrupted() -> None:
 
 
 def advice(arguments: list[str]) -> str:
-    if arguments[:1] == ["bench"]:
+    if arguments[:1] and arguments[0] in KEEP_NOTHING:
         return "nothing is kept"
     if "--force" in arguments:  # which starts anew
         return "give the same command without --force to go on from what it kept"

@@ -10,14 +10,20 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from mp.runtime.errors import RunError
+from mp.runtime.errors import RunError, UserError, reason
 
 Run = Callable[[Callable, Iterable], Iterator[tuple[Any, Any]]]  # a function and jobs -> (job, result), as they come
 
 
 @contextmanager
 def open_pool(count: int, log: Path) -> Iterator[Run]:
-    """Has jobs done in `count` processes; what these say goes to the log. Raises RunError if one is killed."""
+    """Has jobs done in `count` processes; what these say goes to the log. Raises RunError if one is killed, UserError
+    if there can be no log."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        open(log, "a").close()  # here, where somebody hears of it
+    except OSError as e:
+        raise UserError(f"{log}: can't be written ({reason(e)}); delete it, or choose another --out") from None
     # Python's helper that tidies up after an interruption would complain about it.
     with environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore:resource_tracker"):
         pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
@@ -58,5 +64,4 @@ def begin(log: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr = open(log, "a", buffering=1, encoding="utf-8", errors="backslashreplace")

@@ -8,11 +8,12 @@
 | these results | table --run | the same, but for device and precision | refused | made anew |
 | meta/*/prompt.pt | table --run | the same, but for device and precision | refused | refused |
 | zeroshot/*.json, finetune/*.json | table | weights, images, paper's settings, the meta-prompt | left out | left out |
-| a prompt as an input | zeroshot, finetune | its tensors fit; of "meta" weights, settings, tasks | refused | refused |
+| a prompt as an input | any command | its tensors fit; of "meta" weights, settings, tasks | refused | refused |
 | features in the cache | all | their fields, torch's and Pillow's versions, times of change | made anew | made anew |
 | OpenAI's weights in the cache | all | their SHA-256 | fetched anew | fetched anew |
 
-A file of another FORMAT is refused by everything; --force makes anew what a command writes. Without --run, `table` has
+A result, a state or a usual meta-prompt of another FORMAT is refused; of a prompt FILE the tensors alone count, and
+whether they are IVLP's. --force makes anew what a command writes. Without --run, `table` has
 no images and no weights of its own to compare with: it takes what most results have. Never read again: finetune's
 *.prompt.pt, unless it is given as an input.
 
@@ -30,7 +31,7 @@ FORMAT = 4  # of all these files; raised by hand when what they hold means somet
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that the content of a file may depend on; None for what plays no part."""
+    """Everything that the content of a file may depend on; None, or nothing in it, for what plays no part."""
     format: int
     weights: str                  # SHA-256 of CLIP's weights file
     device: str                   # cpu or cuda: they round differently

@@ -56,7 +56,7 @@ def fitted(path: Path, made_for: str, params: Params, method: str, expected: Par
             raise UserError(f"{path}: holds prompts for {layers} layers, not {wanted}; give --depth {layers}, and "
                             "weights of at least so many layers")
         raise UserError(f"{path}: holds the tensors {', '.join(params)}, and this method needs {', '.join(expected)}; "
-                        "give another")
+                        "give another, or leave out the options of its shape, which follow from the file")
     if wrong := tensors.mismatch(params, expected):
         raise UserError(f"{path}: {wrong}; {remedy(params, expected)}")
     return {name: params[name] for name in expected}

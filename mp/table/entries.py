@@ -7,6 +7,7 @@ from typing import Any
 
 from data.suite import Suite
 from mp.learners.settings import of_row
+from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
@@ -79,8 +80,10 @@ def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, in
     if column.tuned:
         own = of_row(FinetuneSettings, column.method)
         settings = as_dict(FinetuneSettings(column.method, **own, classes=classes, seed=entry.seed))
-        if suite.name == "mini":
-            del settings["depth"]  # its towers are shallower than the paper's
+        if suite.layers and entry.identity.get("weights") == files.sha256(suite.weights):
+            settings["depth"] = min(settings["depth"], suite.layers)
+        elif suite.layers:
+            del settings["depth"]  # of the user's weights it isn't known here how many layers they have
         if different := mismatch(entry.identity.get("settings"), settings):
             return different
     there_now = prompts.get((column.method, entry.seed))  # None: no meta-prompt to compare with

@@ -135,11 +135,33 @@ def test_what_is_only_evaluated_may_have_two_classes(once, again, tmp_path):
 
 
 def test_a_log_that_cannot_be_read_is_named(tmp_path):
-    for text in (None, '{"grad_norm": 1.0}\n{"gra', '{"grad_norm": []}', "1"):
-        if text:
+    """Also one that lost epochs, of whose numbers a smaller ‖G‖ would be said."""
+    good = '{"grad_norm": 1.0}\n'
+    for text in (None, good + '{"gra', good + '{"grad_norm": []}', good + "1", good, ""):
+        if text is not None:
             (tmp_path / "log.jsonl").write_text(text)
         with pytest.raises(UserError, match="log.jsonl: no log of meta-training .*; delete its folder, and"):
-            claims.norms_of(tmp_path / "prompt.pt")
+            claims.norms_of(tmp_path / "prompt.pt", 2)
+    (tmp_path / "log.jsonl").write_text(2 * good)
+    assert claims.norms_of(tmp_path / "prompt.pt", 2) == [1.0, 1.0]
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "mini" / "claims.log").mkdir(parents=True)
+    with pytest.raises(UserError, match="claims.log: can't be written .*; delete it, or choose another --out"):
+        with pool.open_pool(2, tmp_path / "mini" / "claims.log"):
+            pass
+
+
+def test_what_was_tuned_otherwise_is_refused_before_any_work(again, tmp_path, capsys):
+    """Hours of meta-training would come before the one result that claims can't take."""
+    more = ["--datasets", "textures", "--out", str(tmp_path)]
+    assert program.main(["finetune", "--method", "coop", "--lr", "0.1", *more]) == 0
+    capsys.readouterr()
+    assert program.main(["claims", "--method", "coop", "--only", "c", "--jobs", "1", *more]) == 2
+    said = capsys.readouterr().err
+    assert "textures-seed1.json: made otherwise: settings.lr 0.1 (now 0.002)" in said and "to replace that one, delete it" in said
+    assert "meta-training" not in said and not (tmp_path / "mini" / "meta").exists()
 
 
 def test_an_error_ends_the_processes(tmp_path, monkeypatch):

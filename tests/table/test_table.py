@@ -23,9 +23,11 @@ import run as program
 from data import paper
 from data.miniature import suite as mini
 from data.suite import Suite, open_suite
+from mp.clip.weights import load
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
 from mp.learners import METHODS
+from mp.learners.deep import layers_of
 from mp.runtime import files
 from mp.settings import PARTS, FinetuneSettings, as_dict
 from mp.store import promptfile, results
@@ -367,6 +369,19 @@ def test_depth_counts_on_the_papers_suite_alone(papers, tmp_path, capsys):
         said = printed(out, *(["--data", str(tmp_path)] if suite is PAPER else []), capsys=capsys).err
         assert said.count("left out, made otherwise: depth 3 (now 9)") == count
         path.write_text(before)
+
+
+def test_with_the_miniature_s_own_weights_its_layers_are_the_depth(tmp_path, capsys, monkeypatch):
+    """Fine-tuned with --depth 1, a result was taken for the paper's setting."""
+    monkeypatch.setattr(files, "sha256", lambda path: "ab" * 32)
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0)
+    for number, dataset in enumerate(MINI.datasets):
+        path = COLUMNS["finetune/promptsrc/hand"].file(tmp_path / "mini", dataset, 1, "base")
+        change(path, ["identity", "settings", "depth"], 1 if number == 4 else mini.LAYERS)
+    said = printed(tmp_path, capsys=capsys).err
+    own = [line for line in said.splitlines() if "promptsrc-handcrafted-base" in line and "left out" in line]
+    assert len(own) == 1 and f"{MINI.datasets[4]}-seed1.json: left out, made otherwise: depth 1 (now 3)" in own[0]
+    assert mini.LAYERS == layers_of(load(mini.WEIGHTS))
 
 
 def test_two_devices_in_one_table_are_both_named(tmp_path, capsys):
