@@ -258,6 +258,7 @@ def test_numbers_of_numpy_are_numbers(mini):
     fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=np.int64(1), lr=np.float32(0.002))
     refused(lambda: load_clip("mini", memory="2"), "--memory 2: out of range; give a positive number")
     refused(lambda: make_learner(["coop"], mini), "--method ['coop']: unknown")
+    refused(lambda: load_clip(3), "weights 3: give a file's name")
     refused(lambda: fine_tune(learner, mini, PICTURES, [np.array([0, 1])] * len(PICTURES), NAMES), "labels[0] is [0 1]")
 
 

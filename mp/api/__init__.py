@@ -51,6 +51,8 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
     if memory is not None and not (is_a(float, memory) and POSITIVE.holds(memory)):
         raise UserError(f"--memory {memory}: out of range; give {POSITIVE.words}")
     compute = choose(str(device), precision, memory)
+    if not isinstance(weights, (str, Path, type(None))):
+        raise UserError(f"weights {weights!r}: give a file's name, \"mini\", or None for OpenAI's")
     if weights is None:
         weights = openai_weights()
     elif weights == "mini":
