@@ -135,9 +135,6 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
 
-    def is_last(self, block: Block) -> bool:
-        return block is self.resblocks[-1]
-
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 [..., height, width, 3] to float32 [..., 3, height, width], with torchvision's operations in its order."""
@@ -164,12 +161,12 @@ class ImageTower(nn.Module):
         if prompts:
             x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                   # [B, 1+G+n, W]
         x = self.ln_pre(x)
-        first = torch.zeros(1, dtype=torch.long, device=x.device)
+        first, last = torch.zeros(1, dtype=torch.long, device=x.device), self.transformer.resblocks[-1]
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i < len(prompts):
                 n = len(prompts[i])
                 x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)       # [B, 1+G+n, W]
-            x, _ = block(x, causal=False, wanted=first if self.transformer.is_last(block) else None)
+            x, _ = block(x, causal=False, wanted=first if block is last else None)
         return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E]
 
 
@@ -205,9 +202,8 @@ class CLIP(nn.Module):
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, E] of images, uint8 [B, size, size, 3] or what `normalise` makes of them [B, 3, size, size].
 
-        `prompts` (deep ones): one [n, W] per layer, for the first len(prompts) layers. The first is
-        appended after the positions are added and before ln_pre; each later one takes the place of
-        the last n positions, without ln_pre.
+        `prompts` (deep ones): one [n, W] per layer, for the first len(prompts) layers. The first is appended after the
+        positions are added and before ln_pre; each later one takes the place of the last n positions, without ln_pre.
         """
         if images.dtype == torch.uint8:
             images = normalise(images)
@@ -249,6 +245,6 @@ class CLIP(nn.Module):
                     prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], 1)
                 prefix, (keys, values) = block(prefix, causal=True)                   # [B, P, W], [B, H, P, d] both
                 past = keys[:, None], values[:, None]                                 # [B, 1, H, P, d] both
-                eot = packing.last if self.transformer.is_last(block) else None
+                eot = packing.last if block is self.transformer.resblocks[-1] else None
                 suffix, _ = block(suffix, True, past, packing, eot)                   # [B, N, W], at last [B, C, W]
             return (self.ln_final(suffix) @ self.text_projection).to(self.logit_scale.dtype)

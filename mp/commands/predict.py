@@ -30,7 +30,8 @@ def command(args: Namespace) -> None:
         raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
     if not args.datasets:
         require_several(args.names)
-    items = [Item(path, 0) for path in find_images(args.images)]  # no label: nothing here asks for it
+    paths = find_images(args.images)
+    items = [Item(path, 0) for path in paths]  # of no label, for which nothing here asks
     troubles = Feed(0, workers=0).troubles(items)
     first = next(troubles)
     if first and all(troubles):  # stops at the first that can be read

@@ -56,7 +56,9 @@ def make_notes(table: Table, absolute: bool) -> list[str]:
 
 
 def text(table: Table, rows: Rows, notes: list[str]) -> str:
-    lines = [["", "", *(column.group for column in table.columns)], ["", "", *(c.title for c in table.columns)]]
+    groups = [column.group for column in table.columns]
+    titles = [column.title for column in table.columns]
+    lines = [["", "", *groups], ["", "", *titles]]
     for name, part, *cells in rows:
         if part == PARTS[0]:
             lines += [[], [name, part, *cells]]
