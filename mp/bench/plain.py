@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mp.clip.model import CLIP, Attention, KeysValues, Packing
+from mp.clip.model import CLIP, Attention, Packing, merge_heads
 from mp.maml import Loss, Params, gradient, leaves
 
 
@@ -21,19 +21,17 @@ class PlainCLIP(CLIP):
             if 0 < i <= len(deep):
                 n = len(deep[i - 1])
                 x = torch.cat([x[:, :1], deep[i - 1].expand(B * C, n, W), x[:, 1 + n :]], 1)
-            x, _ = block(x, causal=True)
+            x = block(x, causal=True)
         eot = P + packing.position[packing.last].repeat(B)
         return (self.ln_final(x[torch.arange(B * C, device=x.device), eot]) @ self.text_projection).view(B, C, -1)
 
 
 class FusedAttention(Attention):
-    """By torch's fused kernels, which have no second derivative. The plain way has no `past` and no `packing`."""
+    """By torch's fused kernels, which have no second derivative. The plain way has no `packing`."""
 
-    def forward(self, x: Tensor, causal: bool, past: None = None, packing: None = None) -> tuple[Tensor, KeysValues]:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.transpose(-4, -2).unbind(-3)                                         # each [..., H, T, d]
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-3, -2).flatten(-2)
-        return self.out_proj(y), (k, v)
+    def forward(self, x: Tensor, causal: bool, packing: None = None) -> Tensor:
+        q, k, v = self.split_heads(F.linear(x, self.in_proj_weight, self.in_proj_bias))    # each [..., H, T, d]
+        return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=causal)))
 
 
 class PublishedCLIP(PlainCLIP):

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mp.clip.derivatives import LayerNorm, Pad, SiLU, Unpad
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
 # What a pass keeps until its gradient is taken, both measured (`run.py bench`):
 KEPT_FLOATS = 16  # per token, layer and unit of width
 SECOND_ORDER = 3  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
-KeysValues = tuple[Tensor, Tensor]
+CACHE = 20 * 2**20  # bytes of the widest tensor of an image tower's pass, with which a CPU is fastest (measured)
 # Of the colours of the images that CLIP was trained on.
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -36,6 +37,7 @@ class Packing(NamedTuple):
             [2, 3, 4]])
     """
     padded: Tensor    # [C, L] the row of each text's token; after its last one, that one again
+    padding: Tensor   # which of these [C * L] come after the last one
     own: Tensor       # [N] the other way: where a row lies in [C * L]
     position: Tensor  # [N] a row's place in its text
     last: Tensor      # [C] the row of each text's last token
@@ -47,7 +49,8 @@ def pack(lengths: Tensor) -> Packing:
     inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L] a token, not padding
     padded = inside.flatten().cumsum(0).view(-1, L) - 1                 # [C, L] tokens up to here, less this one
     own = inside.flatten().nonzero().squeeze(1)                         # [N]
-    return Packing(padded, own, position=own % L, last=lengths.cumsum(0) - 1)
+    padding = (~inside).flatten().nonzero().squeeze(1)                  # [C * L - N]
+    return Packing(padded, padding, own, position=own % L, last=lengths.cumsum(0) - 1)
 
 
 @cache
@@ -69,11 +72,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over x [..., T, W]; `past` holds keys and values [..., H, P, d] of positions before x;
-    one of its "..." may be 1, the same for all of x's.
+    """Multi-head self-attention over x [..., T, W].
 
-    With `packing`, x [..., N, W] holds several texts: only here, where tokens meet, are they padded to [..., C, L, W].
-    Returns what it makes of x, and x's own keys and values.
+    With `packing`, x [..., P + N, W] holds what several texts begin with, and their own tokens. Only here, where tokens
+    meet, are these padded to [..., C, L, W], and see the common beginning before them.
     """
 
     def __init__(self, width: int):
@@ -83,22 +85,35 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None,
-                packing: Packing | None = None) -> tuple[Tensor, KeysValues]:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)            # [..., T, 3W]
+    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None) -> Tensor:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [..., T, 3W]
         if packing is not None:
-            qkv = qkv.index_select(-2, packing.padded.flatten())             # [..., C * L, 3W]
-            qkv = qkv.unflatten(-2, packing.padded.shape)                    # [..., C, L, 3W]; L is T from here on
-        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2)       # [..., H, 3, T, d]
-        q, k, v = qkv.unbind(-3)                                             # each [..., H, T, d]
-        own = k, v
-        if past is not None:
-            keys, values = (t.expand(*k.shape[:-2], -1, -1) for t in past)   # each [..., H, P, d]
-            k, v = torch.cat([keys, k], -2), torch.cat([values, v], -2)      # each [..., H, P + T, d]
-        y = attend(q, k, v, causal).transpose(-3, -2).flatten(-2)            # [..., T, W]
-        if packing is not None:
-            y = y.flatten(-3, -2).index_select(-2, packing.own)              # [..., N, W]
-        return self.out_proj(y), own
+            y = self.of_texts(qkv, packing)
+        else:
+            y = merge_heads(attend(*self.split_heads(qkv), causal))
+        return self.out_proj(y)
+
+    def of_texts(self, qkv: Tensor, packing: Packing) -> Tensor:
+        """[..., P + N, W]"""
+        N = len(packing.own)
+        common, own = qkv.split([qkv.shape[-2] - N, N], -2)
+        q, k, v = self.split_heads(common)                                         # each [..., H, P, d]
+        common = merge_heads(attend(q, k, v, causal=True))                         # [..., P, W]
+        own = Pad.apply(own, packing).unflatten(-2, packing.padded.shape)          # [..., C, L, 3W]
+        q, *own = self.split_heads(own)                                            # each [..., C, H, L, d]
+        before = (t.unsqueeze(-4).expand(*q.shape[:-2], -1, -1) for t in (k, v))   # each [..., C, H, P, d]
+        k, v = (torch.cat(pair, -2) for pair in zip(before, own))                  # each [..., C, H, P + L, d]
+        own = merge_heads(attend(q, k, v, causal=True)).flatten(-3, -2)            # [..., C * L, W]
+        return torch.cat([common, Unpad.apply(own, packing)], -2)
+
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, each [..., H, T, d], of [..., T, 3W]."""
+        return qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2).unbind(-3)
+
+
+def merge_heads(y: Tensor) -> Tensor:
+    """[..., T, W] of [..., H, T, d]."""
+    return y.transpose(-3, -2).flatten(-2)
 
 
 class MLP(nn.Module):
@@ -111,23 +126,21 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = torch.addmm(self.c_fc.bias, x.flatten(0, -2), self.c_fc.weight.T, beta=1.702, alpha=1.702)
-        return torch.addmm(self.c_proj.bias, F.silu(wide), self.c_proj.weight.T, alpha=1 / 1.702).view(x.shape)
+        return torch.addmm(self.c_proj.bias, SiLU.apply(wide), self.c_proj.weight.T, alpha=1 / 1.702).view(x.shape)
 
 
 class Block(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ln_1, self.ln_2 = LayerNorm(width), LayerNorm(width)
         self.attn, self.mlp = Attention(width), MLP(width)
 
-    def forward(self, x: Tensor, causal: bool, past: KeysValues | None = None, packing: Packing | None = None,
-                wanted: Tensor | None = None) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
         """Of x [..., T, W], or, after the last layer, of its rows `wanted` alone: the others need no MLP any more."""
-        y, own = self.attn(self.ln_1(x), causal, past, packing)
-        x = x + y
+        x = x + self.attn(self.ln_1(x), causal, packing)
         if wanted is not None:
             x = x.index_select(-2, wanted)
-        return x + self.mlp(self.ln_2(x)), own
+        return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
@@ -150,7 +163,7 @@ class ImageTower(nn.Module):
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty((image_size // patch) ** 2 + 1, width))
-        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ln_pre, self.ln_post = LayerNorm(width), LayerNorm(width)
         self.transformer = Transformer(width, layers)
         self.proj = nn.Parameter(torch.empty(width, embed))
 
@@ -166,7 +179,7 @@ class ImageTower(nn.Module):
             if 0 < i < len(prompts):
                 n = len(prompts[i])
                 x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)       # [B, 1+G+n, W]
-            x, _ = block(x, causal=False, wanted=first if block is last else None)
+            x = block(x, causal=False, wanted=first if block is last else None)
         return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E]
 
 
@@ -180,7 +193,7 @@ class CLIP(nn.Module):
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(VOCABULARY, text_width), freeze=False)
         self.positional_embedding = nn.Parameter(torch.empty(CONTEXT_LENGTH, text_width))
         self.transformer = Transformer(text_width, text_layers)
-        self.ln_final = nn.LayerNorm(text_width)
+        self.ln_final = LayerNorm(text_width)
         self.text_projection = nn.Parameter(torch.empty(text_width, embed))
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
@@ -205,10 +218,20 @@ class CLIP(nn.Module):
         `prompts` (deep ones): one [n, W] per layer, for the first len(prompts) layers. The first is appended after the
         positions are added and before ln_pre; each later one takes the place of the last n positions, without ln_pre.
         """
-        if images.dtype == torch.uint8:
-            images = normalise(images)
+        features = []
         with self.precision():
-            return self.visual(images, prompts).to(self.logit_scale.dtype)
+            for some in images.split(self.images_at_once(images)):
+                if some.dtype == torch.uint8:
+                    some = normalise(some)
+                features.append(self.visual(some, prompts).to(self.logit_scale.dtype))
+        return torch.cat(features)
+
+    def images_at_once(self, images: Tensor) -> int:
+        """All; on a CPU, without a gradient, what its cache holds: 8 of ViT-B/16's, a tenth faster than 64."""
+        if torch.is_grad_enabled() or images.device.type != "cpu":
+            return max(1, len(images))
+        tokens, width = self.visual.positional_embedding.shape
+        return max(1, CACHE // (4 * 4 * width * tokens))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
@@ -239,12 +262,11 @@ class CLIP(nn.Module):
             B, P, _ = prefix.shape
             prefix = prefix + self.positional_embedding[:P]
             suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
+            x, last = torch.cat([prefix, suffix], 1), self.transformer.resblocks[-1]  # [B, P + N, W]
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
-                    prompt = deep[i - 1].expand(B, -1, -1)                            # [B, n, W]
-                    prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], 1)
-                prefix, (keys, values) = block(prefix, causal=True)                   # [B, P, W], [B, H, P, d] both
-                past = keys[:, None], values[:, None]                                 # [B, 1, H, P, d] both
-                eot = packing.last if block is self.transformer.resblocks[-1] else None
-                suffix, _ = block(suffix, True, past, packing, eot)                   # [B, N, W], at last [B, C, W]
-            return (self.ln_final(suffix) @ self.text_projection).to(self.logit_scale.dtype)
+                    n = len(deep[i - 1])
+                    sos, _, rest = x.split([1, n, x.shape[1] - 1 - n], 1)
+                    x = torch.cat([sos, deep[i - 1].expand(B, -1, -1), rest], 1)
+                x = block(x, True, packing, P + packing.last if block is last else None)  # at last [B, C, W]
+            return (self.ln_final(x) @ self.text_projection).to(self.logit_scale.dtype)

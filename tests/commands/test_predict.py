@@ -102,7 +102,7 @@ def text_of(clip, text, ctx=None):
         x[:, 1 : 1 + len(ctx)] = ctx
     x = x + clip.positional_embedding
     for block in clip.transformer.resblocks:
-        x, _ = block(x, causal=True)
+        x = block(x, causal=True)
     return (clip.ln_final(x[0, ids[0].argmax()]) @ clip.text_projection).double()
 
 
