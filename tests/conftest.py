@@ -13,6 +13,16 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="cuda: where tests/runtime compares a GPU "
+                     "with the CPU; all else holds the CPU's numbers, and often forks, which CUDA doesn't survive")
+
+
+def pytest_configure(config):
+    if config.getoption("--device") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
     """Tests keep out of the user's cache, and have none of the user's data."""

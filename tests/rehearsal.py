@@ -1,6 +1,7 @@
 """A rehearsal of the paper's suite: `python -m tests.rehearsal DIR` writes the eleven datasets in their exact layouts,
 with the true numbers of classes and a few small pictures each, and random weights in the form of OpenAI's ViT-B/16.
-Then it runs the commands on them that a user runs on the real ones. --small writes small pictures and weights, and is quick.
+Then it runs the commands on them that a user runs on the real ones. --small writes small pictures and weights, and is
+quick; --meta writes the 16 images a class that meta-training takes, and runs three epochs of it with every method.
 """
 import argparse
 import io
@@ -11,6 +12,7 @@ import random
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from PIL import Image
 from torch import nn
 
 from data import paper
-from mp.runtime import files
 from mp.clip.model import CLIP
+from mp.learners import METHODS
+from mp.runtime import files
 from mp.runtime.progress import Progress
 
 ROOT = Path(__file__).parent.parent
@@ -108,9 +111,10 @@ def write_dataset(name: str, root: Path, small: bool, train: int = 2, test: int 
         (folder / row.labels).write_text(json.dumps(split))
 
 
-def write(root: Path, small: bool) -> Path:
-    """All of it, unless an earlier rehearsal finished writing the same; returns the weights file."""
-    done, about, weights = root / "rehearsal.json", {"small": small}, root / "ViT-B-16.pt"
+def write(root: Path, small: bool, shots: int) -> Path:
+    """All of it, with so many images of a class in the training datasets, unless an earlier rehearsal finished writing the
+    same; returns the weights file."""
+    done, about, weights = root / "rehearsal.json", {"small": small, "shots": shots}, root / "ViT-B-16.pt"
     if done.is_file() and json.loads(done.read_text()) == about:
         return weights
     if root.is_dir() and any(root.iterdir()) and not done.is_file():
@@ -118,19 +122,24 @@ def write(root: Path, small: bool) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     done.write_text("{}")
     progress = Progress("writing dataset")
-    for number, name in enumerate(paper.NAMES, 1):
-        write_dataset(name, root, small)
-        progress.update(number, len(paper.NAMES), name)
+    with ProcessPoolExecutor() as pool:
+        writing = [pool.submit(write_dataset, name, root, small, shots if name in paper.TRAINING else 2)
+                   for name in paper.NAMES]
+        for number, finished in enumerate(as_completed(writing), 1):
+            finished.result()
+            progress.update(number, len(writing))
     sizes = SMALL if small else SIZES
     openai_archive(random_state(sizes), weights, sizes["image_size"])
     files.write_json(done, about)
     return weights
 
 
-def commands(root: Path, weights: Path) -> list[list[str]]:
-    """What a user runs, with small numbers."""
+def commands(root: Path, weights: Path, meta: bool) -> list[list[str]]:
+    """What a user runs, with small numbers; or `meta` alone, with the paper's but for the epochs."""
     common = ["--data", str(root), "--weights", str(weights)]
     run = [*common, "--out", str(root / "runs")]
+    if meta:
+        return [["meta", "--method", method, "--epochs", "3", *run] for method in METHODS]
     shots = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "eurosat", "dtd"]
     prompts = {m: root / f"runs/paper/meta/{m}-epochs1-shots2-support1-batch4-seed1/prompt.pt" for m in ("coop", "promptsrc")}
     tune = ["--shots", "2", "--epochs", "2", "--datasets", "eurosat"]
@@ -148,10 +157,11 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.rehearsal", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder; about 0.5 GB")
     parser.add_argument("--small", action="store_true", help="tiny pictures and towers")
+    parser.add_argument("--meta", action="store_true", help="meta-training at its full size; about 1 GB")
     parser.add_argument("--write-only", action="store_true", help="write the files and say which commands to run")
     args = parser.parse_args()
-    weights = write(args.folder, args.small)
-    for command in commands(args.folder, weights):
+    weights = write(args.folder, args.small, 16 if args.meta else 2)
+    for command in commands(args.folder, weights, args.meta):
         print("\n$ python run.py", " ".join(command), flush=True)
         if not args.write_only:
             environment = os.environ | {"XDG_CACHE_HOME": str(args.folder.resolve() / "cache")}
