@@ -9,7 +9,7 @@ import torch
 from data.dataset import Item
 from data.feed import Feed
 from mp import maml
-from mp.clip.model import normalise
+from mp.clip.model import SECOND_ORDER, normalise
 from mp.commands.meta import say_if_too_large, train_and_save
 from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp
@@ -250,7 +250,7 @@ def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypat
     def task():
         return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1])
 
-    needed = 3 * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
+    needed = SECOND_ORDER * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
     monkeypatch.setattr(clip, "memory", 2 * needed)
     assert task().at_once == 2
     say_if_too_large(task())
@@ -258,7 +258,7 @@ def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypat
     monkeypatch.setattr(clip, "memory", needed - 1)
     assert task().at_once == 1
     say_if_too_large(task())
-    assert "one: one image and its classes take about 0.00041 GiB, more than --memory" in capsys.readouterr().err
+    assert "one: one image and its classes take about 0.00027 GiB, more than --memory" in capsys.readouterr().err
 
 
 def test_as_many_steps_are_kept_as_fit_beside_one_that_is_computed_anew():
@@ -284,6 +284,6 @@ def test_a_step_costs_what_the_learner_says(method, clip, recipe, monkeypatch):
         state, = meta_train(learner, clip, [task], config)
         found.append(state.adam.mean)
     tokens = {"coop": 7, "promptsrc": 7, "maple": 7, "cocoop": 0}[method]  # cat . EOT, red fox . EOT
-    assert task.class_bytes == 3 * tokens * clip.kept_bytes(clip.transformer)
+    assert task.class_bytes == SECOND_ORDER * tokens * clip.kept_bytes(clip.transformer)
     for name, one in found[0].items():
         torch.testing.assert_close(one, found[1][name], rtol=0, atol=3e-5 * float(one.abs().max()))

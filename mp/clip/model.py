@@ -20,9 +20,9 @@ from mp.clip.derivatives import LayerNorm, Pad, SiLU, Unpad
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
-# What a pass keeps until its gradient is taken, both measured (`run.py bench`):
+# What a pass keeps until its gradient is taken: more than the 13 and 25 numbers that are measured.
 KEPT_FLOATS = 16  # per token, layer and unit of width
-SECOND_ORDER = 3  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
+SECOND_ORDER = 2  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
 CACHE = 20 * 2**20  # bytes of the widest tensor of an image tower's pass, with which a CPU is fastest (measured)
 # Of the colours of the images that CLIP was trained on.
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
@@ -97,6 +97,7 @@ class Attention(nn.Module):
         """[..., P + N, W]"""
         N = len(packing.own)
         common, own = qkv.split([qkv.shape[-2] - N, N], -2)
+        common = common.clone()  # views of it would keep all of qkv for the gradient
         q, k, v = self.split_heads(common)                                         # each [..., H, P, d]
         common = merge_heads(attend(q, k, v, causal=True))                         # [..., P, W]
         own = Pad.apply(own, packing).unflatten(-2, packing.padded.shape)          # [..., C, L, 3W]

@@ -177,7 +177,7 @@ def plain_text_features(clip: CLIP, learner, names):
         for layer, block in enumerate(clip.transformer.resblocks):
             if layer:
                 x = torch.cat([x[:1], tensors[f"text.{layer}"], x[5:]])
-            x = block(x[None], True)[0][0]
+            x = block(x[None], True)[0]
         x = clip.ln_final(x[ids.argmax()]) @ clip.text_projection
         features.append(x / x.norm())
     return torch.stack(features)
@@ -192,7 +192,7 @@ def plain_image_features(clip: CLIP, learner, images):
     for layer, block in enumerate(tower.transformer.resblocks):
         if layer:
             x = torch.cat([x[:, :own], tensors[f"vision.{layer}"].expand(len(x), -1, -1)], 1)
-        x = block(x, False)[0]
+        x = block(x, False)
     x = tower.ln_post(x[:, 0]) @ tower.proj
     return x / x.norm(dim=-1, keepdim=True)
 
