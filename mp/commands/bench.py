@@ -21,6 +21,7 @@ from mp.store.provenance import provenance
 GIB = 2**30
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # malloc frees tensors at once: the peak is of those alive
 HEAD = ["", "ours: s", "GiB", "plain: s", "GiB", "faster", "less memory", "difference"]
+ROOM = ["999.99", "99.999 (99.9)", "999.9", "99.999", "99.9×", "99.9×", "1e-06"]  # for what will stand below it
 NOTES = """
 Time of one run, warm; of the only run where a plain way takes over 10 s. The rows with 1 or 16 steps, or 6 tasks, are
 about memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above the weights, in
@@ -31,7 +32,8 @@ attention, and images through the tower with every step."""
 
 
 def command(args: Namespace) -> None:
-    """Measure, each time in a fresh process, and print. Raises UserError for weights or blocks that don't exist."""
+    """Measure, each time in a fresh process, and print each row when it is there. Raises UserError for weights or blocks
+    that don't exist."""
     compute = choose(args.device, args.precision, args.memory)
     chosen = [block for block in BLOCKS if is_asked_for(block, args.blocks)]
     for word in args.blocks:
@@ -39,8 +41,11 @@ def command(args: Namespace) -> None:
             titles = "; ".join(block.title for block in BLOCKS)
             raise UserError(f"--blocks {word}: no such block; there are {titles}")
     shape = sizes(read_state(args.weights), args.weights) if args.weights else VIT_B16
-    rows, done, total = [HEAD], 0, len(chosen) + sum(block.plain for block in chosen)
+    head = [HEAD, [max((block.title for block in chosen), key=len), *ROOM]]
+    done, total = 0, len(chosen) + sum(block.plain for block in chosen)
     progress = Progress("measuring")
+    print(heading(compute, args.weights or "random weights", shape))
+    print(line_up(head).splitlines()[0], flush=True)
     for block in chosen:
         measured = []
         for plainly in (False, True) if block.plain else (False,):
@@ -49,9 +54,7 @@ def command(args: Namespace) -> None:
             measured.append(alone(measure, block, plainly, args.weights, compute, **variables))
             done += 1
             progress.update(done, total)
-        rows.append(row(block, *measured))
-    print(heading(compute, args.weights or "random weights", shape))
-    print(line_up(rows))
+        print(line_up([*head, row(block, *measured)]).splitlines()[-1], flush=True)
     print(NOTES.format(memory=compute.memory / GIB))
 
 

@@ -137,6 +137,21 @@ def test_a_measuring_process_that_is_killed_ends_the_bench():
         bench.alone(os._exit, 9)
 
 
+def test_rows_that_were_measured_are_not_lost(monkeypatch, capsys):
+    measured = [measure.Measured(1.0, 2**30, 2**31, [torch.ones(3)])] * 2
+    def alone(*_, **__):
+        if not measured:
+            raise RunError("bench: no memory")
+        return measured.pop()
+
+    monkeypatch.setattr(bench, "alone", alone)
+    assert program.main(["bench", "--blocks", "text gradient", "1,000"]) == 1
+    out, err = capsys.readouterr()
+    assert "run.py: bench: no memory" in err
+    assert out.splitlines()[2].split() == "ours: s GiB plain: s GiB faster less memory difference".split()
+    assert out.splitlines()[3].split() == "text gradient, 100 classes 1.00 1.000 (2.0) 1.0 1.000 1.0× 1.0× 0e+00".split()
+
+
 def out_of_memory(text):
     raise MemoryError(text) if text else MemoryError
 
