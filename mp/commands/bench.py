@@ -32,7 +32,7 @@ attention, and images through the tower with every step."""
 
 
 def command(args: Namespace) -> None:
-    """Measure, each time in a fresh process, and print each row when it is there. Raises UserError for weights or blocks
+    """Measure, each in a fresh process, and print each row when it is there. Raises UserError for weights or blocks
     that don't exist."""
     compute = choose(args.device, args.precision, args.memory)
     chosen = [block for block in BLOCKS if is_asked_for(block, args.blocks)]
