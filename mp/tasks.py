@@ -45,15 +45,18 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
         raise UserError(f"{name}: {count} images for {len(labels)} labels; give one for each (an iterator gives its "
                         "images only once)")
     classes = learner.prepare(clip, class_names)
-    image_bytes, class_bytes = graph_bytes(learner, clip, classes)
-    at_once = max(1, clip.memory // image_bytes)
-    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels), at_once, image_bytes,
-                class_bytes, clip.memory)
+    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels),
+                **costs(learner, clip, classes))
 
 
-def graph_bytes(learner: Learner, clip: CLIP, classes: Any) -> tuple[int, int]:
-    """What an inner step keeps for its second derivative: of each image, and of the classes."""
-    return SECOND_ORDER * max(1, learner.kept_bytes(clip, classes)), SECOND_ORDER * learner.class_bytes(clip, classes)
+def costs(learner: Learner, clip: CLIP, classes: Any) -> dict[str, int]:
+    """What a task's second derivatives keep, and how many images have room beside the classes: in half of the memory
+    at least, as every part of a batch computes the classes again."""
+    image_bytes = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
+    class_bytes = SECOND_ORDER * learner.class_bytes(clip, classes)
+    room = max(clip.memory - class_bytes, clip.memory // 2)
+    at_once = max(1, room // image_bytes)
+    return dict(at_once=at_once, image_bytes=image_bytes, class_bytes=class_bytes, memory=clip.memory)
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:

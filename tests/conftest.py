@@ -21,6 +21,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("--device") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: torch finds no GPU here")
 
 
 @pytest.fixture(scope="session", autouse=True)

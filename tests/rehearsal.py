@@ -21,13 +21,13 @@ from PIL import Image
 from torch import nn
 
 from data import paper
+from mp.bench.measure import VIT_B16
 from mp.clip.model import CLIP
 from mp.learners import METHODS
 from mp.runtime import files
 from mp.runtime.progress import Progress
 
 ROOT = Path(__file__).parent.parent
-SIZES = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
 SMALL = dict(image_size=32, patch=16, image_width=64, image_layers=9, text_width=64, text_layers=9, embed=32)
 KINDS = ("red blue green gray white black gold tiny giant old young wild tame spotted striped curly smooth rough round "
          "square tall short bright dark pale").split()
@@ -117,8 +117,8 @@ def write(root: Path, small: bool, shots: int) -> Path:
     done, about, weights = root / "rehearsal.json", {"small": small, "shots": shots}, root / "ViT-B-16.pt"
     if done.is_file() and json.loads(done.read_text()) == about:
         return weights
-    if root.is_dir() and any(root.iterdir()) and not done.is_file():
-        sys.exit(f"{root}: there are other files in it; give a new folder")
+    if root.is_dir() and any(root.iterdir()):
+        sys.exit(f"{root}: another rehearsal, one that wasn't written to its end, or other files are in it; give a new folder")
     root.mkdir(parents=True, exist_ok=True)
     done.write_text("{}")
     progress = Progress("writing dataset")
@@ -128,7 +128,7 @@ def write(root: Path, small: bool, shots: int) -> Path:
         for number, finished in enumerate(as_completed(writing), 1):
             finished.result()
             progress.update(number, len(writing))
-    sizes = SMALL if small else SIZES
+    sizes = SMALL if small else VIT_B16
     openai_archive(random_state(sizes), weights, sizes["image_size"])
     files.write_json(done, about)
     return weights

@@ -243,22 +243,34 @@ def test_a_task_of_images_keeps_bytes_and_learns_the_same(clip):
         assert torch.equal(ours, theirs)
 
 
-def test_what_an_image_takes_bounds_the_parts_of_a_batch(clip, recipe, monkeypatch, capsys):
-    learner = make_learner("cocoop", clip, 2, 4)
+@pytest.mark.parametrize("method", ["cocoop", "promptsrc"])
+def test_what_an_image_takes_bounds_the_parts_of_a_batch(method, clip, recipe, monkeypatch, capsys):
+    learner = make_learner(method, clip, 2, 4)
     images = [torch.from_numpy(recipe.images("A", "one", 4))]
 
     def task():
         return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1])
 
-    needed = SECOND_ORDER * learner.kept_bytes(clip, learner.prepare(clip, ["cat", "dog"]))
-    monkeypatch.setattr(clip, "memory", 2 * needed)
+    prepared = learner.prepare(clip, ["cat", "dog"])
+    image, classes = (SECOND_ORDER * bytes_of(clip, prepared) for bytes_of in (learner.kept_bytes, learner.class_bytes))
+    assert (classes > 0) == (method == "promptsrc") and classes < 2 * image
+    monkeypatch.setattr(clip, "memory", 2 * image + classes)
     assert task().at_once == 2
     say_if_too_large(task())
     assert not capsys.readouterr().err
-    monkeypatch.setattr(clip, "memory", needed - 1)
+    monkeypatch.setattr(clip, "memory", image + classes - 1)
     assert task().at_once == 1
     say_if_too_large(task())
-    assert "one: one image and its classes take about 0.00027 GiB, more than --memory" in capsys.readouterr().err
+    said = f"one: one image and its classes take about {(image + classes) / 2**30:.2g} GiB, more than --memory"
+    assert said in capsys.readouterr().err
+
+
+def test_classes_that_take_all_memory_leave_the_half_of_it_to_the_images(clip, recipe, monkeypatch):
+    """Every part of a batch would compute them again."""
+    learner = make_learner("coop", clip, 2, 4)
+    monkeypatch.setattr(clip, "memory", 1000)
+    images = [torch.from_numpy(recipe.images("A", "one", 4))]
+    assert make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1]).at_once == 500 // SECOND_ORDER
 
 
 def test_as_many_steps_are_kept_as_fit_beside_one_that_is_computed_anew():

@@ -2,13 +2,16 @@
 import gc
 import math
 import random
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,10 +25,10 @@ from mp.finetune import with_inputs
 from mp.learners import METHODS, Learner, make_learner
 from mp.learners.deep import layers_of
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
-from mp.runtime.device import Compute
+from mp.runtime.device import Compute, choose
 from mp.runtime.errors import UserError
 from mp.settings import MetaSettings, PromptSettings
-from mp.tasks import Task, graph_bytes, kept_steps
+from mp.tasks import Task, costs, in_parts, kept_steps
 
 try:
     import resource
@@ -47,11 +50,12 @@ class Measured(NamedTuple):
 
 
 def measure(block: Block, plainly: bool, weights: Path | None, compute: Compute) -> Measured:
-    """Memory is the most since the process began, so a process can measure only one block."""
+    """In a process that has done nothing before."""
+    choose(str(compute.device), compute.precision)  # sets this process's switches
     clip = build_clip(block, plainly, weights, compute)
     run = prepare(block, clip, plainly)
     gc.collect()
-    before = most_memory(compute.device)
+    before = forget_earlier_peaks(compute.device)
     seconds, results = timed(run, compute.device)
     total = most_memory(compute.device)
     slow = plainly and seconds > SLOW
@@ -70,10 +74,23 @@ def timed(run: Run, device: torch.device) -> tuple[float, list[Tensor]]:
     return time.monotonic() - started, results
 
 
+def forget_earlier_peaks(device: torch.device) -> int:
+    """From here on `most_memory` counts anew. Returns the bytes that are in use."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # of other systems than Linux, the peak since the process began
+            Path("/proc/self/clear_refs").write_text("5")
+    return most_memory(device)
+
+
 def most_memory(device: torch.device) -> int:
-    """The most bytes that were in use so far: of the process, or of the GPU's memory by torch."""
+    """The most bytes that were in use: of the process, or of the GPU's memory by torch."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -180,22 +197,18 @@ def fine_tuning(block: Block, clip: CLIP, learner: Learner, names: list[str], ge
     return run
 
 
-def kept_by(block: Block, clip: CLIP, learner: Learner, classes: Any) -> int:
-    """How many inner steps' graphs meta-training would keep."""
-    settings = MetaSettings(block.method, inner_lr=1.0, batch=block.images, inner_steps=block.steps)
-    image_bytes, class_bytes = graph_bytes(learner, clip, classes)
-    task = Task("", image_bytes=image_bytes, class_bytes=class_bytes, memory=clip.memory)
-    return kept_steps(task, settings)
-
-
 def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], parts: list[tuple[Tensor, ...]],
              plainly: bool) -> Run:
-    """Of the last batch's loss, after an inner step on each of the others, for all parameters."""
+    """Of the last batch's loss, after an inner step on each of the others, for all parameters; ours as meta-training
+    takes it, in parts and with graphs as the memory allows."""
     classes = learner.prepare(clip, names)
     params = {k: p.detach() for k, p in learner.named_parameters()}
     inner_lr = METHODS[block.method].meta["inner_lr"]
-    batches = [[(part, 1.0)] for part in parts]  # of the whole weight
-    kept = 0 if block.anew or not block.steps else kept_by(block, clip, learner, classes)
+    task = Task("", **costs(learner, clip, classes))
+    rows = in_parts(np.arange(block.images), task.at_once)
+    batches = [[(tuple(t[some] for t in part), weight) for some, weight in rows] for part in parts]
+    settings = MetaSettings(block.method, inner_lr=inner_lr, batch=block.images, inner_steps=max(1, block.steps))
+    kept = 0 if block.anew else kept_steps(task, settings)
 
     def loss(p: maml.Params, part: tuple[Tensor, ...]) -> Tensor:
         return maml.run(learner, p, clip, classes, *part)

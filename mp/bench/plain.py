@@ -17,13 +17,14 @@ class PlainCLIP(CLIP):
         own = F.pad(suffix[packing.padded], (0, 0, 0, len(self.positional_embedding) - P - L))
         x = torch.cat([prefix[:, None].expand(B, C, P, W), own.expand(B, -1, -1, -1)], 2)
         x = x.flatten(0, 1) + self.positional_embedding                                    # [B·C, 77, W]
-        for i, block in enumerate(self.transformer.resblocks):
-            if 0 < i <= len(deep):
-                n = len(deep[i - 1])
-                x = torch.cat([x[:, :1], deep[i - 1].expand(B * C, n, W), x[:, 1 + n :]], 1)
-            x = block(x, causal=True)
-        eot = P + packing.position[packing.last].repeat(B)
-        return (self.ln_final(x[torch.arange(B * C, device=x.device), eot]) @ self.text_projection).view(B, C, -1)
+        with self.precision():
+            for i, block in enumerate(self.transformer.resblocks):
+                if 0 < i <= len(deep):
+                    n = len(deep[i - 1])
+                    x = torch.cat([x[:, :1], deep[i - 1].expand(B * C, n, W), x[:, 1 + n :]], 1)
+                x = block(x, causal=True)
+            x = x[torch.arange(B * C, device=x.device), P + packing.position[packing.last].repeat(B)]
+            return (self.ln_final(x) @ self.text_projection).to(self.logit_scale.dtype).view(B, C, -1)
 
 
 class FusedAttention(Attention):

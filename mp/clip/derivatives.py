@@ -1,7 +1,9 @@
 """Operations with derivatives of their own, up to the second, which MAML's outer loop takes.
 
-They give what torch's own would, in fewer passes over the numbers: the second derivative of its layer norm takes 80
-operations, which a GPU starts one after another, and that of choosing rows adds up where there is nothing to add.
+They give what torch's own would, in fewer passes over the numbers: torch's layer norm takes about 70 operations to its
+second derivative, this one 26, and a GPU waits for each to be started; choosing rows has a derivative that adds up, in
+some order, where there is nothing to add. Not for torch.func's transforms, nor for what asks for a graph of the
+second derivative.
 """
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
 
 def refuse_a_third() -> None:
     if torch.is_grad_enabled():  # by create_graph
-        raise RuntimeError("mp/clip/derivatives.py has no third derivatives")
+        raise RuntimeError("mp/clip/derivatives.py has no third derivatives: take the second without create_graph")
 
 
 class LayerNorm(nn.LayerNorm):
     """(x - mean) / √(variance + eps) · weight + bias over the last dimension, W."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() or self.weight.requires_grad:
+        if not torch.is_grad_enabled() or self.weight.requires_grad or self.bias.requires_grad:
             return super().forward(x)
         return Norm.apply(x, self.weight, self.bias, self.eps)
 
@@ -54,6 +56,8 @@ class NormGradient(Function):
 
         for grad:  weight · scale · (v' - p h)
         for x:     -scale² · ((s - 3 p q) h + q v' + p a')
+
+    As h has the mean zero, p and q are also those of v' and a', which the code calls v and a.
     """
 
     @staticmethod

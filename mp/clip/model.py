@@ -3,9 +3,9 @@
 Every size but the heads' follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and
 the parameters carry OpenAI's names. Dimensions in the comments:
 
-    B images, G patches of an image, C class prompts, T tokens, P tokens of the prefix that the classes share,
-    L most own tokens of a class, N own tokens of all classes together, H heads, d = 64 per head,
-    W width of a tower, E joint embedding
+    B images, G patches of an image, C class prompts, T tokens, S that they look at, P tokens of the prefix that the
+    classes share, L most own tokens of a class, N own tokens of all classes together, n vectors of a layer's prompt,
+    H heads, d = 64 per head, W width of a tower, E joint embedding
 """
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,8 +20,9 @@ from mp.clip.derivatives import LayerNorm, Pad, SiLU, Unpad
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
-# What a pass keeps until its gradient is taken: more than the 13 and 25 numbers that are measured.
-KEPT_FLOATS = 16  # per token, layer and unit of width
+# What a pass keeps until its gradient is taken: a quarter more than measured, at the shapes of OpenAI's models.
+KEPT_FLOATS = 13  # per token, layer and unit of width
+KEPT_SCORES = 1.5  # per token, layer, head and position
 SECOND_ORDER = 2  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
 CACHE = 20 * 2**20  # bytes of the widest tensor of an image tower's pass, with which a CPU is fastest (measured)
 # Of the colours of the images that CLIP was trained on.
@@ -94,18 +95,18 @@ class Attention(nn.Module):
         return self.out_proj(y)
 
     def of_texts(self, qkv: Tensor, packing: Packing) -> Tensor:
-        """[..., P + N, W]"""
+        """[..., P + N, W] of qkv [..., P + N, 3W]: the prefix sees itself, a text's own tokens both."""
         N = len(packing.own)
-        common, own = qkv.split([qkv.shape[-2] - N, N], -2)
-        common = common.clone()  # views of it would keep all of qkv for the gradient
-        q, k, v = self.split_heads(common)                                         # each [..., H, P, d]
-        common = merge_heads(attend(q, k, v, causal=True))                         # [..., P, W]
+        prefix, own = qkv.split([qkv.shape[-2] - N, N], -2)
+        prefix = prefix.clone()  # views of it would keep all of qkv for the gradient
+        q, k, v = self.split_heads(prefix)                                         # each [..., H, P, d]
         own = Pad.apply(own, packing).unflatten(-2, packing.padded.shape)          # [..., C, L, 3W]
-        q, *own = self.split_heads(own)                                            # each [..., C, H, L, d]
-        before = (t.unsqueeze(-4).expand(*q.shape[:-2], -1, -1) for t in (k, v))   # each [..., C, H, P, d]
-        k, v = (torch.cat(pair, -2) for pair in zip(before, own))                  # each [..., C, H, P + L, d]
-        own = merge_heads(attend(q, k, v, causal=True)).flatten(-3, -2)            # [..., C * L, W]
-        return torch.cat([common, Unpad.apply(own, packing)], -2)
+        own_q, own_k, own_v = self.split_heads(own)                                # each [..., C, H, L, d]
+        seen_k, seen_v = (torch.cat([one.unsqueeze(-4).expand(*own_q.shape[:-2], -1, -1), two], -2)
+                          for one, two in ((k, own_k), (v, own_v)))                # each [..., C, H, P + L, d]
+        y = merge_heads(attend(q, k, v, causal=True))                              # [..., P, W]
+        own_y = merge_heads(attend(own_q, seen_k, seen_v, causal=True))            # [..., C, L, W]
+        return torch.cat([y, Unpad.apply(own_y.flatten(-3, -2), packing)], -2)
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values, each [..., H, T, d], of [..., T, 3W]."""
@@ -202,16 +203,17 @@ class CLIP(nn.Module):
         self.memory = MEMORY                       # bytes that one pass may keep for its gradient; `load` sets it
 
     def precision(self) -> AbstractContextManager:
-        """The towers run in this context. Where a gradient is needed it changes nothing: that stays float32."""
+        """The towers run in this context. Where a gradient is needed it changes nothing."""
         if torch.is_grad_enabled() or self.half_type is None:
             return nullcontext()
         return torch.autocast(self.logit_scale.device.type, self.half_type)
 
-    @staticmethod
-    def kept_bytes(tower: Transformer) -> int:
-        """About what one token of a pass through a tower keeps for its gradient, in float32."""
-        width = len(tower.resblocks[0].ln_1.weight)
-        return 4 * KEPT_FLOATS * width * len(tower.resblocks)
+    def kept_bytes(self, tower: Transformer) -> int:
+        """About what one token of a pass through one of the towers keeps for its gradient, in float32."""
+        side = self.visual if tower is self.visual.transformer else self
+        positions, width = side.positional_embedding.shape
+        scores = KEPT_SCORES * tower.resblocks[0].attn.heads * positions
+        return 4 * int(KEPT_FLOATS * width + scores) * len(tower.resblocks)
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features [B, E] of images, uint8 [B, size, size, 3] or what `normalise` makes of them [B, 3, size, size].

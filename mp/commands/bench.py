@@ -12,7 +12,7 @@ from mp.bench.blocks import BLOCKS, Block
 from mp.bench.measure import VIT_B16, Measured, measure
 from mp.clip.weights import read_state, sizes
 from mp.runtime.device import Compute, choose
-from mp.runtime.errors import RunError, UserError
+from mp.runtime.errors import RunError, UserError, short_of_memory
 from mp.runtime.pool import environment
 from mp.runtime.progress import Progress, say
 from mp.runtime.text import line_up
@@ -70,7 +70,8 @@ def heading(compute: Compute, weights: Path | str, shape: dict[str, int]) -> str
         device = torch.cuda.get_device_name(compute.device)
     about = provenance(str(compute.device))
     towers = "{image_layers} and {text_layers} layers, {image_width} and {text_width} wide".format(**shape)
-    commit = about["commit"][:12]
+    commit, changed, _ = about["commit"].partition("+")
+    commit = f"{commit[:12]} with changes" if changed else commit[:12]
     return f"{device}, {compute.precision}, torch {about['torch']}, {weights} ({towers}), commit {commit}\n"
 
 
@@ -86,6 +87,8 @@ def alone(function: Callable, *args, **variables: str):
         raise RunError("bench: the measuring process was killed, perhaps for lack of memory; choose --blocks without "
                        "the last one named above") from None
     except (RuntimeError, MemoryError) as e:
+        if not short_of_memory(e):
+            raise
         why = (str(e) or "not enough memory").splitlines()[0][:200]  # a MemoryError may say nothing
         raise RunError(f"bench: {why}; try a smaller --memory, or --blocks without it") from None
 
@@ -101,5 +104,6 @@ def row(block: Block, ours: Measured, plain: Measured | None = None) -> list[str
         seconds *= block.images / block.plain_images
         less_memory = ""  # fewer images don't say
     faster = f"{seconds / ours.seconds:.1f}×"
-    differences = [(a[: len(b)] - b).abs().max() / b.abs().max() for a, b in zip(ours.results, plain.results)]
-    return cells + [f"{seconds:.1f}", f"{plain.peak / GIB:.3f}", faster, less_memory, f"{max(differences):.0e}"]
+    pairs = zip(ours.results, plain.results, strict=True)
+    difference = torch.stack([(a[: len(b)] - b).abs().max() / b.abs().max() for a, b in pairs]).max()  # NaN, if any is
+    return cells + [f"{seconds:.1f}", f"{plain.peak / GIB:.3f}", faster, less_memory, f"{difference:.0e}"]

@@ -150,7 +150,7 @@ def make_tasks(session: Session, learner: Learner, images: dict[str, list[Item]]
 
 def say_if_too_large(task: Task) -> None:
     """Parts of a batch bound the memory only down to one image, and to all classes: a second derivative needs them."""
-    needed = max(task.image_bytes, task.class_bytes)
+    needed = task.image_bytes + task.class_bytes
     if needed > task.memory:
         say(f"{task.name}: one image and its classes take about {needed / 2**30:.2g} GiB, more than --memory; going on "
             "all the same")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from mp.clip import tokenizer
+from mp.clip import model, tokenizer
 from mp.clip.model import pack
 
 
@@ -90,3 +90,20 @@ def test_encode_text_of_one_row_and_of_mixed_rows(clip):
 
 def test_nothing_of_clip_is_learnt(clip):
     assert not any(p.requires_grad for p in clip.parameters()) and not clip.training
+
+
+def test_images_without_a_gradient_go_through_a_cpus_cache_some_at_a_time(clip, recipe, monkeypatch):
+    """With the same features; with a gradient, all at once."""
+    images = torch.from_numpy(recipe.images("A", "batch", 5))
+    prompt = torch.zeros(2, 128).requires_grad_()
+    sizes = []
+    handle = clip.visual.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    expected = clip.encode_image(images, [prompt]).detach()
+    monkeypatch.setattr(model, "CACHE", 2 * 17 * 4 * 128 * 4)  # two images of 17 tokens
+    clip.encode_image(images, [prompt])
+    with torch.no_grad():
+        found = clip.encode_image(images, [prompt])
+        assert clip.encode_image(images[:0]).shape == (0, 48)
+    handle.remove()
+    assert sizes == [5, 5, 2, 2, 1, 0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

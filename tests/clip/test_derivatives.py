@@ -45,6 +45,9 @@ def test_a_layer_norm_that_is_trained_has_gradients_of_its_own():
     norm = LayerNorm(4).double()
     norm(draw(2, 4)).sum().backward()
     assert norm.weight.grad.abs().max() > 0 and (norm.bias.grad == 2).all()
+    norm.weight.requires_grad_(False)
+    norm(draw(2, 4)).sum().backward()
+    assert (norm.bias.grad == 4).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

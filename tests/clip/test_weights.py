@@ -16,7 +16,8 @@ from data.miniature import suite as mini
 from mp.clip import checkpoint, weights
 from mp.clip.model import CLIP
 from mp.runtime.errors import UserError
-from tests.rehearsal import SIZES, SMALL, openai_archive, random_state
+from mp.bench.measure import VIT_B16
+from tests.rehearsal import SMALL, openai_archive, random_state
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_openais_archive_gives_the_same_clip(archive, clip):
 
 
 def test_an_archive_of_the_true_size(tmp_path):
-    state = random_state(SIZES)
+    state = random_state(VIT_B16)
     assert sum(v.numel() for v in state.values()) == 149_620_737  # ViT-B/16's number of parameters
     openai_archive(state, tmp_path / "ViT-B-16.pt", 224)
     assert (tmp_path / "ViT-B-16.pt").stat().st_size > 2 * 149_620_737

@@ -1,6 +1,5 @@
 """Every command killed at random moments, losing a thread, racing with itself, with a clock that runs backwards."""
 import json
-import os
 import random
 import shutil
 import signal
