@@ -20,7 +20,7 @@ from mp.clip.derivatives import LayerNorm, Pad, SiLU, Unpad
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
-# What a pass keeps until its gradient is taken: a quarter more than measured, at the shapes of OpenAI's models.
+# What a pass keeps until its gradient is taken: more than is measured, at the shapes of OpenAI's models.
 KEPT_FLOATS = 13  # per token, layer and unit of width
 KEPT_SCORES = 1.5  # per token, layer, head and position
 SECOND_ORDER = 2  # times as much where a gradient is taken of that gradient, as in MAML's outer loop

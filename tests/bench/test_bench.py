@@ -142,7 +142,7 @@ def test_peaks_from_before_a_run_are_forgotten():
     torch.ones(2**27)  # 0.5 GiB, gone at once
     before = measure.forget_earlier_peaks(device)
     torch.ones(2**24)
-    assert 0.95 * 2**26 < measure.most_memory(device) - before < 2**26 + 2**24
+    assert 0.8 * 2**26 < measure.most_memory(device) - before < 1.5 * 2**26
 
 
 def test_a_measuring_process_has_the_switches_of_its_precision(monkeypatch):
