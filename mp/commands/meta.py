@@ -43,6 +43,7 @@ def command(args: Namespace) -> None:
 
 
 def folder_of(session: Session, settings: MetaSettings) -> Path:
+    """Where they lie: named after the settings that aren't the usual ones."""
     usual = meta_settings(session, Namespace(), settings.method, settings.seed)
     return results.meta_folder(session.tasks_out, settings, usual)
 

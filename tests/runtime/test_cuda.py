@@ -10,9 +10,8 @@ from data.miniature import suite as mini
 from mp import classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
 from mp.learners import METHODS
 from mp.runtime.device import choose, let_round
-from tests.learners.test_learners import CASES
 from tests.runtime.test_precision import undone_determinism
-from tests.runtime.test_same_bits import everything
+from tests.runtime.test_same_bits import CASES, everything
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU; or give --device cuda")
 # Of the largest entry: sums in another order (fp32), inputs of products with 10 bits (tf32), which fp16 also has where

@@ -5,12 +5,14 @@ from torch import Tensor
 
 from mp import maml
 from mp.finetune import finetune
+from mp.learners import make_learner
 from mp.learners.prompts import class_prompts
 from mp.runtime.device import choose
-from tests.learners.test_learners import CASES, golden_learner
+from tests.learners import test_learners
 from tests.runtime.test_precision import undone_determinism
 from tests.test_finetune import golden_batches, settings_of
 
+CASES = [*test_learners.CASES, "maple"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
@@ -27,7 +29,10 @@ def device(request, clip):
 
 def everything(case, clip, recipe, device) -> list[Tensor]:
     """A meta-gradient, fine-tuned prompts and logits."""
-    learner = golden_learner(case, clip, recipe).to(device)
+    if case == "maple":
+        learner = make_learner(case, clip, 3, 2, torch.Generator().manual_seed(0))
+    else:
+        learner = test_learners.golden_learner(case, clip, recipe).to(device)
     classes = learner.prepare(clip, recipe.CLASSES["A"])
     labels = torch.tensor([3, 0, 3, 6], device=device)
     batch = (*learner.inputs(clip, torch.from_numpy(recipe.images("A", "batch", 4)).to(device)), labels)
