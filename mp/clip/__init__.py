@@ -1,8 +1,9 @@
 """CLIP, frozen.
 
-model       the two towers, written out
-tokenizer   text to token ids, and back
-weights     `load`: a CLIP with the weights of a file, or what is refused of it
-checkpoint  the kinds of files that weights come in
-download    OpenAI's ViT-B/16, fetched once
+model        the two towers, written out
+derivatives  operations with first and second derivatives of their own
+tokenizer    text to token ids, and back
+weights      `load`: a CLIP with the weights of a file, or what is refused of it
+checkpoint   the kinds of files that weights come in
+download     OpenAI's ViT-B/16, fetched once
 """
