@@ -24,9 +24,9 @@ HEAD = ["", "ours: s", "GiB", "plain: s", "GiB", "faster", "less memory", "diffe
 ROOM = ["999.99", "99.999 (99.9)", "999.9", "99.999", "99.9×", "99.9×", "1e-06"]  # for what will stand below it
 NOTES = """
 Time of one run, warm; of the only run where a plain way takes over 10 s. The rows with 1 or 16 steps, or 6 tasks, are
-about memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above what was
-there before, in brackets with all of it. Difference: the largest of the results, by their largest. At most {memory:g} GiB
-are kept for a gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up.
+about memory: there, freed tensors go back to the system at once, which takes time. GiB: peak above what was there
+before, in brackets with that. Difference: the largest of the results, by their largest. At most {memory:g} GiB are
+kept for a gradient (--memory). Of the plain CoCoOp evaluation a few images are measured, and the time is scaled up.
 Class names have 1 to 5 tokens. Of fine-tuning, plain is the way of the methods' own code: all 77 positions, fused
 attention, and images through the tower with every step."""
 
