@@ -1,4 +1,5 @@
 """run.py bench: speed and memory of every building block on this machine, beside the plain way."""
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -59,8 +60,8 @@ def command(args: Namespace) -> None:
 
 
 def is_asked_for(block: Block, words: list[str]) -> bool:
-    title = block.title.lower()
-    return any(word.lower() in title for word in words)
+    """Whether one of them stands in its title, from the beginning of a word: CoOp isn't CoCoOp."""
+    return any(re.search(rf"(?<!\w){re.escape(word)}", block.title, re.IGNORECASE) for word in words)
 
 
 def heading(compute: Compute, weights: Path | str, shape: dict[str, int]) -> str:

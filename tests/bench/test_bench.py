@@ -203,6 +203,13 @@ def test_the_help_says_that_nothing_is_kept(capsys):
     assert "interrupted, it starts anew" in " ".join(capsys.readouterr().out.split())
 
 
+def test_blocks_are_asked_for_by_the_beginnings_of_words():
+    titles = {word: [block.title for block in BLOCKS if bench.is_asked_for(block, [word])] for word in ("coop", "CoCo", "oop", "50 c")}
+    assert titles["coop"] and all(title.startswith("CoOp ") for title in titles["coop"])
+    assert titles["CoCo"] and all(title.startswith("CoCoOp ") for title in titles["CoCo"])
+    assert not titles["oop"] and titles["50 c"] == [block.title for block in BLOCKS if block.classes == 50]
+
+
 def test_unknown_blocks_and_weights(capsys, tmp_path):
     for args, says in ((["--blocks", "lunch"], "no such block; there are text gradient, 100 classes"),
                        (["--weights", str(tmp_path / "no.pt")], "no.pt: no such weights file"),
