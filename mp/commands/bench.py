@@ -14,6 +14,7 @@ from mp.bench.measure import VIT_B16, Measured, measure
 from mp.clip.weights import read_state, sizes
 from mp.runtime.device import Compute, choose
 from mp.runtime.errors import RunError, UserError, short_of_memory
+from mp.runtime.interrupt import not_now
 from mp.runtime.pool import environment
 from mp.runtime.progress import Progress, say
 from mp.runtime.text import line_up
@@ -83,7 +84,9 @@ def alone(function: Callable, *args, **variables: str):
     """
     try:
         with environment(**variables), ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(function, *args).result()
+            with not_now():
+                future = pool.submit(function, *args)
+            return future.result()
     except BrokenProcessPool:
         raise RunError("bench: the measuring process was killed, perhaps for lack of memory; choose --blocks without "
                        "the last one named above") from None

@@ -3,8 +3,11 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 KEEP_NOTHING = ("bench", "data", "predict", "show")
+
 
 def end_when_interrupted() -> None:
     """Both end this process, and those it started, at once, with code 130.
@@ -24,6 +27,23 @@ def end_when_interrupted() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for jobs in the background
             signal.signal(number, end)
+
+
+@contextmanager
+def not_now() -> Iterator[None]:
+    """A signal that comes meanwhile acts afterwards. For the start of a process, which isn't among the children yet and
+    would complain that its parent is gone."""
+    came, before = [], {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def advice(arguments: list[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mp.runtime.errors import RunError, UserError, reason
+from mp.runtime.interrupt import not_now
 
 Run = Callable[[Callable, Iterable], Iterator[tuple[Any, Any]]]  # a function and jobs -> (job, result), as they come
 
@@ -29,7 +30,8 @@ def open_pool(count: int, log: Path) -> Iterator[Run]:
         pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
 
         def run(function: Callable, jobs: Iterable) -> Iterator[tuple[Any, Any]]:
-            waiting = {pool.submit(function, job): job for job in jobs}
+            with not_now():
+                waiting = {pool.submit(function, job): job for job in jobs}
             return ((waiting[future], future.result()) for future in as_completed(waiting))
 
         try:
