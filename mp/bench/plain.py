@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mp.clip.model import CLIP, Attention, Packing, merge_heads
+from mp.clip.model import CLIP, Attention, merge_heads
+from mp.clip.packing import Packing
 from mp.maml import Loss, Params, gradient, leaves
 
 

@@ -2,6 +2,7 @@
 
 model        the two towers, written out
 derivatives  operations with first and second derivatives of their own
+packing      texts without padding, and padded
 tokenizer    text to token ids, and back
 weights      `load`: a CLIP with the weights of a file, or what is refused of it
 checkpoint   the kinds of files that weights come in

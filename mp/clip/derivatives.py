@@ -1,21 +1,15 @@
 """Operations with derivatives of their own, up to the second, which MAML's outer loop takes.
 
 They give what torch's own would, in fewer passes over the numbers: torch's layer norm takes about 70 operations to its
-second derivative, this one 26, and a GPU waits for each to be started; choosing rows has a derivative that adds up, in
-some order, where there is nothing to add. Not for torch.func's transforms, nor for what asks for a graph of the
-second derivative.
+second derivative, this one 26, and a GPU waits for each to be started. Not for torch.func's transforms, nor for what
+asks for a graph of the second derivative.
 """
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-
-if TYPE_CHECKING:
-    from mp.clip.model import Packing
 
 
 def refuse_a_third() -> None:
@@ -84,7 +78,7 @@ def centred(vectors: Tensor) -> Tensor:
 
 
 class SiLU(Function):
-    """x σ(x)"""
+    """x σ(x) of each entry of x [...]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -111,30 +105,3 @@ class SiLUGradient(Function):
         s = x.sigmoid()
         second = (1 - 2 * s).mul_(x).add_(2).mul_(s).mul_(1 - s)
         return torch.ops.aten.silu_backward(v, x), second.mul_(grad).mul_(v)
-
-
-class Pad(Function):
-    """Rows [..., N, W] of texts without padding, brought to [..., C * L, W], where padding is zero. Unpad takes them
-    back, and each is the other's derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, packing: Packing) -> Tensor:
-        ctx.packing = packing
-        return rows.index_select(-2, packing.padded.flatten()).index_fill_(-2, packing.padding, 0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return Unpad.apply(grad, ctx.packing), None
-
-
-class Unpad(Function):
-    """Of [..., C * L, W] the rows that are not padding [..., N, W]."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, packing: Packing) -> Tensor:
-        ctx.packing = packing
-        return rows.index_select(-2, packing.own)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return Pad.apply(grad, ctx.packing), None

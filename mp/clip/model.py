@@ -10,13 +10,13 @@ the parameters carry OpenAI's names. Dimensions in the comments:
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mp.clip.derivatives import LayerNorm, Pad, SiLU, Unpad
+from mp.clip.derivatives import LayerNorm, SiLU
+from mp.clip.packing import Packing, Pad, Unpad, pack
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
@@ -28,30 +28,6 @@ CACHE = 20 * 2**20  # bytes of the widest tensor of an image tower's pass, with 
 # Of the colours of the images that CLIP was trained on.
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-
-
-class Packing(NamedTuple):
-    """Where the tokens of C texts lie when they stand in rows one after another, without padding.
-
-    >>> pack(torch.tensor([2, 3])).padded
-    tensor([[0, 1, 1],
-            [2, 3, 4]])
-    """
-    padded: Tensor    # [C, L] the row of each text's token; after its last one, that one again
-    padding: Tensor   # which of these [C * L] come after the last one
-    own: Tensor       # [N] the other way: where a row lies in [C * L]
-    position: Tensor  # [N] a row's place in its text
-    last: Tensor      # [C] the row of each text's last token
-
-
-def pack(lengths: Tensor) -> Packing:
-    """Rows for texts of so many tokens [C]. Waits for the device, so it belongs before a loop, not into it."""
-    L = int(lengths.max())
-    inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L] a token, not padding
-    padded = inside.flatten().cumsum(0).view(-1, L) - 1                 # [C, L] tokens up to here, less this one
-    own = inside.flatten().nonzero().squeeze(1)                         # [N]
-    padding = (~inside).flatten().nonzero().squeeze(1)                  # [C * L - N]
-    return Packing(padded, padding, own, position=own % L, last=lengths.cumsum(0) - 1)
 
 
 @cache

@@ -176,7 +176,7 @@ def add_bench(parser: Parser) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE",
                         help="CLIP's weights (default: random, of ViT-B/16's shape)")
     parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
-                        help="only blocks whose title has one of these in it, such as 'text' or 'CoCoOp'")
+                        help="only blocks with a word that begins so in their titles, such as 'text' or 'CoCoOp'")
 
 
 ALL = (add_inputs, add_output, add_machine)

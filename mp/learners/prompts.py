@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mp.clip import tokenizer
-from mp.clip.model import CLIP, Packing, pack
+from mp.clip.model import CLIP
+from mp.clip.packing import Packing, pack
 from mp.runtime.errors import UserError
 
 START = "a photo of a"  # where every learner starts (paper, section 4.2)

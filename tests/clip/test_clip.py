@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mp.clip import model, tokenizer
-from mp.clip.model import pack
+from mp.clip.packing import pack
 
 
 def close(a, b, atol=1e-5):

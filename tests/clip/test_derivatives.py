@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from mp.clip.derivatives import LayerNorm, Pad, SiLU, Unpad
-from mp.clip.model import pack
+from mp.clip.derivatives import LayerNorm, SiLU
+from mp.clip.packing import Pad, Unpad, pack
 
 SHAPES = [(5,), (3, 7), (2, 3, 16)]
 
