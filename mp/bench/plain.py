@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mp.clip.model import CLIP, Attention, merge_heads
+from mp.clip.attention import Attention, merge_heads
+from mp.clip.model import CLIP
 from mp.clip.packing import Packing
 from mp.maml import Loss, Params, gradient, leaves
 
@@ -31,9 +32,10 @@ class PlainCLIP(CLIP):
 class FusedAttention(Attention):
     """By torch's fused kernels, which have no second derivative. The plain way has no `packing`."""
 
-    def forward(self, x: Tensor, causal: bool, packing: None = None) -> Tensor:
+    def forward(self, x: Tensor, causal: bool, packing: None = None, wanted: Tensor | None = None) -> Tensor:
         q, k, v = self.split_heads(F.linear(x, self.in_proj_weight, self.in_proj_bias))    # each [..., H, T, d]
-        return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=causal)))
+        y = self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=causal)))
+        return y if wanted is None else y.index_select(-2, wanted)
 
 
 class PublishedCLIP(PlainCLIP):

@@ -9,14 +9,14 @@ the parameters carry OpenAI's names. Dimensions in the comments:
 """
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mp.clip.attention import Attention
 from mp.clip.derivatives import LayerNorm, SiLU
-from mp.clip.packing import Packing, Pad, Unpad, pack
+from mp.clip.packing import Packing, pack
 from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
@@ -30,70 +30,6 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-@cache
-def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
-    """[T, S], true where one of the last T positions of S may look: at itself and before."""
-    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """softmax(q kᵀ / √d) v for q [..., T, d] and k, v [..., S, d], S ≥ T: query i sees keys 0..S-T+i."""
-    mask = causal_mask(q.shape[-2], k.shape[-2], q.device) if causal else None
-    if not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    # The fused kernels have no second derivative, and MAML needs it: with gradients, the plain formula.
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [..., T, S]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1) @ v
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over x [..., T, W].
-
-    With `packing`, x [..., P + N, W] holds what several texts begin with, and their own tokens. Only here, where tokens
-    meet, are these padded to [..., C, L, W], and see the common beginning before them.
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.heads = width // 64
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None) -> Tensor:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [..., T, 3W]
-        if packing is not None:
-            y = self.of_texts(qkv, packing)
-        else:
-            y = merge_heads(attend(*self.split_heads(qkv), causal))
-        return self.out_proj(y)
-
-    def of_texts(self, qkv: Tensor, packing: Packing) -> Tensor:
-        """[..., P + N, W] of qkv [..., P + N, 3W]: the prefix sees itself, a text's own tokens both."""
-        N = len(packing.own)
-        prefix, own = qkv.split([qkv.shape[-2] - N, N], -2)
-        prefix = prefix.clone()  # views of it would keep all of qkv for the gradient
-        q, k, v = self.split_heads(prefix)                                         # each [..., H, P, d]
-        own = Pad.apply(own, packing).unflatten(-2, packing.padded.shape)          # [..., C, L, 3W]
-        own_q, own_k, own_v = self.split_heads(own)                                # each [..., C, H, L, d]
-        seen_k, seen_v = (torch.cat([one.unsqueeze(-4).expand(*own_q.shape[:-2], -1, -1), two], -2)
-                          for one, two in ((k, own_k), (v, own_v)))                # each [..., C, H, P + L, d]
-        y = merge_heads(attend(q, k, v, causal=True))                              # [..., P, W]
-        own_y = merge_heads(attend(own_q, seen_k, seen_v, causal=True))            # [..., C, L, W]
-        return torch.cat([y, Unpad.apply(own_y.flatten(-3, -2), packing)], -2)
-
-    def split_heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values, each [..., H, T, d], of [..., T, 3W]."""
-        return qkv.unflatten(-1, (3, self.heads, -1)).transpose(-4, -2).unbind(-3)
-
-
-def merge_heads(y: Tensor) -> Tensor:
-    """[..., T, W] of [..., H, T, d]."""
-    return y.transpose(-3, -2).flatten(-2)
-
-
 class MLP(nn.Module):
     """c_proj(QuickGELU(c_fc(x))). QuickGELU is x σ(1.702 x) = silu(1.702 x) / 1.702, which keeps one tensor for the
     gradient instead of two, and both factors go into the matrix products."""
@@ -104,7 +40,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = torch.addmm(self.c_fc.bias, x.flatten(0, -2), self.c_fc.weight.T, beta=1.702, alpha=1.702)
-        return torch.addmm(self.c_proj.bias, SiLU.apply(wide), self.c_proj.weight.T, alpha=1 / 1.702).view(x.shape)
+        wide = SiLU.apply(wide) if torch.is_grad_enabled() else F.silu(wide, inplace=True)
+        return torch.addmm(self.c_proj.bias, wide, self.c_proj.weight.T, alpha=1 / 1.702).view(x.shape)
 
 
 class Block(nn.Module):
@@ -114,10 +51,11 @@ class Block(nn.Module):
         self.attn, self.mlp = Attention(width), MLP(width)
 
     def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
-        """Of x [..., T, W], or, after the last layer, of its rows `wanted` alone: the others need no MLP any more."""
-        x = x + self.attn(self.ln_1(x), causal, packing)
+        """Of x [..., T, W], or, in the last layer, of its rows `wanted` alone: only they are looked at any more."""
+        y = self.attn(self.ln_1(x), causal, packing, wanted)
         if wanted is not None:
             x = x.index_select(-2, wanted)
+        x = x + y
         return x + self.mlp(self.ln_2(x))
 
 
@@ -206,7 +144,7 @@ class CLIP(nn.Module):
         return torch.cat(features)
 
     def images_at_once(self, images: Tensor) -> int:
-        """All; on a CPU, without a gradient, what its cache holds: 8 of ViT-B/16's, a tenth faster than 64."""
+        """All; on a CPU, without a gradient, what its cache holds: 8 of ViT-B/16's, up to a tenth faster than 64."""
         if torch.is_grad_enabled() or images.device.type != "cpu":
             return max(1, len(images))
         tokens, width = self.visual.positional_embedding.shape

@@ -1,0 +1,97 @@
+"""Multi-head self-attention: of whole sequences, of texts that share their beginning, and of the few tokens of a last
+layer that are needed. Dimensions as in model.py; w of the tokens are wanted.
+"""
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mp.clip.packing import Packing, Pad, Unpad
+
+
+@cache
+def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
+    """[T, S], true where one of the last T positions of S may look: at itself and before."""
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q kᵀ / √d) v for q [..., T, d] and k, v [..., S, d]; a query sees where its row of `mask` is true."""
+    if not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # The fused kernels have no second derivative, and MAML needs it: with gradients, the plain formula.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [..., T, S]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+def merge_heads(y: Tensor) -> Tensor:
+    """[..., T, W] of [..., H, T, d]."""
+    return y.transpose(-3, -2).flatten(-2)
+
+
+class Attention(nn.Module):
+    """Over x [..., T, W].
+
+    With `packing`, x [..., P + N, W] holds what several texts begin with, and their own tokens. Only here, where tokens
+    meet, are these padded to [..., C, L, W], and see the common beginning before them.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.heads = width // 64
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
+        """Of all tokens, or [..., w, W] of those at `wanted` alone: of texts the last of each, else of an x that isn't
+        causal."""
+        if wanted is not None:
+            return self.out_proj(self.of_wanted(x, packing, wanted))
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [..., T, 3W]
+        if packing is not None:
+            return self.out_proj(self.of_texts(qkv, packing))
+        q, k, v = self.split_heads(qkv)                                            # each [..., H, T, d]
+        T = x.shape[-2]
+        return self.out_proj(merge_heads(attend(q, k, v, causal_mask(T, T, x.device) if causal else None)))
+
+    def of_texts(self, qkv: Tensor, packing: Packing) -> Tensor:
+        """[..., P + N, W] of qkv [..., P + N, 3W]: the prefix sees itself, a text's own tokens both."""
+        (q, k, v), (own_q, own_k, own_v) = self.heads_of_texts(qkv, packing)
+        P, L = q.shape[-2], own_q.shape[-2]
+        y = merge_heads(attend(q, k, v, causal_mask(P, P, q.device)))              # [..., P, W]
+        own_y = merge_heads(attend(own_q, after(k, own_k), after(v, own_v), causal_mask(L, P + L, q.device)))
+        return torch.cat([y, Unpad.apply(own_y.flatten(-3, -2), packing)], -2)     # own_y was [..., C, L, W]
+
+    def of_wanted(self, x: Tensor, packing: Packing | None, wanted: Tensor) -> Tensor:
+        """[..., w, W]: queries of the tokens `wanted`, keys and values of all."""
+        W = x.shape[-1]
+        q = F.linear(x.index_select(-2, wanted), self.in_proj_weight[:W], self.in_proj_bias[:W])
+        kv = F.linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:])           # [..., T, 2W]
+        if packing is None:
+            return merge_heads(attend(*self.split_heads(q), *self.split_heads(kv), None))
+        q, = self.split_heads(q.unsqueeze(-2))                                     # [..., C, H, 1, d]
+        (k, v), (own_k, own_v) = self.heads_of_texts(kv, packing)
+        P, L = k.shape[-2], own_k.shape[-2]
+        sees = torch.arange(P + L, device=x.device) <= P + packing.position[packing.last, None]    # [C, P + L]
+        return merge_heads(attend(q, after(k, own_k), after(v, own_v), sees[:, None, None])).squeeze(-2)
+
+    def heads_of_texts(self, qkv: Tensor, packing: Packing) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What split_heads gives for the prefix, each [..., H, P, d], and the texts' own tokens [..., C, H, L, d]."""
+        N = len(packing.own)
+        prefix, own = qkv.split([qkv.shape[-2] - N, N], -2)
+        own = Pad.apply(own, packing).unflatten(-2, packing.padded.shape)
+        # Without the copy, views of the prefix would keep all of qkv for the gradient.
+        return self.split_heads(prefix.clone()), self.split_heads(own)
+
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, or those of them that there are, each [..., H, T, d], of [..., T, 3W]."""
+        return qkv.unflatten(-1, (-1, self.heads, 64)).transpose(-4, -2).unbind(-3)
+
+
+def after(prefix: Tensor, own: Tensor) -> Tensor:
+    """Keys or values [..., C, H, P + L, d] of texts: of the prefix [..., H, P, d], and their own [..., C, H, L, d]."""
+    return torch.cat([prefix.unsqueeze(-4).expand(*own.shape[:-2], -1, -1), own], -2)
