@@ -89,17 +89,17 @@ def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, reg
           phi: Params = {}, kept: int = 0) -> tuple[list[Params], list[Tensor], list[Step]]:
     """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and the steps.
 
-    The graphs of the last `kept` steps stay. α (`inner_lr`) acts here, and once more in `meta_gradient`.
+    The graphs of the last `kept` steps stay. α (`inner_lr`) acts here, and in `meta_gradient` on the way back.
     """
     path, losses, steps = [leaves(params)], [], []
     for number, batch in enumerate(batches):
         p = path[-1]
         graphs: list[Params] = []  # of this step; empty unless they stay
-        value, grad = value_and_grad(loss, p, batch, graphs if number >= len(batches) - kept else None)
-        step = regulate(phi, grad)
+        value, grad = value_and_grad(loss, p, batch, graphs if number >= len(batches) - kept else None)  # line 5
+        direction = regulate(phi, grad)  # the gradient itself, where there is no regulator
         losses.append(value)
         steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs))
-        path.append(leaves({k: v - inner_lr * step[k] for k, v in p.items()}))
+        path.append(leaves({k: v - inner_lr * direction[k] for k, v in p.items()}))  # lines 6, 7
     return path, losses, steps
 
 

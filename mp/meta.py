@@ -39,16 +39,16 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
     processes share the tasks out, it sums tensors over them. `regulate`: mp/regulator.py's, whose φ `state` then holds
     beside p. Raises RunError naming epoch, task and step if a loss isn't finite, epoch and tensor if a gradient isn't.
     """
-    done, p, adam, _ = state or start(learner)                                # line 1
+    done, params, adam, _ = state or start(learner)                           # line 1
     if settings.regulator != (regulate is not maml.unchanged):
         raise ValueError("settings.regulator is True if, and only if, `regulate` is given")
     device = clip.logit_scale.device
     weight = 1.0 if settings.sum_tasks else 1 / len(tasks)
     for epoch in range(done, settings.epochs):                                # line 2
         started = time.monotonic()
-        G = {k: torch.zeros_like(v) for k, v in p.items()}
-        own = {k: p[k] for k, _ in learner.named_parameters()}
-        phi = {k: v for k, v in p.items() if k not in own}
+        G = {k: torch.zeros_like(v) for k, v in params.items()}
+        p = {k: params[k] for k, _ in learner.named_parameters()}
+        phi = {k: v for k, v in params.items() if k not in p}
         losses = torch.zeros(len(tasks), settings.inner_steps + 1, device=device)
         for number, task in enumerate(tasks):                                 # line 3
             if not task.inputs:
@@ -56,20 +56,20 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
             loss = loss_of(task, learner, clip)
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
-                loss, own, support, query, settings.inner_lr, settings.first_order, regulate, phi,
+                loss, p, support, query, settings.inner_lr, settings.first_order, regulate, phi,
                 kept_steps(task, settings))
             G = {k: G[k] + weight * grad[k] for k in G}
         losses, *G_values = sum_shares([losses, *G.values()])
         G = dict(zip(G, G_values))
-        p, adam, norm = maml.meta_update(                                     # line 10
-            p, G, adam, settings.meta_lr, settings.clip_norm)
+        params, adam, norm = maml.meta_update(                                # line 10
+            params, G, adam, settings.meta_lr, settings.clip_norm)
         where = f"epoch {epoch + 1}"
         check_losses(losses, tasks, where)
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
-        zero = check_gradients(p, norms(G), where, "inner_lr or meta_lr")
-        numbers["zero_gradients"] = [name for name in zero if name in own]  # φ's are, at its start
+        zero = check_gradients(params, norms(G), where, "inner_lr or meta_lr")
+        numbers["zero_gradients"] = [name for name in zero if name in p]  # φ's are, at its start
         numbers["seconds"] = round(time.monotonic() - started, 3)
-        yield MetaState(epoch + 1, p, adam, numbers)
+        yield MetaState(epoch + 1, params, adam, numbers)
 
 
 def loss_of(task: Task, learner: Learner, clip: CLIP) -> maml.Loss:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import shlex
 import subprocess
 import sys
 import warnings
@@ -161,10 +162,11 @@ def main() -> None:
     parser.add_argument("--write-only", action="store_true", help="write the files and say which commands to run")
     args = parser.parse_args()
     weights = write(args.folder, args.small, 16 if args.meta else 2)
+    cache = str(args.folder.resolve() / "cache")
     for command in commands(args.folder, weights, args.meta):
-        print("\n$ python run.py", " ".join(command), flush=True)
+        print(f"\n$ XDG_CACHE_HOME={shlex.quote(cache)}", shlex.join(["python", "run.py", *command]), flush=True)
         if not args.write_only:
-            environment = os.environ | {"XDG_CACHE_HOME": str(args.folder.resolve() / "cache")}
+            environment = os.environ | {"XDG_CACHE_HOME": cache}
             code = subprocess.run([sys.executable, str(ROOT / "run.py"), *command], env=environment).returncode
             if code:
                 sys.exit(code)

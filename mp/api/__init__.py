@@ -71,7 +71,7 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     """
     if not isinstance(method, str) or method not in METHODS:
         raise UserError(f"--method {method}: unknown; use one of {', '.join(METHODS)}")
-    chosen = choose_settings(TrainingSettings, method, learner_class(method), settings)
+    chosen = choose_settings(TrainingSettings, method, settings)
     if "depth" not in settings:
         chosen = replace(chosen, depth=min(chosen.depth, layers_of(clip)))
     return learner_of(chosen, clip)
@@ -86,14 +86,14 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
-    kind = learner_class(prompt.method)
-    return learner_of(choose_settings(TrainingSettings, prompt.method, kind, settings, **prompt.training), clip, prompt)
+    chosen = choose_settings(TrainingSettings, prompt.method, settings, **prompt.training)
+    return learner_of(chosen, clip, prompt)
 
 
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
-    identity = {"format": FORMAT, "settings": {"ivlp": getattr(learner, "ivlp", False)}}
+    identity = {"format": FORMAT, "settings": {"ivlp": is_ivlp(learner)}}
     promptfile.write(Path(path), method, learner.state_dict(), identity, provenance(str(device)))
 
 
@@ -126,7 +126,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     `settings`: as of `run.py meta`, but for those of `make_learner`. Raises UserError, before any training, for a bad
     task or setting and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
-    chosen = choose_settings(MetaSettings, method_of(learner), learner, settings, shots=sys.maxsize)
+    chosen = choose_settings(MetaSettings, method_of(learner), settings, shots=sys.maxsize)
     learner = own_copy(learner, clip)
     if not tasks:
         raise UserError("no tasks to train on; give one or more")
@@ -152,7 +152,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     `settings`: as of `run.py finetune`, but for those of `make_learner`. Raises UserError, before any training, for bad
     images, labels, names or settings and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
-    chosen = choose_settings(FinetuneSettings, method_of(learner), learner, settings)
+    chosen = choose_settings(FinetuneSettings, method_of(learner), settings, ivlp=is_ivlp(learner))
     learner = own_copy(learner, clip)
     check(images, names, labels)
     say_unknown(clip, names)
@@ -166,7 +166,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     return learner
 
 
-def choose_settings(kind: type, method: str, learner: type | Learner, given: dict[str, Any], **usual: Any) -> Any:
+def choose_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
     """As `method_settings`. Raises UserError also for a name that isn't one of these settings."""
     known = {one.name for one in fields(kind)} - NOT_SET
     if kind is not TrainingSettings:
@@ -175,7 +175,7 @@ def choose_settings(kind: type, method: str, learner: type | Learner, given: dic
     for name in given:
         if name not in known:
             raise UserError(f"{flag(name)}: not one of the settings here, which are {', '.join(sorted(known))}")
-    chosen = method_settings(kind, method, learner, given, **usual)
+    chosen = method_settings(kind, method, given, **usual)
     if not 0 <= chosen.seed < 2**32:
         raise UserError(f"--seed {chosen.seed}: out of range; give 0 to {2**32 - 1}")
     return chosen
@@ -187,6 +187,11 @@ def method_of(learner: Learner) -> str:
         if type(learner) is learner_class(method):
             return method
     raise UserError(f"{str(learner)[:40]!r}: not a learner; `make_learner` and `load_prompt` give one")
+
+
+def is_ivlp(learner: Learner) -> bool:
+    """Whether it was made with --ivlp."""
+    return getattr(learner, "ivlp", False)
 
 
 def own_copy(learner: Learner, clip: CLIP) -> Learner:

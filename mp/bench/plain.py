@@ -39,7 +39,8 @@ class FusedAttention(Attention):
 
 
 class PublishedCLIP(PlainCLIP):
-    """As the methods' own code trains with it: also with fused attention."""
+    """As the methods' own code trains with it: also with fused attention. (The image tower's last MLP sees the class
+    token alone, which theirs doesn't save.)"""
 
     def __init__(self, **sizes: int):
         super().__init__(**sizes)

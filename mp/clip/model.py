@@ -51,7 +51,8 @@ class Block(nn.Module):
         self.attn, self.mlp = Attention(width), MLP(width)
 
     def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
-        """Of x [..., T, W], or, in the last layer, of its rows `wanted` alone: only they are looked at any more."""
+        """x [..., T, W] after this layer; with `wanted` [R], in the last one, these rows alone [..., R, W]: nothing
+        reads the others."""
         y = self.attn(self.ln_1(x), causal, packing, wanted)
         if wanted is not None:
             x = x.index_select(-2, wanted)
@@ -90,13 +91,14 @@ class ImageTower(nn.Module):
         if prompts:
             x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                   # [B, 1+G+n, W]
         x = self.ln_pre(x)
-        first, last = torch.zeros(1, dtype=torch.long, device=x.device), self.transformer.resblocks[-1]
+        class_token = torch.zeros(1, dtype=torch.long, device=x.device)           # its row
+        last_block = self.transformer.resblocks[-1]
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i < len(prompts):
                 n = len(prompts[i])
                 x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)       # [B, 1+G+n, W]
-            x = block(x, causal=False, wanted=first if block is last else None)
-        return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E]
+            x = block(x, causal=False, wanted=class_token if block is last_block else None)
+        return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E] of [B, 1, W]
 
 
 class CLIP(nn.Module):
@@ -144,11 +146,13 @@ class CLIP(nn.Module):
         return torch.cat(features)
 
     def images_at_once(self, images: Tensor) -> int:
-        """All; on a CPU, without a gradient, what its cache holds: 8 of ViT-B/16's, up to a tenth faster than 64."""
+        """How many go through together: all; on a CPU, without a gradient, as many as its cache holds (8 of ViT-B/16's,
+        up to a tenth faster than 64)."""
         if torch.is_grad_enabled() or images.device.type != "cpu":
             return max(1, len(images))
         tokens, width = self.visual.positional_embedding.shape
-        return max(1, CACHE // (4 * 4 * width * tokens))
+        widest = tokens * 4 * width  # floats of 4 bytes, in the MLP
+        return max(1, CACHE // (4 * widest))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
@@ -172,18 +176,19 @@ class CLIP(nn.Module):
         last, packed; deep: one [n, W] for each layer from the second on, taking the place of
         positions 1..n.
 
-        Attention is causal, so the prefix never sees a class: it goes through the tower once, and the
-        classes attend to its keys and values. What follows a class's EOT would not be seen by it either.
+        Attention is causal, so the prefix never sees a class: it goes through the tower once for all classes, and they
+        attend to its keys and values. EOT would not see what follows it, so that is left out.
         """
         with self.precision():
             B, P, _ = prefix.shape
             prefix = prefix + self.positional_embedding[:P]
             suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
-            x, last = torch.cat([prefix, suffix], 1), self.transformer.resblocks[-1]  # [B, P + N, W]
+            x = torch.cat([prefix, suffix], 1)                                    # [B, P + N, W]
+            eots, last_block = P + packing.last, self.transformer.resblocks[-1]
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
                     n = len(deep[i - 1])
                     sos, _, rest = x.split([1, n, x.shape[1] - 1 - n], 1)
                     x = torch.cat([sos, deep[i - 1].expand(B, -1, -1), rest], 1)
-                x = block(x, True, packing, P + packing.last if block is last else None)  # at last [B, C, W]
-            return (self.ln_final(x) @ self.text_projection).to(self.logit_scale.dtype)
+                x = block(x, causal=True, packing=packing, wanted=eots if block is last_block else None)
+            return (self.ln_final(x) @ self.text_projection).to(self.logit_scale.dtype)  # of [B, C, W]

@@ -7,31 +7,32 @@ from torch.autograd import Function
 
 
 class Packing(NamedTuple):
-    """Where the tokens of C texts lie when they stand in rows one after another, without padding.
+    """Where the tokens of C texts are among N rows, a row each, one text after another without padding.
 
     >>> pack(torch.tensor([2, 3])).padded
     tensor([[0, 1, 1],
             [2, 3, 4]])
     """
     padded: Tensor    # [C, L] the row of each text's token; after its last one, that one again
-    padding: Tensor   # which of these [C * L] come after the last one
-    own: Tensor       # [N] the other way: where a row lies in [C * L]
-    position: Tensor  # [N] a row's place in its text
+    padding: Tensor   # [C * L - N] which of these come after the last one
+    own: Tensor       # [N] the other way: where a row is in [C * L]
+    position: Tensor  # [N] a row's place in its text, from 0
     last: Tensor      # [C] the row of each text's last token
 
 
 def pack(lengths: Tensor) -> Packing:
-    """Rows for texts of so many tokens [C]. Waits for the device, so it belongs before a loop, not into it."""
+    """Rows for texts of so many tokens [C], 1 or more each. Waits for the device, so it belongs before a loop, not into
+    it."""
     L = int(lengths.max())
     inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L] a token, not padding
-    padded = inside.flatten().cumsum(0).view(-1, L) - 1                 # [C, L] tokens up to here, less this one
+    padded = inside.flatten().cumsum(0).view(-1, L) - 1                 # [C, L] tokens up to and with this one, less 1
     own = inside.flatten().nonzero().squeeze(1)                         # [N]
     padding = (~inside).flatten().nonzero().squeeze(1)                  # [C * L - N]
     return Packing(padded, padding, own, position=own % L, last=lengths.cumsum(0) - 1)
 
 
 class Pad(Function):
-    """Rows [..., N, W] of texts without padding, brought to [..., C * L, W], where padding is zero. Unpad takes them
+    """Rows [..., N, F] of texts without padding, brought to [..., C * L, F], where padding is zero. Unpad takes them
     back, and each is the other's derivative: torch's own of choosing rows would add up, in some order, where there is
     nothing to add."""
 
@@ -46,7 +47,7 @@ class Pad(Function):
 
 
 class Unpad(Function):
-    """Of [..., C * L, W] the rows that are not padding [..., N, W]."""
+    """Of [..., C * L, F] the rows that are not padding [..., N, F]."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, packing: Packing) -> Tensor:

@@ -15,11 +15,11 @@ def run(arguments: list[str], about: str) -> None:
     args = options.parse(arguments, about)
     if processes()[1] > 1 and args.command not in SHARED:
         raise UserError(f"{args.command}: every process would do the same; torchrun is for {' and '.join(SHARED)}")
-    command = importlib.import_module(f"mp.commands.{args.command}")  # after parsing: --help needn't wait for torch
+    module = importlib.import_module(f"mp.commands.{args.command}")  # after parsing: --help needn't wait for torch
     if not gc.isenabled():  # as run.py starts: what was imported stays, and is never looked through for garbage
         gc.freeze()
         gc.enable()
     try:
-        command.command(args)
+        module.command(args)
     except DataError as e:
         raise UserError(str(e)) from None

@@ -16,8 +16,8 @@ from mp.claims import arms, findings
 from mp.claims.arms import Arm, Changes, Comparison
 from mp.commands import options
 from mp.commands.finetune import check_dataset, check_kept, finetune_settings, find_init, tune_one
-from mp.commands.meta import folder_of, learn
-from mp.commands.session import Session, meta_settings, method_of, open_session
+from mp.commands.meta import learn
+from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
 from mp.prompts import learner_of, open_prompt
 from mp.runtime.errors import DAMAGE, RunError, UserError, unreadable
@@ -47,7 +47,7 @@ def command(args: Namespace) -> None:
     """Compute what is missing, and print a table and a sentence for each claim."""
     session, method = open_session(args), method_of(args)
     if set(args.only) != {"a"}:  # which fine-tunes nothing
-        settings = finetune_settings(session, Namespace(), method, args.seeds[0])
+        settings = finetune_settings(session, method, args.seeds[0])
         for name in session.suite.datasets:
             check_dataset(session, session.suite.load(name), settings)
     wordings = arms.WORDINGS if "a" in args.only else []
@@ -75,7 +75,7 @@ def check_results(session: Session, args: Namespace, tuned: list[Arm]) -> None:
     for arm, seed in product(tuned, args.seeds):
         if arm.changes is not None and not prompt_file(session, method, arm, seed).exists():
             continue
-        prompt, settings = prompt_of(session, method, arm, seed), finetune_settings(session, Namespace(), method, seed)
+        prompt, settings = prompt_of(session, method, arm, seed), finetune_settings(session, method, seed)
         for name in session.suite.datasets:
             try:
                 check_kept(session, session.load(name), settings, prompt, args.force)
@@ -178,17 +178,17 @@ def accuracies(session: Session, args: Namespace, arm: Arm, name: str, seed: int
     prompt = prompt_of(session, method, arm, seed)
     if not arm.tuned:
         return evaluate(session, test, prompt, args.force)
-    settings = finetune_settings(session, Namespace(), method, seed)
+    settings = finetune_settings(session, method, seed)
     return tune_one(session, test, settings, prompt, args.force, lambda *_: None)
 
 
 def settings_of(session: Session, method: str, arm: Arm, seed: int) -> MetaSettings:
-    return replace(meta_settings(session, Namespace(), method, seed), **dict(arm.changes or ()))
+    return replace(session.meta_settings(method, seed), **dict(arm.changes or ()))
 
 
 def prompt_file(session: Session, method: str, arm: Arm, seed: int) -> Path:
     """Of the arm's meta-prompt."""
-    return folder_of(session, settings_of(session, method, arm, seed)) / "prompt.pt"
+    return session.meta_folder(settings_of(session, method, arm, seed)) / "prompt.pt"
 
 
 def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
@@ -200,7 +200,7 @@ def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
     else:
         given = open_prompt(path) if arm.changes else "meta"
     if arm.tuned:
-        return find_init(session, given, finetune_settings(session, Namespace(), method, seed))
+        return find_init(session, given, finetune_settings(session, method, seed))
     if given != "handcrafted":
         return learnt_prompt(session, given, settings)
     learner = learner_of(settings, session.clip)

@@ -10,11 +10,13 @@ from data.dataset import Dataset, Item, class_range, restrict
 from mp import regulator
 from mp.clip.model import CLIP
 from mp.commands import report as accuracy_report
-from mp.commands.session import Session, method_of, open_session, settings_from
+from mp.commands.options import given_settings
+from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import Prompt, learnt_prompt, results_folder
 from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
+from mp.learners.settings import method_settings
 from mp.maml import Params, unchanged
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime import files
@@ -33,7 +35,8 @@ def command(args: Namespace) -> None:
     file = None if args.init in ("handcrafted", "meta") else open_prompt(Path(args.init))
     method, usual = method_of(args, file), file.training if file else {}
     session = open_session(args)
-    runs = {seed: finetune_settings(session, args, method, seed, **usual) for seed in args.seeds}
+    given = given_settings(FinetuneSettings, args)
+    runs = {seed: finetune_settings(session, method, seed, given, **usual) for seed in args.seeds}
     inits = {seed: find_init(session, file or args.init, settings) for seed, settings in runs.items()}
     settings = runs[args.seeds[0]]
     if usual.get("ivlp") and not args.ivlp:
@@ -59,10 +62,11 @@ def command(args: Namespace) -> None:
     print(accuracy_report.table(session.suite.roles, handcrafted, {title: columns}))
 
 
-def finetune_settings(session: Session, args: Namespace, method: str, seed: int, **usual: Any) -> FinetuneSettings:
+def finetune_settings(session: Session, method: str, seed: int, given: dict[str, Any] = {},
+                      **usual: Any) -> FinetuneSettings:
     """`usual`: of the prompt to start from. Raises UserError also if the average over epochs has no weight: before any
     work."""
-    settings = session.clamp_depth(settings_from(FinetuneSettings, args, method, seed=seed, **usual))
+    settings = session.clamp_depth(method_settings(FinetuneSettings, method, given, seed=seed, **usual))
     if learner_class(method).averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
     return settings

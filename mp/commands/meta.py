@@ -9,7 +9,8 @@ from typing import Any
 from data.dataset import Item
 from mp import regulator
 from mp.clip.model import CLIP
-from mp.commands.session import Session, meta_settings, method_of, open_session
+from mp.commands.options import given_settings
+from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.maml import adam_start, unchanged
@@ -31,26 +32,21 @@ LINE = {"epoch": 0, "query_loss": 0.0, "grad_norm": 0.0, "clipped_norm": 0.0, "t
 def command(args: Namespace) -> None:
     """Train one meta-prompt per seed, or take it from an earlier run, then compare them with the handcrafted prompt."""
     session = open_session(args)
-    runs = [meta_settings(session, args, method_of(args), seed) for seed in args.seeds]
+    given = given_settings(MetaSettings, args)  # which win over the suite's, the method's and the fields' defaults
+    runs = [session.meta_settings(method_of(args), seed, given) for seed in args.seeds]
     prompts = []
     for settings in runs:
         path = learn(session, settings, args.force)
-        usual = path == results.meta_prompt(session.tasks_out, settings.method, settings.seed)
-        prompts.append(learnt_prompt(session, "meta" if usual else open_prompt(path), settings))
+        is_usual = path == results.meta_prompt(session.tasks_out, settings.method, settings.seed)
+        prompts.append(learnt_prompt(session, "meta" if is_usual else open_prompt(path), settings))
     if first_process():
-        title = folder_of(session, runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
+        title = session.meta_folder(runs[0]).name.removesuffix(f"-seed{runs[0].seed}")
         compare(session, {title: prompts}, args.force)
-
-
-def folder_of(session: Session, settings: MetaSettings) -> Path:
-    """Where they lie: named after the settings that aren't the usual ones."""
-    usual = meta_settings(session, Namespace(), settings.method, settings.seed)
-    return results.meta_folder(session.tasks_out, settings, usual)
 
 
 def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path:
     """The prompt file of these settings, trained unless it is there. Raises UserError if it was made otherwise."""
-    folder = folder_of(session, settings)
+    folder = session.meta_folder(settings)
     prompt = folder / "prompt.pt"
     state = folder / "state.pt"  # of a run that isn't finished; it may be there beside an older prompt
     images = session.task_images(settings)
@@ -116,7 +112,7 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     if log and first_process():
         write_log(folder, log)  # perhaps a kill came between an epoch's state and its line
     try:
-        for state in meta_train(learner, clip, tasks, settings, state, total, regulate):
+        for state in meta_train(learner, clip, tasks, settings, state, sum_shares=total, regulate=regulate):
             log.append({name: state.numbers[name] for name in LINE})
             if first_process():
                 states.save(file, KIND, identity, state, log)  # first, as the log is written again from it

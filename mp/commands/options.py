@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_settings(parser: Parser, kind: type) -> None:
-    """The method, and an option for every field that has a help text."""
+    """The method, and an option for every field that has a help text. Commands read them by `given_settings`."""
     add_method(parser)
     others = []
     for method, row in METHODS.items():
@@ -39,6 +39,12 @@ def add_settings(parser: Parser, kind: type) -> None:
         else:
             read = number if one.type is float else one.type
             add(flag(one.name), type=read, help=about)
+
+
+def given_settings(kind: type, args: argparse.Namespace) -> dict[str, Any]:
+    """Of these options, those that were given."""
+    values = {one.name: getattr(args, one.name, None) for one in fields(kind) if one.metadata}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def add_method(parser: Parser) -> None:

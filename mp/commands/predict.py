@@ -13,10 +13,11 @@ from data.errors import CHECK_ALL
 from data.feed import Feed
 from data.folder import check_names
 from data.readers import ENDINGS, files_below
-from mp.commands.session import Session, method_of, open_session, settings_from
+from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import is_file, learnt_prompt
 from mp.evaluate import Classify, learnt_classifier, words_classifier
 from mp.learners.prompts import START
+from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
@@ -86,7 +87,7 @@ def classifier(session: Session, args: Namespace, file: PromptFile | None, names
     if not file and args.prompt != "meta":
         return words_classifier(session.clip, template if args.prompt == "handcrafted" else args.prompt, names)
     shape = file.shape if file else {}
-    settings = settings_from(PromptSettings, args, method_of(args, file), **shape, seed=1)
+    settings = method_settings(PromptSettings, method_of(args, file), {}, **shape, seed=1)
     return learnt_classifier(learnt_prompt(session, file or "meta", settings).learner, session.clip, names)
 
 

@@ -3,7 +3,7 @@ import shlex
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from mp.commands.options import OUT
 from mp.evaluate import TestSet
 from mp.learners import DEFAULT_METHOD, Learner, learner_class
 from mp.learners.deep import layers_of
-from mp.learners.settings import method_settings
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
+from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime import files
 from mp.runtime.device import choose
@@ -117,6 +117,17 @@ class Session:
 
     # Learners and prompts
 
+    def meta_settings(self, method: str, seed: int, given: dict[str, Any] = {}) -> MetaSettings:
+        """What is given, else what is usual for the method on this suite."""
+        usual = {"seed": seed}
+        if self.suite.meta_epochs is not None:
+            usual["epochs"] = self.suite.meta_epochs
+        return self.clamp_depth(method_settings(MetaSettings, method, given, **usual))
+
+    def meta_folder(self, settings: MetaSettings) -> Path:
+        """Where such a meta-prompt lies: named after the settings that aren't the usual ones."""
+        return results.meta_folder(self.tasks_out, settings, self.meta_settings(settings.method, settings.seed))
+
     def clamp_depth(self, settings: PromptSettings) -> PromptSettings:
         """The miniature's towers are shallower than the paper's: settings with at most their layers; it says so."""
         layers = layers_of(self.clip)
@@ -149,7 +160,7 @@ class Session:
         file = open_prompt(path)
         kept = file.about.get("identity")
         refuse_earlier(path, kept)
-        usual = meta_settings(self, Namespace(), settings.method, settings.seed)
+        usual = self.meta_settings(settings.method, settings.seed)
         wanted = {"weights": self.weights, "settings": as_dict(usual), "trained_on": self.wanted_tasks(kept, usual)}
         if wrong := mismatch(kept, wanted):
             raise UserError(f"{path}: {wrong}; give the file's name if that is meant, those --weights, or another "
@@ -184,23 +195,6 @@ class Session:
 def method_of(args: Namespace, file: PromptFile | None = None) -> str:
     """What --method says, else the file's own."""
     return args.method or (file.method if file else DEFAULT_METHOD)
-
-
-def settings_from(kind: type, args: Namespace, method: str, **usual: Any) -> Any:
-    """Settings of a method: the options that were given, else as `method_settings` says, which raises UserError."""
-    given = {}
-    for one in fields(kind):
-        value = getattr(args, one.name, None)
-        if one.name != "method" and value is not None:
-            given[one.name] = value
-    return method_settings(kind, method, learner_class(method), given, **usual)
-
-
-def meta_settings(session: Session, args: Namespace, method: str, seed: int) -> MetaSettings:
-    """The method's settings on this suite, and the options that were given."""
-    epochs = session.suite.meta_epochs
-    usual = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
-    return session.clamp_depth(settings_from(MetaSettings, args, method, **usual))
 
 
 def open_session(args: Namespace) -> Session:

@@ -6,7 +6,7 @@ from pathlib import Path
 from data.suite import open_suite
 from mp.commands.finetune import Report, check_dataset, draw_items, find_init, finetune_settings, tune_one
 from mp.commands.meta import learn
-from mp.commands.session import Session, meta_settings, open_session, shared_options
+from mp.commands.session import Session, open_session, shared_options
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
 from mp.runtime import files
 from mp.runtime.errors import UserError
@@ -70,7 +70,7 @@ def compute_missing(session: Session, args: Namespace, columns: list[Column] = C
     for _, dataset, _ in cells:
         session.test_set(dataset)  # refused now if its images can't be used
     for method, seed in prompts:
-        learn(session, meta_settings(session, args, method, seed), args.force)
+        learn(session, session.meta_settings(method, seed), args.force)
     rank, world = processes()
     own = cells[rank::world]
     by_key = {column.key: column for column in columns}
@@ -94,12 +94,12 @@ def compute(session: Session, args: Namespace, column: Column, dataset: str, see
     """One cell; it is kept in its file."""
     test, method = session.test_set(dataset), column.method
     if column.tuned:
-        settings = finetune_settings(session, args, method, seed)
+        settings = finetune_settings(session, method, seed, {"classes": args.classes})
         tune_one(session, test, settings, find_init(session, column.init, settings), args.force, report_epoch)
         return
     prompt = HANDCRAFTED
     if method:
-        prompt = learnt_prompt(session, "meta", meta_settings(session, args, method, seed))
+        prompt = learnt_prompt(session, "meta", session.meta_settings(method, seed))
     evaluate(session, test, prompt, args.force)
 
 
@@ -110,7 +110,7 @@ def find_work(session: Session, args: Namespace, columns: list[Column]) -> tuple
     for method in methods_of(columns):
         for seed in args.seeds:
             path = results.meta_prompt(session.tasks_out, method, seed)
-            settings = meta_settings(session, args, method, seed)
+            settings = session.meta_settings(method, seed)
             if args.force or not path.exists():
                 prompts.append((method, seed))
             else:
@@ -120,7 +120,7 @@ def find_work(session: Session, args: Namespace, columns: list[Column]) -> tuple
     cells = [entry for entry in entries if entry.result is None or args.force]
     for cell in cells:
         if cell.column.tuned:
-            settings = finetune_settings(session, args, cell.column.method, cell.seed)
+            settings = finetune_settings(session, cell.column.method, cell.seed, {"classes": args.classes})
             check_dataset(session, session.suite.load(cell.dataset), settings)
     work = [(cell.column.key, cell.dataset, cell.seed) for cell in cells]
     if args.force:
@@ -146,7 +146,7 @@ def images_now(session: Session, args: Namespace, entry: Entry) -> dict[str, dic
     dataset = session.suite.load(entry.dataset)
     wanted = {"tested_on": session.identity(tested_on=dataset).tested_on}
     if entry.column.tuned:
-        settings = finetune_settings(session, args, entry.column.method, entry.seed)
+        settings = finetune_settings(session, entry.column.method, entry.seed, {"classes": args.classes})
         items = draw_items(session, dataset, settings)
         wanted["trained_on"] = session.identity(trained_on={dataset.name: items}).trained_on
     return wanted

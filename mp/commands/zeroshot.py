@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mp.commands import report
-from mp.commands.session import Session, method_of, open_session, settings_from
+from mp.commands.options import given_settings
+from mp.commands.session import Session, method_of, open_session
 from mp.evaluate import TestSet
 from mp.learners import Learner
+from mp.learners.settings import method_settings
 from mp.maml import Params
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.errors import UserError
@@ -35,7 +37,8 @@ HANDCRAFTED = Prompt("handcrafted")
 def command(args: Namespace) -> None:
     files = {given: open_prompt(Path(given)) for given in args.prompt if is_file(given)}
     # Bad settings are refused also where no prompt asks for them.
-    runs = [settings_from(PromptSettings, args, method_of(args), seed=seed) for seed in args.seeds]
+    shape = given_settings(PromptSettings, args)
+    runs = [method_settings(PromptSettings, method_of(args), shape, seed=seed) for seed in args.seeds]
     session = open_session(args)
     asked = {}  # title -> prompts, one per seed
     for given in dict.fromkeys(args.prompt):
@@ -45,7 +48,7 @@ def command(args: Namespace) -> None:
             asked[given] = [words_prompt(given)]
         elif given in files:
             file = files[given]
-            own = settings_from(PromptSettings, args, method_of(args, file), **file.shape, seed=args.seeds[0])
+            own = method_settings(PromptSettings, method_of(args, file), shape, **file.shape, seed=args.seeds[0])
             asked[given] = [learnt_prompt(session, file, own)]
     compare(session, asked, args.force)
 

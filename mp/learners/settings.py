@@ -3,7 +3,7 @@ METHODS, else the defaults of mp/settings.py."""
 from dataclasses import Field, fields
 from typing import Any
 
-from mp.learners import METHODS, Learner
+from mp.learners import METHODS, learner_class
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, flag
 
@@ -14,20 +14,20 @@ def of_row(kind: type, method: str) -> dict[str, Any]:
     return row.prompt | {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
 
 
-def method_settings(kind: type, method: str, learner: type | Learner, given: dict[str, Any], **usual: Any) -> Any:
-    """Settings of a method, whose learner or its class this is: what is `given`; else the `usual` values, those of its
-    row in METHODS, and the defaults of the fields. Raises UserError for a given value that plays no part in the method,
-    or is out of bounds."""
+def method_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
+    """Settings of a method: what is `given`; else the `usual` values, those of its row in METHODS, and the defaults of
+    the fields. Raises UserError for a given value that plays no part in the method, or is out of bounds."""
     ivlp = (usual | given).get("ivlp")
     for one in fields(kind):
-        if one.name in given and not plays_a_part(one, learner, ivlp):
+        if one.name in given and not plays_a_part(one, method, ivlp):
             ablation = " with --ivlp" if ivlp and one.name != "ivlp" else ""
             raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}{ablation}; leave it out")
     return kind(method, **(of_row(kind, method) | usual | given))
 
 
-def plays_a_part(one: Field, learner: type | Learner, ivlp: bool | None) -> bool:
+def plays_a_part(one: Field, method: str, ivlp: bool | None) -> bool:
     """Whether a setting does in this method; with `ivlp`, nothing is averaged."""
+    learner = learner_class(method)
     only_if = one.metadata.get("only_if")  # of the seed, nothing is said
     if only_if == "made_with":
         return one.name in learner.made_with

@@ -21,7 +21,7 @@ from mp.commands.session import method_of
 from mp.prompts import open_prompt
 from mp.clip import tokenizer
 from mp.commands import options
-from mp.commands.session import settings_from
+from mp.learners.settings import method_settings
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
 from mp.store import promptfile, results
@@ -256,7 +256,7 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
         seen.append(args)
         kind = {"meta": MetaSettings, "finetune": FinetuneSettings, "zeroshot": PromptSettings}.get(args.command)
         if kind:
-            made = settings_from(kind, args, method_of(args), seed=args.seeds[0])
+            made = method_settings(kind, method_of(args), options.given_settings(kind, args), seed=args.seeds[0])
             assert made.length > 0 and made.seed == args.seeds[0] and len(set(args.seeds)) == len(args.seeds)
             numbers = [value for value in asdict(made).values() if isinstance(value, float)]
             assert all(0 <= value < math.inf or value is made.clip_norm for value in numbers)

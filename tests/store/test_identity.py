@@ -1,5 +1,4 @@
 """Nothing is mixed in silence: every field of an identity, for every kind of file, and for every command's real files."""
-from argparse import Namespace
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -10,9 +9,9 @@ from data.dataset import Dataset, Item
 from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
-from mp.commands.session import settings_from
+from mp.learners.settings import method_settings
 from mp.prompts import open_prompt
-from mp.commands.session import Session, meta_settings
+from mp.commands.session import Session
 from mp.learners import METHODS
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, as_dict
@@ -148,23 +147,21 @@ def test_settings_of_meta_training_have_folders_of_their_own(open_session):
             continue
         value = getattr(small(MetaSettings), one.name)
         changed = not value if isinstance(value, bool) else 3 if isinstance(value, int) else value * 2
-        found.add(meta.folder_of(session, small(MetaSettings, **{one.name: changed})) / "prompt.pt")
+        found.add(session.meta_folder(small(MetaSettings, **{one.name: changed})) / "prompt.pt")
     assert len(found) == len(fields(MetaSettings))
 
 
 def test_fine_tuning_from_another_prompt_is_refused(open_session, monkeypatch):
     session = open_session()
-    monkeypatch.setattr("mp.commands.session.meta_settings", lambda session, args, method, seed: small(MetaSettings))
-    prompts = [run_meta(session), run_meta(session, seed=2)]
-    usual = results.meta_prompt(session.out, "coop", 1)
-    usual.parent.mkdir()
-    prompts[0].rename(usual)
+    monkeypatch.setattr(Session, "meta_settings", lambda session, method, seed: small(MetaSettings, seed=seed))
+    usual, other = run_meta(session), run_meta(session, seed=2)
+    assert usual == results.meta_prompt(session.out, "coop", 1)
     run_finetune(session, "meta")
-    others = promptfile.read_file(prompts[1])
+    others = promptfile.read_file(other)
     promptfile.write(usual, "coop", others["params"], promptfile.read_file(usual)["identity"], {})
     with pytest.raises(UserError, match="made otherwise: prompt "):
         run_finetune(session, "meta")
-    prompts[1].rename(usual)
+    other.rename(usual)
     with pytest.raises(UserError, match="made otherwise: settings.seed 2"):  # not what its place says
         run_finetune(session, "meta")
 
@@ -191,10 +188,10 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     path = path.rename(path.parent.parent / "prompt.pt")
     learnt = promptfile.read_file(path)
     elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"one": "x", "two": "y"}}
-    elsewhere["settings"] = as_dict(meta_settings(session, Namespace(), "coop", 1))
+    elsewhere["settings"] = as_dict(session.meta_settings("coop", 1))
     usual = results.meta_prompt(session.out, "coop", 1)
     promptfile.write(usual, "coop", learnt["params"], elsewhere, {})
-    settings = settings_from(FinetuneSettings, Namespace(), "coop")
+    settings = method_settings(FinetuneSettings, "coop", {})
     init = finetune.find_init(session, "meta", settings)
     assert init.fingerprint == promptfile.fingerprint(path)
     assert zeroshot.learnt_prompt(session, "meta", settings).fingerprint == init.fingerprint

@@ -524,15 +524,14 @@ def test_every_cell_is_handed_on_with_force_and_its_epochs_are_shown(monkeypatch
 
     monkeypatch.setattr(table, "evaluate", lambda session, test, prompt, force: forced.append((prompt, force)))
     monkeypatch.setattr(table, "learnt_prompt", lambda session, given, settings: (given, settings))
-    for name in ("finetune_settings", "meta_settings"):
-        monkeypatch.setattr(table, name, lambda session, args, method, seed: (method, seed))
+    monkeypatch.setattr(table, "finetune_settings", lambda session, method, seed, given: (method, seed))
     monkeypatch.setattr(table, "find_init", lambda session, given, settings: given)
     monkeypatch.setattr(table, "tune_one", tune_one)
     chosen = [COLUMNS[key] for key in KEYS if key.startswith("zeroshot/")]
     chosen += [COLUMNS["finetune/coop/hand"], COLUMNS["finetune/coop/mp"]]
     cells = [(column.key, "pets", 3 if column.method else None) for column in chosen]
     monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
-    fake = Namespace(test_set=str)
+    fake = Namespace(test_set=str, meta_settings=lambda method, seed: (method, seed))
     table.compute_missing(fake, options.parse(["table", "--run", "--force"], ""))
     assert forced == [(HANDCRAFTED, True), *((("meta", (m, 3)), True) for m in columns.SHOWN),
                       (("coop", 3), "handcrafted", True), (("coop", 3), "meta", True)]
