@@ -201,7 +201,7 @@ def test_the_rehearsal(tmp_path):
     assert "Warning" not in result.stderr and "Traceback" not in result.stderr
     names = {p.relative_to(tmp_path / "r/runs/paper").as_posix().split("/")[0] for p in (tmp_path / "r/runs").rglob("*.json")}
     assert names == {"meta", "zeroshot", "finetune"}
-    table = [line.split()[0] for line in result.stdout.split("$ python")[2].splitlines() if "." in line]
+    table = [line.split()[0] for line in result.stdout.split(" python run.py ")[2].splitlines() if "." in line]
     assert [name.rstrip("*") for name in table[-11:]] == [name.split()[0] for name in paper.NAMES]
     features = list((tmp_path / "r/cache/meta-prompts/features").iterdir())
     assert len(features) == 11  # one file a dataset, shared by all commands
