@@ -37,6 +37,9 @@ def main(arguments: list[str]) -> int:
         return failed(str(e), 2)
     except RunError as e:
         return failed(str(e), 1)
+    except BrokenPipeError:  # nobody reads on, as with `| head`
+        sys.stdout = None  # else Python would try to write it again at the end
+        return 1
     except OSError as e:  # what no reader or writer expected of a path
         return failed(system_trouble(e), 2)
     except (MemoryError, RuntimeError) as e:

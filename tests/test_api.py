@@ -256,7 +256,7 @@ def test_ivlp_stays_ivlp_in_a_file(mini, tmp_path):
 def test_numbers_of_numpy_are_numbers(mini):
     learner = make_learner("coop", mini, seed=np.int64(3))
     fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=np.int64(1), lr=np.float32(0.002))
-    refused(lambda: load_clip("mini", memory="2"), "--memory 2: out of range; give a positive number")
+    refused(lambda: load_clip("mini", memory="2"), "--memory '2': out of range; give a positive number")
     refused(lambda: make_learner(["coop"], mini), "--method ['coop']: unknown")
     refused(lambda: load_clip(3), "weights 3: give a file's name")
     refused(lambda: fine_tune(learner, mini, PICTURES, [np.array([0, 1])] * len(PICTURES), NAMES), "labels[0] is [0 1]")
@@ -330,13 +330,33 @@ def test_images_that_are_no_list(images, mini):
 
 def test_what_else_is_no_list(mini):
     learner = make_learner("coop", mini)
-    for labels in (iter(LABELS), torch.eye(3)[LABELS], 3):
+    for labels in (iter(LABELS), torch.eye(3)[LABELS], 3, None):
         refused(lambda: fine_tune(learner, mini, PICTURES, labels, NAMES), "labels: ", "give a list of an index for each image")
+        refused(lambda: meta_train(learner, mini, {"pets": (PICTURES, labels, NAMES)}), "pets: labels: ")
     for names in ({*NAMES}, iter(NAMES), dict.fromkeys(NAMES), None):
         refused(lambda: classify(learner, mini, PICTURES, names), "class names", "give a list of two or more words")
     task = PICTURES, LABELS, NAMES
     for tasks in ([task], task, {"pets": None}, {"pets": task[:2]}, {"pets": {"images": PICTURES, "labels": LABELS, "names": NAMES}}):
         refused(lambda: meta_train(learner, mini, tasks), "tasks: give a dict with the images, labels and class names of each name")
+
+
+@pytest.mark.parametrize("clip", [None, "mini", [1]])
+def test_what_is_no_clip(mini, clip, tmp_path):
+    learner = make_learner("coop", mini)
+    save_prompt(learner, tmp_path / "p.pt")
+    for call in (lambda: make_learner("coop", clip), lambda: load_prompt(tmp_path / "p.pt", clip),
+                 lambda: classify(learner, clip, PICTURES, NAMES), lambda: classify(learner, learner, PICTURES, NAMES),
+                 lambda: fine_tune(learner, clip, PICTURES, LABELS, NAMES),
+                 lambda: meta_train(learner, clip, {"pets": (PICTURES, LABELS, NAMES)})):
+        refused(call, "clip: ", "; give what `load_clip` returns")
+
+
+def test_what_is_no_report_path_or_method(mini):
+    learner = make_learner("coop", mini)
+    refused(lambda: fine_tune(learner, mini, PICTURES, LABELS, NAMES, report=None), "report: NoneType; give a function")
+    refused(lambda: meta_train(learner, mini, {"pets": (PICTURES, LABELS, NAMES)}, 3), "report: int; give a function")
+    refused(lambda: load_prompt(None, mini), "path: NoneType; give a prompt file's name")
+    refused(lambda: make_learner(mini, "coop"), "--method CLIP(", "unknown; use one of coop, cocoop")
 
 
 def test_what_is_no_learner(mini, tmp_path):
@@ -409,7 +429,7 @@ def test_settings_that_play_no_part(mini):
     refused(lambda: make_learner("coop", mini, depth=3), "--depth 3: plays no part in coop; leave it out")
     refused(lambda: make_learner("maple", mini, ivlp=True), "--ivlp True: plays no part in maple")
     refused(lambda: make_learner("coop", mini, epochs=3), "--epochs: not one of the settings here, which are", "length")
-    refused(lambda: make_learner("coop", mini, length="4"), "--length 4: out of range")
+    refused(lambda: make_learner("coop", mini, length="4"), "--length '4': out of range")
 
     def train(method, **settings):
         return lambda: fine_tune(make_learner(method, mini), mini, PICTURES, LABELS, NAMES, **settings)

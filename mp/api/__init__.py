@@ -18,7 +18,8 @@ from torch import Tensor
 from data.dataset import Item
 from data.miniature.suite import WEIGHTS
 from mp import finetune, meta
-from mp.api.inputs import Picture, check, feed_of, is_list, opened, plain_views, say_unknown
+from mp.api.inputs import (Picture, check, check_clip, check_labels, check_report, feed_of, is_list, opened,
+                           plain_views, say_unknown)
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP
 from mp.clip.weights import load
@@ -28,7 +29,7 @@ from mp.learners.deep import layers_of
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
-from mp.runtime.errors import RunError, UserError  # the first for scripts alone
+from mp.runtime.errors import RunError, UserError, printable  # the first for scripts alone
 from mp.runtime.progress import say
 from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag, is_a
 from mp.store import promptfile
@@ -49,7 +50,7 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
     for the whole process. Raises UserError for weights that can't be had or used, and for what this machine lacks.
     """
     if memory is not None and not (is_a(float, memory) and POSITIVE.holds(memory)):
-        raise UserError(f"--memory {memory}: out of range; give {POSITIVE.words}")
+        raise UserError(f"--memory {memory!r}: out of range; give {POSITIVE.words}")
     compute = choose(str(device), precision, memory)
     if not isinstance(weights, (str, Path, type(None))):
         raise UserError(f"weights {weights!r}: give a file's name, \"mini\", or None for OpenAI's")
@@ -70,7 +71,8 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     and for a setting that plays no part in it or that CLIP can't take.
     """
     if not isinstance(method, str) or method not in METHODS:
-        raise UserError(f"--method {method}: unknown; use one of {', '.join(METHODS)}")
+        raise UserError(f"--method {printable(str(method)[:40])}: unknown; use one of {', '.join(METHODS)}")
+    check_clip(clip)
     chosen = choose_settings(TrainingSettings, method, settings)
     if "depth" not in settings:
         chosen = replace(chosen, depth=min(chosen.depth, layers_of(clip)))
@@ -83,6 +85,9 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     `settings`: as of `make_learner`; shapes, and whether it is IVLP's, are the file's. It says so where a regulator is
     left out, which only `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
     """
+    check_clip(clip)
+    if not isinstance(path, (str, Path)):
+        raise UserError(f"path: {type(path).__name__}; give a prompt file's name")
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
@@ -104,6 +109,7 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     `prompt`: a learner, or words such as "a photo of a {}.". Raises UserError for bad images or names, and a
     learner that doesn't fit CLIP.
     """
+    check_clip(clip)
     check(images, names)
     say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
@@ -126,6 +132,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     `settings`: as of `run.py meta`, but for those of `make_learner`. Raises UserError, before any training, for a bad
     task or setting and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
+    check_clip(clip)
+    check_report(report)
     chosen = choose_settings(MetaSettings, method_of(learner), settings, shots=sys.maxsize)
     learner = own_copy(learner, clip)
     if not tasks:
@@ -133,7 +141,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     if not isinstance(tasks, Mapping) or not all(is_list(task) and len(task) == 3 for task in tasks.values()):
         raise UserError("tasks: give a dict with the images, labels and class names of each name")
     for name, (images, labels, names) in tasks.items():
-        check(images, names, labels, f"{name}: ")
+        check(images, names, f"{name}: ")
+        check_labels(labels, images, names, f"{name}: ")
         say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
     made = [make_task(learner, clip, name, names, plain_views(clip, images, f"{name}: "), labels)
@@ -152,9 +161,12 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     `settings`: as of `run.py finetune`, but for those of `make_learner`. Raises UserError, before any training, for bad
     images, labels, names or settings and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
+    check_clip(clip)
+    check_report(report)
     chosen = choose_settings(FinetuneSettings, method_of(learner), settings, ivlp=is_ivlp(learner))
     learner = own_copy(learner, clip)
-    check(images, names, labels)
+    check(images, names)
+    check_labels(labels, images, names)
     say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
     pixels = [np.asarray(opened(image, f"images[{i}]")) for i, image in enumerate(images)]

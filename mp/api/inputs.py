@@ -1,5 +1,5 @@
 """What scripts hand in: checked, and images as views."""
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,21 @@ from mp.runtime.progress import say_once
 Picture = Image.Image | np.ndarray | str | Path
 
 
-def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int] | None = None,
-          where: str = "") -> None:
-    """Raises UserError for what is wrong with images and names, and with labels where there are some."""
+def check_clip(clip: CLIP) -> None:
+    """Raises UserError for something else, such as the name of a file."""
+    if not isinstance(clip, CLIP):
+        raise UserError(f"clip: {type(clip).__name__}; give what `load_clip` returns")
+
+
+def check_report(report: Callable) -> None:
+    if not callable(report):
+        raise UserError(f"report: {type(report).__name__}; give a function of an epoch's numbers, or leave it out")
+
+
+def check(images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
+    """Raises UserError for what is wrong with images and names."""
     if not is_list(names) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{where}class names {names!r}; give a list of two or more words")
+        raise UserError(f"{where}class names {repr(names)[:80]}; give a list of two or more words, each a str")
     try:
         check_names(list(names), f"{where}class names")
     except DataError as e:
@@ -32,8 +42,10 @@ def check(images: Sequence[Picture], names: Sequence[str], labels: Sequence[int]
         raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
     if not len(images):
         raise UserError(f"{where}no images; give one or more")
-    if labels is None:
-        return
+
+
+def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
+    """Raises UserError for labels that don't belong to these images and names, which are good."""
     if not is_list(labels) or getattr(labels, "ndim", 1) != 1:
         raise UserError(f"{where}labels: {type(labels).__name__}; give a list of an index for each image")
     if len(images) != len(labels):

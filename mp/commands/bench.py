@@ -82,6 +82,7 @@ def alone(function: Callable, *args, **variables: str):
 
     Raises RunError if that process is killed or lacks memory.
     """
+    variables["PYTHONWARNINGS"] = "ignore:resource_tracker"  # else it would complain after an interruption
     try:
         with environment(**variables), ProcessPoolExecutor(1, get_context("spawn")) as pool:
             with not_now():

@@ -32,6 +32,9 @@ def command(args: Namespace) -> None:
     file = open_prompt(args.prompt)
     if args.export and args.export.exists() and args.export.samefile(args.prompt):
         raise UserError(f"--export {args.export}: the prompt itself; give another file")
+    if args.export and not learner_class(file.method).published_as:
+        title = METHODS[file.method].title
+        raise UserError(f"--export: {title} has no code of its own that would load it; leave it out")
     weights = args.weights or open_suite(args.data).weights or openai_weights()
     clip = load(weights)
     check_width(file, clip)

@@ -19,13 +19,16 @@ if TYPE_CHECKING:  # the command line reads METHODS without waiting for torch
 
 class Method(NamedTuple):
     """A row of METHODS. `meta` and `finetune` hold what section 4.2 of the paper sets for this method alone: values
-    of fields of MetaSettings and FinetuneSettings; `prompt`, of both and of PromptSettings."""
+    of fields of MetaSettings (at least inner_lr and batch) and FinetuneSettings (at least epochs, lr and batch);
+    `prompt`, of both and of PromptSettings."""
     title: str     # as the paper writes it
     learner: str   # the class, as "module.Class" below mp.learners
     meta: dict[str, Any]
     finetune: dict[str, Any]
     prompt: dict[str, Any] = {}
-    source: str = ""  # of a method that isn't in the paper, nor in its Table 2: where its settings are from
+    # Of a method that isn't in the paper: where its settings are from, as in "The paper has none for it: …". Without
+    # it, the method has columns in Table 2.
+    source: str = ""
 
 
 METHODS = {  # in the order of Table 2's columns
@@ -51,15 +54,16 @@ class Learner(Protocol):
     sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
     averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
     made_with: tuple[str, ...]  # of the settings: "length" of its context, "depth", ...
-    published_as: str           # the model's name, and so the folder, in which the method's own code keeps its files
+    published_as: str           # the model's name, and so the folder, in which the method's own code keeps its files;
+                                # "" where there is no such code, also of a learner that inherits from one that has it
 
     @staticmethod
     def published() -> dict[str, str]:
         """The names of its tensors, of any number of layers, and of these in the files of the method's own code."""
 
     def prepare(self, clip: CLIP, names: list[str]) -> Any:
-        """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once.
-        Raises UserError for a name that is empty or too long."""
+        """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once. `forward`
+        gets it; `classifier` gets plain ClassPrompts. Raises UserError for a name that is empty or too long."""
 
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
         """What the loss needs of images uint8 [B, size, size, 3] and that doesn't depend on what is learnt: computed

@@ -29,7 +29,8 @@ def recognise(state: dict[str, Tensor]) -> Published:
         state = {name.removeprefix("module."): value for name, value in state.items()}
     method, names = "", {}
     for candidate in METHODS:
-        published = learner_class(candidate).published()
+        kind = learner_class(candidate)
+        published = kind.published() if kind.published_as else {}
         own = {ours: theirs for ours, theirs in published.items() if theirs in state}
         if len(own) > len(names):
             method, names = candidate, own

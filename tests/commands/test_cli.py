@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
     """A folder with a short run of every method."""
     folder = tmp_path_factory.mktemp("runs")
     with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda method: run("meta", "--method", method, *SMALL, cwd=folder), ("promptsrc", "maple", "coop", "cocoop")))
+        ended = list(pool.map(lambda method: run("meta", "--method", method, *SMALL, cwd=folder), METHODS))
     for result in ended:
         assert "Average" in result.stdout and "aircraft*" in result.stdout and "embedded miniature" in result.stderr
     return folder
@@ -141,9 +141,18 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method, fails):
     kept = json.loads(file.read_text())
     assert set(kept["accuracies"]) == {"base", "new", "all", "harmonic_mean"}
     assert kept["few_shot_images"] == 16 and len(kept["losses"]) == 2
-    lr = {"promptsrc": 0.0025, "maple": 0.0035}.get(method, 0.002)
+    lr = METHODS[method].finetune["lr"]
     fails("finetune", *options, "--init", prompt, "--classes", "new", "--lr", "0.5", cwd=trained,
           says=f"made otherwise: settings.lr {lr} (now 0.5)")
+
+
+def test_a_reader_that_stops_reading_is_no_error_to_speak_of(tmp_path):
+    """As with `| head`."""
+    command = [sys.executable, str(ROOT / "run.py"), "zeroshot", "--datasets", "pets"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1 and "miniature" in said and "roken pipe" not in said and "Traceback" not in said
 
 
 def test_help_needs_no_torch():

@@ -10,8 +10,9 @@ from data.suite import open_suite
 from mp import regulator
 from mp.clip import tokenizer
 from mp.clip.weights import load
-from mp.learners import METHODS, make_learner
+from mp.learners import METHODS, learner_class, make_learner
 from mp.prompts import open_prompt
+from mp.runtime.errors import UserError
 from mp.store import promptfile
 
 
@@ -87,6 +88,8 @@ def test_a_vector_that_is_a_word_is_that_word(prompt, mini, capsys, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_exported_is_the_same_prompt(method, prompt, tmp_path, capsys):
+    if not learner_class(method).published_as:
+        pytest.skip("has no code of its own")
     path, _, params = prompt(method, 2)
     target = tmp_path / "model.pth.tar-1"
     said = shown(capsys, path, "--export", target).err
@@ -99,6 +102,19 @@ def test_what_is_exported_is_the_same_prompt(method, prompt, tmp_path, capsys):
     for name in params:
         if name != "ctx":
             assert re.search(rf"^{re.escape(name)} .* -$", out, re.M)  # its random start isn't known
+
+
+def test_a_method_without_code_of_its_own_is_not_exported(prompt, tmp_path, capsys, monkeypatch):
+    """Nor are its files taken for another method's."""
+    path, _, _ = prompt("coop", 2)
+    exported, other = tmp_path / "exported.pt", tmp_path / "other.pt"
+    shown(capsys, path, "--export", exported)
+    for method in METHODS:
+        monkeypatch.setattr(learner_class(method), "published_as", "")
+    said = shown(capsys, path, "--export", other, code=2).err
+    assert "--export: CoOp has no code of its own that would load it; leave it out" in said and not other.exists()
+    with pytest.raises(UserError, match="holds no prompt of"):
+        open_prompt(exported)
 
 
 def test_a_script_s_prompt_says_nothing_of_weights(mini, capsys, tmp_path):
