@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params, object], Tensor]
-Regulate = Callable[[Params, Params], Params]  # from φ, parameters of its own, and a gradient, to a step
+Regulate = Callable[[Params, Params], Params]  # from a regulator's parameters φ and a gradient to a direction
 Batch = list[tuple[object, float]]  # parts and weights
 
 
@@ -43,7 +43,7 @@ def value_and_grad(loss: Loss, params: Params, batch: Batch,
                    graphs: list[Params] | None = None) -> tuple[Tensor, Params]:
     """The loss of a batch and its gradient. A parameter the loss doesn't depend on is an error, not a zero.
 
-    `graphs`: a list that takes the gradient of each part, with its graph.
+    `graphs`: an empty list; it gets the gradient of each part, with its graph.
     """
     total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
     for part, weight in batch:
@@ -73,7 +73,7 @@ def leaves(params: Params) -> Params:
 
 
 def unchanged(phi: Params, grad: Params) -> Params:
-    """The step of line 7: the gradient itself."""
+    """The direction of line 7: the gradient itself."""
     return grad
 
 
@@ -81,7 +81,7 @@ class Step(NamedTuple):
     """What the way back needs of an inner step."""
     point: Params                     # p^t, where its gradient was taken
     batch: Batch
-    grad: Params                      # ∇L_t(p^t); empty where the step is the gradient itself
+    grad: Params                      # ∇L_t(p^t); empty without a regulator
     graphs: list[Params]              # the gradient of each part, with its graph; empty where none is kept
 
 
@@ -113,7 +113,7 @@ def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch
     With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
     g ← (I - α ∇²L_t(p^t)) g. Each step costs one Hessian-vector product at the stored p^t, so memory
     doesn't grow with the number of steps, as it does with a graph through all of them. Of the last `kept` steps,
-    which come first on the way back, the gradient's own graph is still there: one backward pass, and it goes.
+    the first ones on the way back, the gradient's own graph was kept: one backward pass, and it is freed.
     With steps r(φ, ∇L_t) it is g ← g - α ∇²L_t u, where u = (∂r/∂∇L)ᵀ g, and φ's gradient gains -α (∂r/∂φ)ᵀ g.
     """
     path, losses, steps = adapt(loss, params, support, inner_lr, regulate, phi, 0 if first_order else kept)
@@ -124,7 +124,7 @@ def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch
         step = steps.pop()  # and with it goes its graph
         u, along_phi = pull_back(regulate, phi, step.grad, g)
         g_phi = {k: v - inner_lr * along_phi[k] for k, v in g_phi.items()}
-        if not first_order:  # which takes p's Jacobians for the identity
+        if not first_order:  # which takes dp^{t+1}/dp^t for the identity
             product = hessian_vector(loss, step.point, step.batch, u, step.graphs)
             g = {k: v - inner_lr * product[k] for k, v in g.items()}
     return losses, g | g_phi

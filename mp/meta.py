@@ -19,7 +19,7 @@ from mp.tasks import Indices, Task, draw_batches, kept_steps
 class MetaState(NamedTuple):
     """Where meta-training stands after an epoch."""
     epoch: int                # epochs done
-    params: maml.Params       # the meta-prompt p, and φ of a regulator
+    params: maml.Params       # the meta-prompt p and, if a regulator is learnt, its φ
     adam: maml.AdamState
     numbers: dict[str, Any]   # of this epoch, as `summary` gives them
 
@@ -36,8 +36,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
     """Algorithm 1. Yields a state after every epoch; the last one's `params` are the meta-prompt.
 
     `state`: an earlier one to go on from; the states that follow are the same bits. `sum_shares`: where several
-    processes share the tasks out, it sums tensors over them. `regulate`: mp/regulator.py's, whose φ `state` then holds
-    beside p. Raises RunError naming epoch, task and step if a loss isn't finite, epoch and tensor if a gradient isn't.
+    processes share the tasks out, it sums tensors over them. `regulate`: mp/regulator.py's; then `state` must hold
+    its φ, too. Raises RunError naming epoch, task and step of a loss that isn't finite, epoch and tensor of a gradient.
     """
     done, params, adam, _ = state or start(learner)                           # line 1
     if settings.regulator != (regulate is not maml.unchanged):
@@ -67,7 +67,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         check_losses(losses, tasks, where)
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
         zero = check_gradients(params, norms(G), where, "inner_lr or meta_lr")
-        numbers["zero_gradients"] = [name for name in zero if name in p]  # φ's are, at its start
+        numbers["zero_gradients"] = [name for name in zero if name in p]  # φ's are, where it starts
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, params, adam, numbers)
 
@@ -94,8 +94,8 @@ def check_losses(losses: Tensor, tasks: list[Task], where: str) -> None:
 
 
 def check_gradients(params: maml.Params, gradient_norms: Tensor, where: str, rate: str) -> list[str]:
-    """Raises RunError for the first tensor that isn't finite, or whose gradient isn't; gives the names of those whose
-    gradient is exactly zero, which learn nothing. `gradient_norms`: one of each tensor."""
+    """The names of the tensors whose gradient is exactly zero: they learn nothing. `gradient_norms`: one of each.
+    Raises RunError for the first tensor that isn't finite, or whose gradient isn't."""
     sizes = torch.stack((gradient_norms, norms(params)), 1).tolist()
     zero = []
     for name, (gradient, value) in zip(params, sizes):

@@ -1,5 +1,5 @@
-"""Multi-head self-attention: of whole sequences, of texts that share their beginning, and of the few tokens of a last
-layer that are needed. Dimensions as in model.py; R of the tokens are wanted.
+"""Multi-head self-attention: of whole sequences, of texts that share their beginning, and, in a last layer, of the few
+tokens whose output is used. Dimensions as in model.py; R of the tokens are wanted.
 """
 from functools import cache
 
@@ -48,8 +48,8 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
-        """[..., T, W]; with `wanted` [R] only these tokens' rows, [..., R, W], as a last layer needs them: the last
-        token of each text, or any where nothing is causal."""
+        """[..., T, W]; with `wanted` [R] only these tokens' rows, [..., R, W], as a last layer needs them: with
+        `packing` the last token of each text, in order; without it any tokens, and each sees all, `causal` or not."""
         if wanted is not None:
             return self.out_proj(self.of_wanted(x, packing, wanted))
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [..., T, 3W]
@@ -66,8 +66,8 @@ class Attention(nn.Module):
         y = attend(q, k, v, causal_mask(P, P, q.device))                           # [..., H, P, d]
         mask = causal_mask(L, P + L, q.device)
         own_y = attend(own_q, with_prefix(k, own_k), with_prefix(v, own_v), mask)  # [..., C, H, L, d]
-        own_y = Unpad.apply(merge_heads(own_y).flatten(-3, -2), packing)           # [..., N, W]
-        return torch.cat([merge_heads(y), own_y], -2)
+        own_rows = Unpad.apply(merge_heads(own_y).flatten(-3, -2), packing)        # [..., N, W]
+        return torch.cat([merge_heads(y), own_rows], -2)
 
     def of_wanted(self, x: Tensor, packing: Packing | None, wanted: Tensor) -> Tensor:
         """[..., R, W]: queries of the tokens `wanted`, keys and values of all."""
@@ -75,14 +75,14 @@ class Attention(nn.Module):
         q = F.linear(x.index_select(-2, wanted), self.in_proj_weight[:W], self.in_proj_bias[:W])
         kv = F.linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:])           # [..., T, 2W]
         if packing is None:
-            q, = self.split_heads(q)                                               # [..., H, R, d]
+            (q,) = self.split_heads(q)                                             # [..., H, R, d]
             k, v = self.split_heads(kv)                                            # each [..., H, T, d]
             return merge_heads(attend(q, k, v, None))
-        q, = self.split_heads(q.unsqueeze(-2))                                     # [..., C, H, 1, d]
+        (q,) = self.split_heads(q.unsqueeze(-2))                                   # [..., C, H, 1, d]
         (k, v), (own_k, own_v) = self.heads_of_texts(kv, packing)
         P, L = k.shape[-2], own_k.shape[-2]
-        end = P + packing.position[wanted - P]                                     # [C]
-        mask = torch.arange(P + L, device=x.device) <= end[:, None, None, None]    # [C, 1, 1, P + L]
+        place = P + packing.position[wanted - P]                                   # [C] of a token, in prefix and text
+        mask = torch.arange(P + L, device=x.device) <= place[:, None, None, None]  # [C, 1, 1, P + L]
         y = attend(q, with_prefix(k, own_k), with_prefix(v, own_v), mask)          # [..., C, H, 1, d]
         return merge_heads(y).squeeze(-2)
 
