@@ -45,7 +45,7 @@ def command(args: Namespace) -> None:
         check_dataset(session, session.suite.load(name), settings)
         for seed in args.seeds:
             check_kept(session, session.load(name), runs[seed], inits[seed], args.force)
-    title = f"{method} from {Path(args.init).name}"
+    title = f"{method} from {Path(*Path(args.init).parts[-2:])}"  # every prompt.pt is in a folder that says which
     say(f"fine-tuning {title}: {in_words(as_dict(settings))}")
     handcrafted, columns = {}, [{} for _ in args.seeds]
     tests = [session.test_set(name) for name in session.suite.datasets]
