@@ -134,7 +134,8 @@ def check(one: Field, value: Any) -> None:
     bound = one.metadata.get("bound")  # the method and the seed have none
     if not good or (bound and not bound.holds(value)):
         words = bound.words if bound else one.type.__name__
-        raise UserError(f"{flag(one.name)} {value!r}: out of range; give {words}")
+        shown = value if good else repr(value)  # '3' is no number
+        raise UserError(f"{flag(one.name)} {shown}: out of range; give {words}")
 
 
 def as_dict(settings: PromptSettings) -> dict[str, Any]:
