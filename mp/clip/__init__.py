@@ -1,6 +1,7 @@
 """CLIP, frozen.
 
 model        the two towers, written out
+attention    of whole sequences, of texts with a common beginning, and of a last layer's wanted tokens
 derivatives  operations with first and second derivatives of their own
 packing      texts without padding, and padded
 tokenizer    text to token ids, and back

@@ -49,9 +49,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
         """[..., T, W]; with `wanted` [R] only these tokens' rows, [..., R, W], as a last layer needs them: with
-        `packing` the last token of each text, in order; without it any tokens, and each sees all, `causal` or not."""
+        `packing` the last token of each text, in order; without it any tokens."""
         if wanted is not None:
-            return self.out_proj(self.of_wanted(x, packing, wanted))
+            return self.out_proj(self.of_wanted(x, causal, packing, wanted))
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [..., T, 3W]
         if packing is not None:
             return self.out_proj(self.of_texts(qkv, packing))
@@ -69,7 +69,7 @@ class Attention(nn.Module):
         own_rows = Unpad.apply(merge_heads(own_y).flatten(-3, -2), packing)        # [..., N, W]
         return torch.cat([merge_heads(y), own_rows], -2)
 
-    def of_wanted(self, x: Tensor, packing: Packing | None, wanted: Tensor) -> Tensor:
+    def of_wanted(self, x: Tensor, causal: bool, packing: Packing | None, wanted: Tensor) -> Tensor:
         """[..., R, W]: queries of the tokens `wanted`, keys and values of all."""
         W = x.shape[-1]
         q = F.linear(x.index_select(-2, wanted), self.in_proj_weight[:W], self.in_proj_bias[:W])
@@ -77,7 +77,8 @@ class Attention(nn.Module):
         if packing is None:
             (q,) = self.split_heads(q)                                             # [..., H, R, d]
             k, v = self.split_heads(kv)                                            # each [..., H, T, d]
-            return merge_heads(attend(q, k, v, None))
+            mask = torch.arange(x.shape[-2], device=x.device) <= wanted[:, None]   # [R, T]
+            return merge_heads(attend(q, k, v, mask if causal else None))
         (q,) = self.split_heads(q.unsqueeze(-2))                                   # [..., C, H, 1, d]
         (k, v), (own_k, own_v) = self.heads_of_texts(kv, packing)
         P, L = k.shape[-2], own_k.shape[-2]

@@ -61,7 +61,7 @@ def test_texts_that_share_a_prefix(both, lengths, last_layer):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
 
 
-@pytest.mark.parametrize("causal, wanted", [(False, None), (True, None), (False, [0]), (False, [3, 1])])
+@pytest.mark.parametrize("causal, wanted", [(False, None), (True, None), (False, [0]), (False, [3, 1]), (True, [3, 1])])
 def test_whole_sequences(both, causal, wanted):
     ours, theirs = both
     index = None if wanted is None else torch.tensor(wanted)

@@ -86,10 +86,8 @@ def test_a_vector_that_is_a_word_is_that_word(prompt, mini, capsys, tmp_path):
     assert re.search(r"^ctx .* 0.0000$", out, re.M)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if learner_class(method).published_as])
 def test_what_is_exported_is_the_same_prompt(method, prompt, tmp_path, capsys):
-    if not learner_class(method).published_as:
-        pytest.skip("has no code of its own")
     path, _, params = prompt(method, 2)
     target = tmp_path / "model.pth.tar-1"
     said = shown(capsys, path, "--export", target).err
