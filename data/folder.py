@@ -9,6 +9,7 @@ from data.readers import ENDINGS, list_class, list_folder
 
 TEST_PARTS = ("test", "val", "dev")  # what the test part's name begins with; the first that is there
 NO_CLASSES = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "images", "masks", "labels"}
+TEMPLATE = "a photo of a {}."
 SPLIT_SEED = 1  # the same division for every run, so that all seeds are tested on the same images
 
 
@@ -42,7 +43,7 @@ def load(folder: Path) -> Dataset:
     if left_out:
         notes.append(f"left out {len(left_out)} files or folders such as {left_out[0]!r}, which aren't images by their "
                      f"endings ({', '.join(ENDINGS)}) or not in a class's folder")
-    return Dataset(folder.resolve().name, "a photo of a {}.", classes, train, test, notes)
+    return Dataset(folder.resolve().name, TEMPLATE, classes, train, test, notes)
 
 
 def find_parts(folder: Path) -> tuple[Path, Path, list[str]]:

@@ -10,6 +10,7 @@ from data import paper
 from data.dataset import Dataset
 from data.errors import DataError
 from data.miniature import suite as mini
+from data.miniature.captions import DOMAIN_CAPTIONS
 
 AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no dataset may be called so
 LONGEST_NAME = 200  # bytes; the names of result files have more in them, and 255 are the most
@@ -24,6 +25,14 @@ class Suite(NamedTuple):
     meta_epochs: int | None         # None: the paper's
     other_tasks: Sequence[str] = ()  # `training`, if it isn't Table 1's
     layers: int | None = None       # of the towers of `weights`
+
+    def template(self, name: str) -> str:
+        """Return the handcrafted prompt of a dataset, without loading it."""
+        if self.name == "paper" and name in paper.TABLE:
+            return paper.TABLE[name].template
+        if self.name == "mini" and name in mini.TABLE:
+            return DOMAIN_CAPTIONS[name][0]
+        return own.TEMPLATE
 
     @property
     def roles(self) -> dict[str, str]:

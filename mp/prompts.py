@@ -32,6 +32,12 @@ class PromptFile(NamedTuple):
         return promptfile.digest(self.path, self.method, self.params | self.regulator)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Return what the file says that it was made from; nothing in a file of another project."""
+        identity = self.about.get("identity")
+        return identity if isinstance(identity, dict) else {}
+
+    @property
     def shape(self) -> dict[str, int]:
         """The settings that the method's learner is made with to take these tensors."""
         def layers(tower: str) -> int:

@@ -16,6 +16,19 @@ GPA_SHARE = 15 / 20  # of the epochs: where PromptSRC's average over them has it
 PARTS = ("base", "new", "all")  # of a dataset's classes: the first half, the rest, all of them
 
 
+def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
+    """Add H = 2·base·new / (base + new), by which the field ranks methods, to a dataset's or an average's parts that
+    have both.
+
+    >>> with_harmonic_mean({"base": 60.0, "new": 30.0})["harmonic_mean"]
+    40.0
+    """
+    if not {"base", "new"} <= accuracies.keys():
+        return accuracies
+    base, new = accuracies["base"], accuracies["new"]
+    return accuracies | {"harmonic_mean": 2 * base * new / (base + new) if base + new else 0.0}
+
+
 class Bound(NamedTuple):
     """What a setting may be."""
     words: str
@@ -139,8 +152,13 @@ def check(one: Field, value: Any) -> None:
 
 
 def as_dict(settings: PromptSettings) -> dict[str, Any]:
-    """Of plain values that JSON knows: infinity is the string "inf"."""
-    return {name: str(value) if value == math.inf else value for name, value in asdict(settings).items()}
+    """Return the settings as plain values, which JSON knows."""
+    return as_plain(asdict(settings))
+
+
+def as_plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with the string "inf" in place of infinity, which JSON doesn't know."""
+    return {name: str(value) if value == math.inf else value for name, value in values.items()}
 
 
 def in_words(values: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from mp.runtime.errors import RunError, UserError, printable  # the first for sc
 from mp.runtime.progress import say
 from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag, is_a
 from mp.store import promptfile
-from mp.store.identity import FORMAT
+from mp.store.cells import FORMAT
 from mp.store.provenance import provenance
 from mp.tasks import make_task
 

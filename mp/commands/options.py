@@ -10,9 +10,8 @@ from mp.commands.values import number, positive, read_names, up_to
 from mp.learners import DEFAULT_METHOD, METHODS
 from mp.learners.settings import of_row
 from mp.runtime.errors import UserError
+from mp.store.cells import OUT
 from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
-
-OUT = "runs"
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,6 +44,11 @@ def given_settings(kind: type, args: argparse.Namespace) -> dict[str, Any]:
     """Of these options, those that were given."""
     values = {one.name: getattr(args, one.name, None) for one in fields(kind) if one.metadata}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def method_of(args: argparse.Namespace, file: Any = None) -> str:
+    """Return what --method says, else a prompt file's own method, else the usual one."""
+    return args.method or (file.method if file else DEFAULT_METHOD)
 
 
 def add_method(parser: Parser) -> None:
@@ -153,6 +157,8 @@ def add_table(parser: Parser) -> None:
     add = parser.add_argument
     add("--run", action="store_true", help="compute every missing cell first")
     add("--absolute", action="store_true", help="per cent in all columns instead of gains")
+    add("--jobs", type=up_to(64, "a number of processes", 1), metavar="N",
+        help="with --run, processes that share the work (default: one)")
     add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
     add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
     add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
@@ -167,7 +173,7 @@ def add_claims(parser: Parser) -> None:
     add = parser.add_argument
     add("--only", nargs="+", choices=["a", "b", "c"], default=["a", "b", "c"], metavar="CLAIM",
         help="a: meta-prompts against other prompts; b: clipping, and a regulator; c: what fine-tuning leaves")
-    add("--jobs", type=up_to(64, "a number of processes"), metavar="N",
+    add("--jobs", type=up_to(64, "a number of processes", 1), metavar="N",
         help="processes that share the work (default: one a core, at most 4; one on a GPU)")
 
 
@@ -176,13 +182,6 @@ def add_show(parser: Parser) -> None:
                         help="a prompt file of this project, or a checkpoint of the method's own code")
     parser.add_argument("--export", type=Path, metavar="FILE",
                         help="write it in the form that the method's own code loads")
-
-
-def add_bench(parser: Parser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE",
-                        help="CLIP's weights (default: random, of ViT-B/16's shape)")
-    parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
-                        help="only blocks with a word that begins so in their titles, such as 'text' or 'CoCoOp'")
 
 
 ALL = (add_inputs, add_output, add_machine)
@@ -200,8 +199,6 @@ COMMANDS = {  # name -> its options, and what it does
                "confidence intervals; computes what is missing"),
     "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
              "is from its start, the nearest words, norms of each layer"),
-    "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "
-              "nothing is kept: interrupted, it starts anew"),
 }
 
 

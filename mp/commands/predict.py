@@ -13,21 +13,18 @@ from data.errors import CHECK_ALL
 from data.feed import Feed
 from data.folder import check_names
 from data.readers import ENDINGS, files_below
-from mp.commands.session import Session, method_of, open_session
-from mp.commands.zeroshot import is_file, learnt_prompt
+from mp.commands.zeroshot import arm_of, is_file
 from mp.evaluate import Classify, learnt_classifier, words_classifier
+from mp.experiment.session import Session, open_session
+from mp.experiment.training import untuned_learner
 from mp.learners.prompts import START
-from mp.learners.settings import method_settings
-from mp.prompts import PromptFile, open_prompt
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
-from mp.settings import PromptSettings
 
 
 def command(args: Namespace) -> None:
     """Raises UserError before any image is classified, RunError at the end if some can't be read."""
-    file = open_prompt(Path(args.prompt)) if is_file(args.prompt) else None
-    if args.method and not file and args.prompt != "meta":
+    if args.method and not is_file(args.prompt) and args.prompt != "meta":
         raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
     if not args.datasets:
         require_several(args.names)
@@ -43,7 +40,7 @@ def command(args: Namespace) -> None:
         dataset = session.load(session.suite.datasets[0])
         names, template = dataset.classes, dataset.template
     with torch.no_grad():
-        classify = classifier(session, args, file, names, template)
+        classify = classifier(session, args, names, template)
         session.say_unknown(*names)
         unread = answer(session, args, items, names, classify)
     if unread:
@@ -81,14 +78,13 @@ def find_images(given: list[str]) -> list[str]:
     return images
 
 
-def classifier(session: Session, args: Namespace, file: PromptFile | None, names: list[str],
-               template: str) -> Classify:
-    """What --prompt stands for; `template` is the handcrafted one."""
-    if not file and args.prompt != "meta":
-        return words_classifier(session.clip, template if args.prompt == "handcrafted" else args.prompt, names)
-    shape = file.shape if file else {}
-    settings = method_settings(PromptSettings, method_of(args, file), {}, **shape, seed=1)
-    return learnt_classifier(learnt_prompt(session, file or "meta", settings).learner, session.clip, names)
+def classifier(session: Session, args: Namespace, names: list[str], template: str) -> Classify:
+    """Return the function that --prompt stands for; `template` is the handcrafted one."""
+    if args.prompt == "handcrafted" or "{}" in args.prompt:
+        words = template if args.prompt == "handcrafted" else args.prompt
+        return words_classifier(session.clip, words, names)
+    learner = untuned_learner(session, arm_of(session, args, args.prompt), seed=1)
+    return learnt_classifier(learner, session.clip, names)
 
 
 def answer(session: Session, args: Namespace, items: list[Item], names: list[str], classify: Classify) -> int:

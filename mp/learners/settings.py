@@ -5,7 +5,7 @@ from typing import Any
 
 from mp.learners import METHODS, learner_class
 from mp.runtime.errors import UserError
-from mp.settings import FinetuneSettings, MetaSettings, flag
+from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_plain, flag
 
 
 def of_row(kind: type, method: str) -> dict[str, Any]:
@@ -32,3 +32,18 @@ def plays_a_part(one: Field, method: str, ivlp: bool | None) -> bool:
     if only_if == "made_with":
         return one.name in learner.made_with
     return not only_if or (getattr(learner, only_if) and not ivlp)
+
+
+def hashed(settings: PromptSettings) -> dict[str, Any]:
+    """Return the settings that files are named by (mp/store/cells.py): the method, the seed, and those that play a part,
+    each of its own type, so that 5 and 5.0 are the same.
+
+    A field that is added later is `born` at some default, and left out at that, so that older names stay what they are.
+    """
+    values = {}
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        at_birth = "born" in one.metadata and value == one.metadata["born"]
+        if plays_a_part(one, settings.method, None) and not at_birth:
+            values[one.name] = one.type(value)
+    return as_plain(values)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import PIL
 import torch
@@ -16,38 +17,37 @@ from mp.runtime import tensors
 from mp.runtime.errors import UserError
 from mp.runtime.files import cache_folder
 from mp.runtime.progress import say
-from mp.store.identity import Identity, stored
-from mp.store.results import file_name
+from mp.store.cells import shortened
 
 VIEWS = 2  # changes with data/images.py: other views of the same images have other features
 
 
-def recall(identity: Identity, dataset: str, images: Sequence[str], width: int,
+def recall(depends_on: list[Any], dataset: str, images: Sequence[str], width: int,
            compute: Callable[[], Tensor]) -> Tensor:
-    """Features [number of image files, width]: from the cache if they are there, whole and finite; else by `compute`.
+    """Return features [number of image files, width]: from the cache if they are there, whole and finite; else by
+    `compute`. `depends_on`: weights, machine and images, as JSON takes them.
 
     Raises OSError if an image isn't there.
     """
-    path = cache_file(identity, dataset, images)
+    path = cache_file(depends_on, dataset, images)
     try:
-        found = tensors.load(path)
+        features = tensors.load(path)
     except (OSError, MemoryError, ValueError):
-        found = None
-    if not tensors.mismatch(found, torch.empty(len(images), width, device="meta")):
-        return found
-    found = compute()
+        features = None
+    if not tensors.mismatch(features, torch.empty(len(images), width, device="meta")):
+        return features
+    features = compute()
     try:
-        tensors.write(path, found.cpu())
+        tensors.write(path, features.cpu())
     except UserError as e:
         say(f"{dataset}: the features are computed again next time: {e}")
-    return found
+    return features
 
 
-def cache_file(identity: Identity, dataset: str, images: Sequence[str]) -> Path:
-    """Named after all that the features depend on; the images' times of change count, too, as this file is never asked
-    for by name."""
-    made_by = [VIEWS, torch.__version__, PIL.__version__, stored("features", identity)]
-    digest = hashlib.sha256(json.dumps(made_by).encode())
+def cache_file(depends_on: list[Any], dataset: str, images: Sequence[str]) -> Path:
+    """Return a name that has all in it that the features depend on; the images' times of change count, too, as this file
+    is never asked for by name."""
+    digest = hashlib.sha256(json.dumps([VIEWS, torch.__version__, PIL.__version__, depends_on]).encode())
     for image in images:
         digest.update(str(os.stat(image).st_mtime_ns).encode())
-    return cache_folder() / "features" / f"{file_name(dataset)}-{digest.hexdigest()[:32]}.pt"
+    return cache_folder() / "features" / f"{shortened(dataset)}-{digest.hexdigest()[:32]}.pt"

@@ -100,3 +100,13 @@ def digest(path: Path, method: str, params: Params) -> str:
             raise UserError(f"{path}: not a prompt file, {name} isn't a plain tensor; `run.py meta` writes "
                             "one") from None
     return found.hexdigest()
+
+
+def is_whole(path: Path, identity: dict[str, Any]) -> bool:
+    """Whether the content of a prompt file is undamaged and of this identity. Raises OSError and MemoryError."""
+    try:
+        content = tensors.load(path)
+    except ValueError:
+        return False
+    good = isinstance(content, dict) and isinstance(content.get("method"), str) and isinstance(content.get("provenance"), dict)
+    return good and content.get("identity") == identity and is_params(content.get("params")) and bool(content["params"])

@@ -1,0 +1,138 @@
+"""Results as they lie on the shelf: read back without images, weights or prompts, as a copy elsewhere may have none.
+
+An arm's results have the arm's words in their names. Of these, one counts if its identity agrees in all that the arm and
+the command line say. What they don't say (which images, which weights, which bits of a meta-prompt) must be the same
+for all: two that differ there are refused, with both paths, so that no table mixes them.
+"""
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from data.suite import Suite
+from mp.experiment import arms
+from mp.experiment.arms import START, Arm, Job, Results
+from mp.learners.settings import hashed
+from mp.runtime.errors import DAMAGE, UserError
+from mp.store import cells
+from mp.store.cells import Identity, Result
+
+CURVES = ("query_loss", "grad_norm", "clipped_norm")  # what is drawn of a meta-training
+
+def read_back(suite: Suite, out: Path, wanted: list[Arm], seeds: list[int], precision: str, weights: str | None) -> Results:
+    """Return the results of the arms below `out` that are there. `weights`: their SHA-256; None: any, but the same.
+
+    Raises UserError for results that differ in what can't be known here.
+    """
+    fitting: list[tuple[Job, Result]] = []
+    for dataset, arm in product(suite.datasets, wanted):
+        for seed in seeds if arm.seeded else [None]:
+            job = Job(arm, seed, dataset)
+            fitting += [(job, result) for result in candidates(suite, out, job, precision, weights)]
+    fitting = of_present_prompts(suite, out, fitting)
+    require_one_of_each(fitting)
+    return Results(dict(fitting))
+
+
+def candidates(suite: Suite, out: Path, job: Job, precision: str, weights: str | None) -> Iterator[Result]:
+    """Yield the results with the job's words that agree in what is known."""
+    arm, seed, dataset = job
+    words = cells.shortened(arms.folder_words(suite, arm, ""))
+    folder = out / ("zeroshot" if arm.tuned is None else "finetune") / words
+    for path in cells.siblings(folder / f"{cells.shortened(arms.result_words(dataset, seed))}.json"):
+        result = cells.read(path)
+        if result and agrees(suite, job, result.identity, precision, weights):
+            yield result
+
+
+def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, weights: str | None) -> bool:
+    """Whether a result's identity is what it must be as far as that is known: settings, words, tasks, precision."""
+    arm, seed, dataset = job
+    known = {"format": cells.FORMAT, "precision": precision, "weights": weights or identity.get("weights")}
+    if arm.tuned is not None:
+        known["settings"] = hashed(arms.tuning_settings(arm, seed))
+    if arm.words is not None:
+        known["prompt"] = arm.words or suite.template(dataset)
+    elif arm.learnt is None:
+        known["prompt"] = START
+    if any(identity.get(name) != value for name, value in known.items()):
+        return False
+    if arm.learnt is None:
+        return True
+    meta = identity.get("meta") or {}
+    settings = hashed(arms.meta_settings(suite, arm, seed))
+    return meta.get("settings") == settings and set(meta.get("trained_on") or ()) == set(suite.training)
+
+
+def of_present_prompts(suite: Suite, out: Path, fitting: list[tuple[Job, Result]]) -> list[tuple[Job, Result]]:
+    """Return the results without those of a meta-prompt that was learnt again since, where its file is there to tell."""
+    prompts: dict[Path, set[str]] = {}
+    for job, result in fitting:
+        if job.arm.learnt is not None:
+            prompts.setdefault(prompt_path(suite, out, job, result), set()).add(result.identity["prompt"])
+    present = {}
+    for path, fingerprints in prompts.items():
+        if len(fingerprints) > 1 and path.is_file():
+            from mp.prompts import open_prompt  # seldom, and it takes torch, for which `table` doesn't wait
+            present[path] = open_prompt(path).fingerprint
+    return [(job, result) for job, result in fitting
+            if job.arm.learnt is None
+            or present.get(prompt_path(suite, out, job, result), result.identity["prompt"]) == result.identity["prompt"]]
+
+
+def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:
+    """Return where the meta-prompt of a result lies, or lay."""
+    words = cells.shortened(arms.meta_words(suite, job.arm, job.seed))
+    return out / "meta" / f"{words}-{cells.digits_of(result.identity['meta'])}" / "prompt.pt"
+
+
+def require_one_of_each(fitting: list[tuple[Job, Result]]) -> None:
+    """Raises UserError for two results that differ in what is the same in one experiment."""
+    first: dict[tuple, tuple[Any, Path]] = {}
+    for job, result in fitting:
+        for what, value in unknowns(job, result.identity):
+            value_of_first, path = first.setdefault(what, (value, result.path))
+            if value != value_of_first:
+                raise UserError(f"{path} and {result.path}: made with different {' '.join(map(str, what))}; a table holds "
+                                "one kind: move the others away, or give table --run, or --weights")
+
+
+def unknowns(job: Job, identity: dict[str, Any]) -> Iterator[tuple[tuple, Any]]:
+    """Yield what nobody says here and all results of an experiment have in common."""
+    yield ("weights",), identity["weights"]
+    yield ("test images of", job.dataset), identity["tested_on"]
+    if job.arm.tuned is not None:
+        yield ("training images of", job.dataset, "and seed", job.seed), identity["trained_on"]
+    if job.arm.learnt is not None:
+        yield ("meta-prompts of", job.arm.method, "and seed", job.seed), identity["prompt"]
+
+
+def count_others(suite: Suite, out: Path, results: Results) -> tuple[int, int]:
+    """Return the number of files below `out`, and of their bytes, that belong to none of the results."""
+    used = set()
+    for job, result in results.by_job.items():
+        used.add(result.path)
+        if job.arm.tuned is not None:
+            learnt_from = replace(Identity(**result.identity), tested_on=None)
+            words, _ = cells.split_name(result.path)
+            used.add(result.path.with_name(cells.name_of(words, learnt_from, ".prompt.pt")))
+        if job.arm.learnt is not None:
+            used.add(prompt_path(suite, out, job, result).parent)
+    sizes = []
+    for path in out.rglob("*"):
+        if path.is_file() and not path.name.startswith(".") and not {path, path.parent} & used and path.parent != out:
+            sizes.append(path.stat().st_size)
+    return len(sizes), sum(sizes)
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """Return an entry for each epoch of the meta-training in a folder; nothing if its log isn't there, or damaged."""
+    try:
+        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        log = [{name: float(json.loads(line)[name]) for name in CURVES} for line in lines]
+    except DAMAGE:
+        return []
+    finite = all(abs(value) < 1e30 for line in log for value in line.values())  # what an axis can span; NaN isn't
+    return log if finite else []
