@@ -16,6 +16,19 @@ GPA_SHARE = 15 / 20  # of the epochs: where PromptSRC's average over them has it
 PARTS = ("base", "new", "all")  # of a dataset's classes: the first half, the rest, all of them
 
 
+def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
+    """Add H = 2·base·new / (base + new), by which the field ranks methods, to a dataset's or an average's parts that
+    have both.
+
+    >>> with_harmonic_mean({"base": 60.0, "new": 30.0})["harmonic_mean"]
+    40.0
+    """
+    if not {"base", "new"} <= accuracies.keys():
+        return accuracies
+    base, new = accuracies["base"], accuracies["new"]
+    return accuracies | {"harmonic_mean": 2 * base * new / (base + new) if base + new else 0.0}
+
+
 class Bound(NamedTuple):
     """What a setting may be."""
     words: str

@@ -17,7 +17,7 @@ from mp.runtime.errors import RunError, UserError, short_of_memory
 from mp.runtime.interrupt import not_now
 from mp.runtime.pool import environment
 from mp.runtime.progress import Progress, say
-from mp.runtime.text import line_up
+from mp.report.text import line_up
 from mp.store.provenance import provenance
 
 GIB = 2**30

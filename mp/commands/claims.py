@@ -12,20 +12,21 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from mp.claims import arms, findings
-from mp.claims.arms import Arm, Changes, Comparison
 from mp.commands import options
 from mp.commands.finetune import check_dataset, check_kept, finetune_settings, find_init, tune_one
 from mp.commands.meta import learn
 from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
+from mp.experiment.arms import Arm, Changes
 from mp.prompts import learner_of, open_prompt
+from mp.report import claims, findings
+from mp.report.averages import Accuracies, BySeed
+from mp.report.claims import Comparison
 from mp.runtime.errors import DAMAGE, RunError, UserError, unreadable
 from mp.runtime.pool import open_pool
 from mp.runtime.progress import Progress, say
-from mp.settings import MetaSettings
+from mp.settings import MetaSettings, in_words
 from mp.store import promptfile
-from mp.table.averages import Accuracies, BySeed
 
 MOST = 4  # processes: each has a CLIP, and its own memory for gradients
 QUICK = 1  # seconds: what takes less was there already, and says nothing about what is to come
@@ -50,19 +51,19 @@ def command(args: Namespace) -> None:
         settings = finetune_settings(session, method, args.seeds[0])
         for name in session.suite.datasets:
             check_dataset(session, session.suite.load(name), settings)
-    wordings = arms.WORDINGS if "a" in args.only else []
+    wordings = claims.WORDINGS if "a" in args.only else []
     best = findings.best_wording({words: on_training(session, args, words) for words in wordings})
-    rows = {claim: arms.comparisons(claim, method, best) for claim in args.only}
+    rows = {claim: claims.comparisons(claim, method, best) for claim in args.only}
     wanted = list(dict.fromkeys(arm for some in rows.values() for row in some for arm in (row.ours, row.theirs)))
-    check_results(session, args, [arm for arm in wanted if arm.tuned])
+    check_results(session, args, [arm for arm in wanted if arm.tuned is not None])
     with workers(session, args) as run:
         found = compute(run, session, wanted, args.seeds)
     for claim, some in rows.items():
         compared = findings.compare(some, lambda arm: found[arm], session.suite.roles)
         notes = notes_of(session, method, some, args.seeds) if claim == "b" else {}
-        print(f"({claim}) {arms.TITLES[claim]}: {method}, seeds {' '.join(map(str, args.seeds))}\n")
+        print(f"({claim}) {claims.TITLES[claim]}: {method}, seeds {' '.join(map(str, args.seeds))}\n")
         print(findings.table(compared, notes), end="\n\n")
-        print(findings.sentence(compared, arms.SAID_OF[claim]), end="\n\n")
+        print(findings.sentence(compared, claims.SAID_OF[claim]), end="\n\n")
         if claim == "a":
             print(f'Of {len(wordings)} plain wordings, "{best}" is the best on the tasks of meta-training.\n')
     print(findings.EXPLAINED)
@@ -73,7 +74,7 @@ def check_results(session: Session, args: Namespace, tuned: list[Arm]) -> None:
     there."""
     method = method_of(args)
     for arm, seed in product(tuned, args.seeds):
-        if arm.changes is not None and not prompt_file(session, method, arm, seed).exists():
+        if arm.learnt is not None and not prompt_file(session, method, arm, seed).exists():
             continue
         prompt, settings = prompt_of(session, method, arm, seed), finetune_settings(session, method, seed)
         for name in session.suite.datasets:
@@ -87,18 +88,18 @@ def compute(run: Callable, session: Session, wanted: list[Arm], seeds: list[int]
     """Every arm's accuracies by seed; first the meta-prompts, then prompts as they are, then those that are tuned."""
     learnt: dict[Changes, Arm] = {}
     for arm in wanted:
-        if arm.changes is not None:
-            learnt.setdefault(arm.changes, arm)  # several arms may have one meta-prompt: it is learnt once
+        if arm.learnt is not None:
+            learnt.setdefault(arm.learnt, arm)  # several arms may have one meta-prompt: it is learnt once
     diverged = set()
     for job, trouble in run("meta-training", [Job("learn", *pair) for pair in product(learnt.values(), seeds)]):
         if trouble:
-            diverged.add((job.arm.changes, job.seed))
+            diverged.add((job.arm.learnt, job.seed))
     found: dict[Arm, BySeed] = {arm: {} for arm in wanted}
     for label, tuned in (("evaluating", False), ("fine-tuning", True)):
         jobs = []
         for arm in wanted:
             for seed in [None] if arm.words is not None else seeds:
-                if arm.tuned == tuned and (arm.changes, seed) not in diverged:
+                if (arm.tuned is not None) == tuned and (arm.learnt, seed) not in diverged:
                     jobs += [Job("evaluate", arm, seed, name) for name in session.suite.datasets]
         for job, result in run(label, jobs):
             if isinstance(result, dict):
@@ -128,7 +129,7 @@ def finished(label: str, jobs: list[Job], done: Iterable[tuple[Job, Done]]) -> l
     progress, found = Progress(label), []
     for job, (result, seconds) in done:
         found.append((job, result))
-        words = job.arm.title
+        words = told(job.arm)
         if job.dataset:
             words += f", {job.dataset}"
         if job.seed is not None:
@@ -165,7 +166,7 @@ def do(session: Session, args: Namespace, job: Job) -> Done:
 
 def on_training(session: Session, args: Namespace, words: str) -> Accuracies:
     """Of a wording, on every dataset that is trained on, whether it is among --datasets or not."""
-    arm = Arm(words, words=words)
+    arm = Arm(words=words)
     return {name: accuracies(session, args, arm, name, None) for name in session.suite.training}
 
 
@@ -176,14 +177,22 @@ def accuracies(session: Session, args: Namespace, arm: Arm, name: str, seed: int
         return evaluate(session, test, words_prompt(arm.words) if arm.words else HANDCRAFTED, args.force)
     method = method_of(args)
     prompt = prompt_of(session, method, arm, seed)
-    if not arm.tuned:
+    if arm.tuned is None:
         return evaluate(session, test, prompt, args.force)
     settings = finetune_settings(session, method, seed)
     return tune_one(session, test, settings, prompt, args.force, lambda *_: None)
 
 
+def told(arm: Arm) -> str:
+    """In words, for the line of progress."""
+    if arm.words is not None:
+        return arm.words or "handcrafted templates"
+    start = "the handcrafted start" if arm.learnt is None else in_words(dict(arm.learnt)) or "the meta-prompt"
+    return start if arm.tuned is None else f"{start}, fine-tuned"
+
+
 def settings_of(session: Session, method: str, arm: Arm, seed: int) -> MetaSettings:
-    return replace(session.meta_settings(method, seed), **dict(arm.changes or ()))
+    return replace(session.meta_settings(method, seed), **dict(arm.learnt or ()))
 
 
 def prompt_file(session: Session, method: str, arm: Arm, seed: int) -> Path:
@@ -195,11 +204,11 @@ def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
     """What is evaluated as it is, or tuned from."""
     settings = settings_of(session, method, arm, seed)
     path = prompt_file(session, method, arm, seed)
-    if arm.changes is None:
+    if arm.learnt is None:
         given = "handcrafted"
     else:
-        given = open_prompt(path) if arm.changes else "meta"
-    if arm.tuned:
+        given = open_prompt(path) if arm.learnt else "meta"
+    if arm.tuned is not None:
         return find_init(session, given, finetune_settings(session, method, seed))
     if given != "handcrafted":
         return learnt_prompt(session, given, settings)
@@ -212,14 +221,14 @@ def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[
     """Of the rows about clipping, how large ‖G‖ got and how often it was clipped; of the regulator, its size."""
     notes = {}
     for row in rows:
-        arm = row.theirs if row.theirs == arms.REGULATED else row.ours
+        arm = row.theirs if row.theirs == claims.regulated(method) else row.ours
         files = [prompt_file(session, method, arm, seed) for seed in seeds]
         prompts = [file for file in files if file.exists()]  # or it diverged
-        if arm == arms.REGULATED and prompts:
+        if arm == claims.regulated(method) and prompts:
             file = open_prompt(prompts[0])
             own, phi = (sum(p.numel() for p in some.values()) for some in (file.params, file.regulator))
             notes[row.title] = f"{phi:,} numbers more than the prompt's {own:,}"
-        elif not row.ours.tuned and row.theirs == arms.HAND:
+        elif row.ours.tuned is None and row.theirs == claims.HAND:
             settings = settings_of(session, method, row.ours, seeds[0])
             norms = [norm for path in prompts for norm in norms_of(path, settings.epochs)]
             share = sum(norm > settings.clip_norm for norm in norms) / max(1, len(norms))

@@ -9,7 +9,6 @@ from typing import Any
 from data.dataset import Dataset, Item, class_range, restrict
 from mp import regulator
 from mp.clip.model import CLIP
-from mp.commands import report as accuracy_report
 from mp.commands.options import given_settings
 from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import Prompt, learnt_prompt, results_folder
@@ -19,6 +18,7 @@ from mp.learners import Learner, learner_class
 from mp.learners.settings import method_settings
 from mp.maml import Params, unchanged
 from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.report import accuracies as accuracy_report
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.progress import Progress, say

@@ -154,7 +154,7 @@ def add_table(parser: Parser) -> None:
     add("--run", action="store_true", help="compute every missing cell first")
     add("--absolute", action="store_true", help="per cent in all columns instead of gains")
     add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
-    add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
+    add("--format", choices=["text", "markdown", "csv", "html"], default="text", help="default: text")
     add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
     add("--classes", choices=PARTS, default="base", help="of fine-tuning (default: base)")
     others = [method for method, row in METHODS.items() if row.source]

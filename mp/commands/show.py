@@ -19,7 +19,7 @@ from mp.prompts import PromptFile, check_width, open_prompt
 from mp.runtime import files, tensors
 from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
-from mp.runtime.text import line_up
+from mp.report.text import line_up
 from mp.settings import in_words, is_a
 from mp.store import promptfile
 

@@ -8,6 +8,9 @@ from mp.commands.finetune import Report, check_dataset, draw_items, find_init, f
 from mp.commands.meta import learn
 from mp.commands.session import Session, open_session, shared_options
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
+from mp.report import looks, page
+from mp.report.columns import SHOWN, Column, make_columns, methods_of
+from mp.report.table2 import Table
 from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.processes import agree, first_process, meet, processes
@@ -15,10 +18,8 @@ from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
 from mp.store import promptfile, results
 from mp.store.identity import mismatch, refuse_earlier
-from mp.table import page, render
-from mp.table.columns import COLUMNS, SHOWN, Column, make_columns, methods_of
-from mp.table.entries import Entry, collect
-from mp.table.read import Table, read
+from mp.table.entries import COLUMNS, Entry, collect, init_of
+from mp.table.read import read
 
 
 def command(args: Namespace) -> None:
@@ -31,7 +32,7 @@ def command(args: Namespace) -> None:
     out = args.out / suite.name
     results.refuse_earlier_version(out)
     weights = None
-    columns = make_columns(list(dict.fromkeys([*SHOWN, *args.methods])))
+    columns = make_columns(list(dict.fromkeys([*SHOWN, *args.methods])), args.classes)
     if args.run:
         session = open_session(args)
         compute_missing(session, args, columns)
@@ -53,11 +54,9 @@ def command(args: Namespace) -> None:
 
 def draw(table: Table, args: Namespace) -> str:
     if args.format == "csv":
-        return render.csv(table)
-    rows, notes = render.make_rows(table, args.absolute), render.make_notes(table, args.absolute)
-    if args.format == "html":
-        return page.html(table, rows, notes)
-    return getattr(render, args.format)(table, rows, notes)
+        return looks.csv(table)
+    look = {"text": looks.text, "markdown": looks.markdown, "html": page.html}[args.format]
+    return look(table, args.absolute)
 
 
 def compute_missing(session: Session, args: Namespace, columns: list[Column] = COLUMNS) -> None:
@@ -93,9 +92,9 @@ def compute(session: Session, args: Namespace, column: Column, dataset: str, see
             report_epoch: Report) -> None:
     """One cell; it is kept in its file."""
     test, method = session.test_set(dataset), column.method
-    if column.tuned:
+    if column.arm.tuned is not None:
         settings = finetune_settings(session, method, seed, {"classes": args.classes})
-        tune_one(session, test, settings, find_init(session, column.init, settings), args.force, report_epoch)
+        tune_one(session, test, settings, find_init(session, init_of(column), settings), args.force, report_epoch)
         return
     prompt = HANDCRAFTED
     if method:
@@ -119,7 +118,7 @@ def find_work(session: Session, args: Namespace, columns: list[Column]) -> tuple
     entries = collect(session.suite, session.out, args.seeds, args.classes, session.weights, images, columns)
     cells = [entry for entry in entries if entry.result is None or args.force]
     for cell in cells:
-        if cell.column.tuned:
+        if cell.column.arm.tuned is not None:
             settings = finetune_settings(session, cell.column.method, cell.seed, {"classes": args.classes})
             check_dataset(session, session.suite.load(cell.dataset), settings)
     work = [(cell.column.key, cell.dataset, cell.seed) for cell in cells]
@@ -145,7 +144,7 @@ def images_now(session: Session, args: Namespace, entry: Entry) -> dict[str, dic
     """What the entry would be tested on, and fine-tuned on, if it was made now: as identities keep it."""
     dataset = session.suite.load(entry.dataset)
     wanted = {"tested_on": session.identity(tested_on=dataset).tested_on}
-    if entry.column.tuned:
+    if entry.column.arm.tuned is not None:
         settings = finetune_settings(session, entry.column.method, entry.seed, {"classes": args.classes})
         items = draw_items(session, dataset, settings)
         wanted["trained_on"] = session.identity(trained_on={dataset.name: items}).trained_on

@@ -5,7 +5,6 @@ from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
-from mp.commands import report
 from mp.commands.options import given_settings
 from mp.commands.session import Session, method_of, open_session
 from mp.evaluate import TestSet
@@ -13,6 +12,7 @@ from mp.learners import Learner
 from mp.learners.settings import method_settings
 from mp.maml import Params
 from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.report import accuracies
 from mp.runtime.errors import UserError
 from mp.runtime.progress import Progress
 from mp.settings import PromptSettings
@@ -111,4 +111,4 @@ def compare(session: Session, asked: dict[str, list[Prompt]], force: bool = Fals
             for column, prompt in zip(columns[title], prompts):
                 column[name] = evaluate(session, test, prompt, force)
         progress.update(number, len(tests), name)
-    print(report.table(session.suite.roles, handcrafted, columns))
+    print(accuracies.table(session.suite.roles, handcrafted, columns))

@@ -13,7 +13,7 @@ from typing import Any
 from mp.runtime import files
 from mp.runtime.errors import DAMAGE, RunError, UserError, reason
 from mp.runtime.progress import say
-from mp.settings import PARTS, MetaSettings
+from mp.settings import PARTS, MetaSettings, with_harmonic_mean
 from mp.store.identity import Identity, refuse_earlier, require_same, stored
 
 NAMED = 60  # bytes of the tasks' names in a folder's name, which systems limit
@@ -96,6 +96,8 @@ def computed(kind: str, identity: Identity, provenance: dict[str, Any],
     started = time.monotonic()
     found = compute()
     seconds = round(time.monotonic() - started, 1)
+    if not all(math.isfinite(value) for value in found["accuracies"].values()):
+        raise RunError(f"accuracies {found['accuracies']}: not finite, so nothing is kept; give the command again")
     return found | {"accuracies": with_harmonic_mean(found["accuracies"]), "identity": stored(kind, identity),
                     "provenance": provenance | {"seconds": seconds}}
 
@@ -132,18 +134,3 @@ def refuse_earlier_version(out: Path) -> None:
         with suppress(*DAMAGE):  # whoever needs it will say so
             if "made_by" in json.loads(path.read_text(encoding="utf-8")):
                 refuse_earlier(path, None)
-
-
-def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
-    """Adds H = 2 / (1/base + 1/new), if there are both.
-
-    >>> with_harmonic_mean({"base": 60.0, "new": 30.0})["harmonic_mean"]
-    40.0
-    """
-    if not all(math.isfinite(value) for value in accuracies.values()):
-        raise RunError(f"accuracies {accuracies}: not finite, so nothing is kept; give the command again")
-    if not {"base", "new"} <= accuracies.keys():
-        return accuracies
-    base, new = accuracies["base"], accuracies["new"]
-    mean = 2 * base * new / (base + new) if base + new else 0.0
-    return accuracies | {"harmonic_mean": mean}

@@ -7,13 +7,28 @@ from typing import Any
 
 from data.suite import Suite
 from mp.learners.settings import of_row
+from mp.report.columns import Column, make_columns, methods_of
 from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
 from mp.store import promptfile, results
 from mp.store.identity import mismatch, tasks_of
-from mp.table.columns import COLUMNS, Column, methods_of
+
+COLUMNS = make_columns()
+
+
+def init_of(column: Column) -> str:
+    return "handcrafted" if column.arm.learnt is None else "meta"
+
+
+def file_of(column: Column, out: Path, dataset: str, seed: int, classes: str) -> Path:
+    """Of a column's result on a dataset; `classes`: of fine-tuning."""
+    if column.arm.tuned is not None:
+        return results.finetune_file(out, column.method, init_of(column), classes, dataset, seed)
+    if column.method:
+        return results.zeroshot_file(out, f"meta-{column.method}", dataset, seed)
+    return results.zeroshot_file(out, "handcrafted", dataset)
 
 
 @dataclass
@@ -42,9 +57,9 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     entries, learnt = [], results.tasks_folder(out, suite.other_tasks)
     for dataset in suite.datasets:
         for column in columns:
-            root = learnt if column.init == "meta" else out
+            root = learnt if init_of(column) == "meta" else out
             for seed in seeds if column.method else [None]:
-                path = column.file(root, dataset, seed, classes)
+                path = file_of(column, root, dataset, seed, classes)
                 entries.append(Entry(column, dataset, seed, path, results.read(path)))
     there = [entry for entry in entries if entry.result]
     if weights is None:
@@ -66,8 +81,8 @@ def images_of_most(entry: Entry, entries: list[Entry]) -> dict[str, Any]:
     """What most of the entries of the same dataset were tested on, and of the same seed fine-tuned on."""
     same = [other for other in entries if other.dataset == entry.dataset]
     found = {"tested_on": most_frequent([other.identity.get("tested_on") for other in same])}
-    if entry.column.tuned:
-        tuned = [other for other in same if other.column.tuned and other.seed == entry.seed]
+    if entry.column.arm.tuned is not None:
+        tuned = [other for other in same if other.column.arm.tuned is not None and other.seed == entry.seed]
         found["trained_on"] = most_frequent([other.identity.get("trained_on") for other in tuned])
     return found
 
@@ -80,7 +95,7 @@ def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, in
     """Why a result isn't of the paper's settings or of the meta-prompt in `prompts`; "" if it is of both. `layers`: of
     the miniature's own weights; None: of others, which may have any number."""
     column, own_prompt = entry.column, entry.identity.get("prompt")
-    if column.tuned:
+    if column.arm.tuned is not None:
         own = of_row(FinetuneSettings, column.method)
         settings = as_dict(FinetuneSettings(column.method, **own, classes=classes, seed=entry.seed))
         if layers:
@@ -90,7 +105,7 @@ def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, in
         if different := mismatch(entry.identity.get("settings"), settings):
             return different
     there_now = prompts.get((column.method, entry.seed))  # None: no meta-prompt to compare with
-    if column.init == "meta" and there_now not in (None, own_prompt):
+    if init_of(column) == "meta" and there_now not in (None, own_prompt):
         return "made from another meta-prompt than the one that is there now"
     return ""
 
@@ -151,8 +166,8 @@ def command_line(entries: list[Entry], out: Path, classes: str, options: list[st
     """What computes entries of one column: also the meta-prompts, unless they are there and can be used."""
     column, seeds = entries[0].column, dict.fromkeys(entry.seed for entry in entries)
     words = ["zeroshot"]
-    if column.tuned:
-        words = ["finetune", "--method", column.method, "--init", column.init]
+    if column.arm.tuned is not None:
+        words = ["finetune", "--method", column.method, "--init", init_of(column)]
         words += [] if classes == "base" else ["--classes", classes]
     elif column.method:
         unusable = [entry.seed for entry in entries if not entry.prompt_there]

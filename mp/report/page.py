@@ -4,26 +4,24 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from mp.runtime.errors import DAMAGE, UserError, printable
-from mp.settings import PARTS, in_words
-from mp.store import promptfile, results
-from mp.table.averages import averaged
-from mp.table.charts import bars, curves
-from mp.table.columns import Column, methods_of
-from mp.table.entries import Entry
-from mp.table.read import Table
-from mp.table.render import Rows, spans
+from mp.report.averages import MEASURES, averaged
+from mp.report.charts import bars, curves
+from mp.report.columns import Column, methods_of
+from mp.report.looks import FIRST, LAST, Rows, make_notes, make_rows, spans
+from mp.report.table2 import Shown, Table
+from mp.runtime.errors import printable
+from mp.settings import in_words
 
 STYLE = Path(__file__).with_name("page.css")
 
 
-def html(table: Table, rows: Rows, notes: list[str]) -> str:
-    """The page. Whatever came from a file or the command line is escaped."""
+def html(table: Table, absolute: bool = False) -> str:
+    """Return the page. Whatever came from a file or the command line is escaped."""
     title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
     gains = [bars(table, column) for column in table.columns if column.baseline]
-    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in notes),
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in make_notes(table, absolute)),
             '<p>Tap a number for its files and what made them, or go on to the <a href="#gains">gains</a>.</p>',
-            f'<div class="wide">{table_html(table, rows)}</div>', *tips(table),
+            f'<div class="wide">{table_html(table, make_rows(table, absolute))}</div>', *tips(table),
             '<h2 id="gains">Gain of meta-prompts over handcrafted ones, all classes, points</h2>',
             "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
             f'<div class="panels">{"".join(gains)}</div>']
@@ -31,7 +29,7 @@ def html(table: Table, rows: Rows, notes: list[str]) -> str:
     if plots:
         body += ["<h2>Meta-training</h2>", f'<div class="panels">{plots}</div>']
     body += listed("Settings", [escape(line) for line in settings_lines(table)])
-    body += listed("Missing", [f"<code>{escape(command)}</code>" for command in table.missing])
+    body += listed("Missing", [escape(line) for line in table.missing])
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
             f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>\n"
@@ -39,36 +37,36 @@ def html(table: Table, rows: Rows, notes: list[str]) -> str:
 
 
 def listed(title: str, items: list[str]) -> list[str]:
-    """A heading and a list; nothing without items."""
+    """Return a heading and a list; nothing without items."""
     lines = "".join(f"<li>{item}</li>" for item in items)
     return [f"<h2>{title}</h2><ul>{lines}</ul>"] if items else []
 
 
 def table_html(table: Table, rows: Rows) -> str:
-    """A body for each dataset or average, whose name stands beside its parts."""
+    """Return a body for each dataset or average, whose name stands beside its measures."""
     groups = [f'<th colspan="{columns}" scope="colgroup"><span>{group}</span></th>'
               for group, columns in spans(table.columns)]
     titles = [f'<th{pair(column)} scope="col">{column.title}</th>' for column in table.columns]
     lines = ['<table><thead><tr><td colspan="2" rowspan="2"></td>', *groups, "</tr><tr>", *titles, "</tr></thead>"]
-    for (name, part), (shown, _, *texts) in zip(table.rows, rows):
-        if part == PARTS[0]:
-            lines.append(f'<tbody><tr><th rowspan="{len(PARTS)}" scope="rowgroup">{escape(shown)}</th>')
+    for (name, measure), (shown, title, *texts) in zip(table.rows, rows):
+        if title == FIRST:
+            lines.append(f'<tbody><tr><th rowspan="{len(MEASURES)}" scope="rowgroup">{escape(shown)}</th>')
         else:
             lines.append("<tr>")
-        lines.append(f'<th class="part" scope="row">{part}</th>')
-        lines += [cell(table, name, part, column, text) for column, text in zip(table.columns, texts)]
-        lines.append("</tr></tbody>" if part == PARTS[-1] else "</tr>")
+        lines.append(f'<th class="part" scope="row">{title}</th>')
+        lines += [cell(table, name, measure, column, text) for column, text in zip(table.columns, texts)]
+        lines.append("</tr></tbody>" if title == LAST else "</tr>")
     return "".join(lines) + "</table>"
 
 
 def pair(column: Column) -> str:
-    """The class, as an attribute, of a column that begins a method's pair."""
-    return ' class="pair"' if column.tuned and not column.baseline else ""
+    """Return the class, as an attribute, of a column that begins a method's pair."""
+    return ' class="pair"' if column.arm.tuned is not None and not column.baseline else ""
 
 
-def cell(table: Table, name: str, part: str, column: Column, text: str) -> str:
-    """A number is a button that opens its tip."""
-    gains = column.numbers(table.ours, name, part, gain=True) if column.baseline else []
+def cell(table: Table, name: str, measure: str, column: Column, text: str) -> str:
+    """Return a cell; its number is a button that opens its tip."""
+    gains = column.numbers(table.ours, name, measure, gain=True) if column.baseline else []
     content = escape(text)
     if text.split()[0] != "-":
         content = f'<button popovertarget="{tip_id(table, name, column)}">{content}</button>'
@@ -76,7 +74,7 @@ def cell(table: Table, name: str, part: str, column: Column, text: str) -> str:
 
 
 def shade(gains: list[float]) -> str:
-    """Green for a gain, red for a loss, full at ten points, as an attribute."""
+    """Return green for a gain, red for a loss, full at ten points, as an attribute."""
     if not gains:
         return ""
     mean = fmean(gains)
@@ -85,26 +83,25 @@ def shade(gains: list[float]) -> str:
 
 
 def tips(table: Table) -> list[str]:
-    """What a number opens: the same for all parts of a column's dataset or average."""
+    """Return what numbers open: the same for all measures of a column's dataset or average."""
     found = []
     names = averaged(table.roles) | {name: [name] for name in table.roles}
     for name, column in product(names, table.columns):
-        own = [entry for entry in table.shown if entry.column == column and entry.dataset in names[name]]
-        if own:
+        if shown := table.shown(column, names[name]):
             title = escape(f"{name}, {column.group} {column.title}")
             found.append(f'<dialog popover id="{tip_id(table, name, column)}" aria-label="{title}">'
-                         f"<strong>{title}</strong>{made(own)}</dialog>")
+                         f"<strong>{title}</strong>{made(shown)}</dialog>")
     return found
 
 
-def made(entries: list[Entry]) -> str:
-    """The commands, each with the files that it made. `entries`: of one column, whose files share a folder."""
-    files: dict[str, list[str]] = {}
-    for entry in entries:
-        command = str(entry.result["provenance"].get("command", "an unknown command"))
-        files.setdefault(command, []).append(entry.path.name)
-    folder, lines = entries[0].path.parent, []
-    for command, names in files.items():
+def made(shown: list[Shown]) -> str:
+    """Return the commands, each with the files that it made."""
+    files: dict[tuple[str, Path], list[str]] = {}  # names, by the command and the folder
+    for path, result in shown:
+        command = str(result["provenance"].get("command", "an unknown command"))
+        files.setdefault((command, path.parent), []).append(path.name)
+    lines = []
+    for (command, folder), names in files.items():
         lines += [f"<code>{escape(printable(command))}</code>", escape(printable(f"{folder}: {', '.join(names)}"))]
     return "".join(f"<p>{line}</p>" for line in lines)
 
@@ -115,12 +112,8 @@ def tip_id(table: Table, name: str, column: Column) -> str:
 
 
 def settings_lines(table: Table) -> list[str]:
-    """The settings of each method's meta-training and fine-tuning."""
-    lines = []
-    for method in methods_of(table.columns):
-        try:
-            kept = promptfile.read_file(results.meta_prompt(table.out, method, table.seeds[0]))
-            lines.append(f"meta-training: {in_words(dict(kept['identity']['settings']))}")
-        except (UserError, *DAMAGE):
-            continue
-    return lines + [f"fine-tuning: {in_words(kept)}" for kept in table.tuning.values()]
+    """Return the settings of each method's meta-training, of its first seed, and fine-tuning."""
+    learning: dict[str, str] = {}
+    for curve in table.curves:
+        learning.setdefault(curve.method, f"meta-training: {in_words(curve.settings)}")
+    return [*learning.values(), *(f"fine-tuning: {in_words(settings)}" for settings in table.tuning().values())]

@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 
 
 def interval(differences: list[float]) -> Interval | None:
-    """Of one difference per seed; None without any."""
+    """Return the interval of one difference per seed; None without any."""
     count = len(differences)
     if not count:
         return None
@@ -36,7 +36,7 @@ def interval(differences: list[float]) -> Interval | None:
 
 
 def t_quantile(degrees: int) -> float:
-    """The t that a variable with so many degrees of freedom stays below, in size, with probability 0.95."""
+    """Return the t that a variable with so many degrees of freedom stays below, in size, with probability 0.95."""
     low, high = 0.0, 100.0
     for _ in range(100):
         middle = (low + high) / 2
@@ -48,7 +48,7 @@ def t_quantile(degrees: int) -> float:
 
 
 def probability_within(t: float, degrees: int) -> float:
-    """P(|T| < t), by the finite sums for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Return P(|T| < t), by the finite sums for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(degrees))
     odd = degrees % 2
     term, total = (math.cos(angle) if odd else 1.0), 0.0

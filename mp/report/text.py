@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def spread(values: list[float], sign: bool = False) -> str:
-    """Mean, and ± standard deviation when there are several values; "-" without any. Zero has no minus.
+    """Return the mean, and ± standard deviation when there are several values; "-" without any. Zero has no minus.
 
     >>> spread([1.0, 3.0], sign=True)
     '+2.0±1.4'
@@ -17,7 +17,7 @@ def spread(values: list[float], sign: bool = False) -> str:
 
 
 def line_up(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2, groups: Sequence[tuple[str, int]] = ()) -> str:
-    """Rows of cells as lines of text, without a newline at the end; an empty row is an empty line.
+    """Return rows of cells as lines of text, without a newline at the end; an empty row is an empty line.
 
     The first `left` columns are flush left, the others flush right, `gap` spaces apart. `groups`: titles in a line
     above, each with how many of the columns after the left ones it stands over. Two more spaces set a group apart, and

@@ -1,21 +1,17 @@
 """The page's drawings, as SVG: bars of gain, and curves of meta-training on axes with round numbers."""
-import json
 import math
 from html import escape
-from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from mp.learners import METHODS
-from mp.runtime.errors import DAMAGE, UserError
-from mp.runtime.text import spread
-from mp.store import promptfile, results
-from mp.table.columns import Column
-from mp.table.read import Table
+from mp.report.columns import Column
+from mp.report.table2 import Table
+from mp.report.text import spread
 
 WIDTH = 310
 AXIS, HALF = 202, 66                        # of bars: where they begin, and how long they get
 LEFT, RIGHT, TOP, BOTTOM = 42, 300, 22, 150   # of curves: where their axes end
-Log = list[dict[str, float]]                # a line per epoch
 
 
 def figure(content: str, height: int, about: str, caption: str) -> str:
@@ -24,7 +20,7 @@ def figure(content: str, height: int, about: str, caption: str) -> str:
 
 
 def bars(table: Table, column: Column) -> str:
-    """A column's gains on all classes as horizontal bars: the training datasets, a gap, then the others."""
+    """Draw a column's gains on all classes as horizontal bars: the training datasets, a gap, then the others."""
     gains = {}
     for name in table.roles:
         of_seeds = column.numbers(table.ours, name, "all", gain=True)
@@ -52,25 +48,15 @@ def bar(name: str, gain: float | None, scale: float, y: int) -> str:
             f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{spread([gain], sign=True)}</text>')
 
 
-def read_log(prompt: Path) -> Log:
-    """Of the meta-training that made the prompt. Nothing if the log isn't there, not readable or of another one."""
-    try:
-        about = json.loads(prompt.with_name("settings.json").read_text(encoding="utf-8"))
-        kept = promptfile.read_file(prompt)["identity"]
-        if json.dumps(kept, sort_keys=True) != json.dumps(about["identity"], sort_keys=True):
-            return []
-        lines = [json.loads(line) for line in prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()]
-        log = [{k: float(line[k]) for k in ("query_loss", "grad_norm", "clipped_norm")} for line in lines]
-    except (UserError, *DAMAGE):
-        return []
-    finite = all(abs(value) < 1e30 for line in log for value in line.values())  # what an axis can span; NaN isn't
-    return log if finite else []
+def drawable(log: list[dict[str, Any]]) -> bool:
+    """Whether a log has an epoch, and in each the numbers of the curves, of a size that an axis can span; NaN isn't."""
+    values = [line.get(key) for line in log for key in ("query_loss", "grad_norm", "clipped_norm")]
+    return bool(values) and all(type(value) in (int, float) and abs(value) < 1e30 for value in values)
 
 
 def curves(table: Table, method: str) -> str:
-    """Query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
-    logs = [read_log(results.meta_prompt(table.out, method, seed)) for seed in table.seeds]
-    logs = [log for log in logs if log]
+    """Draw query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
+    logs = [curve.log for curve in table.curves if curve.method == method and drawable(curve.log)]
     if not logs:
         return ""
     title = METHODS[method].title
@@ -80,8 +66,9 @@ def curves(table: Table, method: str) -> str:
     return f"<section><h3>{title}</h3>{loss}{norm}</section>"
 
 
-def plot(title: str, label: str, caption: str, logs: list[Log], styles: dict[str, str]) -> str:
-    """`label`: of the upright axis; `styles`: a log's key -> the class of its line."""
+def plot(title: str, label: str, caption: str, logs: list[list[dict[str, Any]]], styles: dict[str, str]) -> str:
+    """Draw numbers of the logs over the epochs. `label`: of the upright axis; `styles`: a log's key -> the class of its
+    line."""
     lines = []
     for log in logs:
         for key, style in styles.items():
@@ -99,7 +86,7 @@ def plot(title: str, label: str, caption: str, logs: list[Log], styles: dict[str
 
 
 def axes(xs: list[float], ys: list[float], label: str) -> str:
-    """A grid through the ticks, and their numbers."""
+    """Draw a grid through the ticks, and their numbers."""
     grid, texts = "", f'<text x="0" y="10">{label}</text>'
     for x in xs:
         at = f"{place(x, xs, LEFT, RIGHT):.1f}"
@@ -114,12 +101,12 @@ def axes(xs: list[float], ys: list[float], label: str) -> str:
 
 
 def place(value: float, marks: list[float], start: float, end: float) -> float:
-    """Where a value lies on an axis from `start` to `end` with these ticks."""
+    """Return where a value lies on an axis from `start` to `end` with these ticks."""
     return start + (end - start) * (value - marks[0]) / (marks[-1] - marks[0])
 
 
 def ticks(low: float, high: float, least: float = 0.0) -> list[float]:
-    """Three to eight round numbers, evenly spaced, from at most `low` to at least `high`; `least` apart.
+    """Return three to eight round numbers, evenly spaced, from at most `low` to at least `high`; `least` apart.
 
     >>> ticks(0.7, 2.9)
     [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]

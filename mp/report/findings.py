@@ -2,11 +2,12 @@
 from collections.abc import Callable
 from statistics import fmean
 
-from mp.claims.arms import Arm, Comparison
-from mp.claims.intervals import Interval, interval
-from mp.runtime.text import line_up
+from mp.experiment.arms import Arm
+from mp.report.averages import Accuracies, BySeed, averaged_by_seed, numbers
+from mp.report.claims import Comparison
+from mp.report.intervals import Interval, interval
+from mp.report.text import line_up
 from mp.settings import PARTS
-from mp.table.averages import Accuracies, BySeed, averaged_by_seed, numbers
 
 GROUPS = (("training datasets", "Average (train)"), ("held-out datasets", "Average (test)"))
 EXPLAINED = """± is half of the 95% interval of Student's t over the seeds, of differences paired by seed and dataset.
@@ -16,7 +17,7 @@ Row = tuple[Comparison, dict[tuple[str, str], Interval | None]]  # by an average
 
 
 def best_wording(accuracies: dict[str, Accuracies]) -> str:
-    """The wording with the highest mean over the datasets, all classes; of equals the first; "" of none."""
+    """Return the wording with the highest mean over the datasets, all classes; of equals the first; "" of none."""
     def mean(wording: str) -> float:
         return fmean(parts["all"] for parts in accuracies[wording].values())
 
@@ -24,7 +25,7 @@ def best_wording(accuracies: dict[str, Accuracies]) -> str:
 
 
 def compare(rows: list[Comparison], of_arm: Callable[[Arm], BySeed], roles: dict[str, str]) -> list[Row]:
-    """Differences of the means over datasets, paired by seed; words, which have none, stand against every seed."""
+    """Return differences of the means over datasets, paired by seed; words, which have none, stand against each."""
     found = []
     for row in rows:
         ours, theirs = averaged_by_seed(of_arm(row.ours), roles), averaged_by_seed(of_arm(row.theirs), roles)
@@ -34,7 +35,7 @@ def compare(rows: list[Comparison], of_arm: Callable[[Arm], BySeed], roles: dict
 
 
 def table(rows: list[Row], notes: dict[str, str]) -> str:
-    """Lines of text; `notes`: beside a row, by its title."""
+    """Return lines of text; `notes`: beside a row, by its title."""
     lines = [["points", "seeds", *(PARTS * len(GROUPS)), ""]]
     for row, cells in rows:
         count = max((cell.count for cell in cells.values() if cell), default=0)
@@ -45,7 +46,7 @@ def table(rows: list[Row], notes: dict[str, str]) -> str:
 
 
 def sentence(rows: list[Row], parts: tuple[str, ...] = ("all",)) -> str:
-    """On the held-out datasets (training ones, where nothing is held out): what the intervals show, and what not."""
+    """Return what the intervals show, and what not, on held-out datasets (training ones, where none is held out)."""
     held_out = [cells[GROUPS[1][1], PARTS[-1]] for _, cells in rows]
     title, name = GROUPS[1] if any(held_out) else GROUPS[0]
     said = []

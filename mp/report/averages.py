@@ -3,14 +3,16 @@ those held out."""
 from statistics import fmean
 
 from data.suite import AVERAGES
-from mp.settings import PARTS
+from mp.settings import PARTS, with_harmonic_mean
 
-Accuracies = dict[str, dict[str, float]]  # dataset or average -> part -> per cent
+Accuracies = dict[str, dict[str, float]]  # dataset or average -> measure -> per cent
 BySeed = dict[int | None, Accuracies]     # None: of words, which have no seed
+MEASURES = {"base": "base", "new": "new", "harmonic_mean": "HM", "all": "all"}  # with their titles, in a table's order
+HM = "HM: the harmonic mean of base and new; an average's is that of the average base and the average new"
 
 
 def averaged(roles: dict[str, str]) -> dict[str, list[str]]:
-    """The rows of averages, each with its datasets. `roles`: dataset -> train or test."""
+    """Return the rows of averages, each with its datasets. `roles`: dataset -> train or test."""
     groups = [list(roles)]
     for role in ("train", "test"):
         groups.append([name for name, its_role in roles.items() if its_role == role])
@@ -18,7 +20,10 @@ def averaged(roles: dict[str, str]) -> dict[str, list[str]]:
 
 
 def with_averages(accuracies: Accuracies, roles: dict[str, str]) -> Accuracies:
-    """The averages first, each if all of its datasets are there; of a part, over the datasets that have it."""
+    """Return the averages, each if all of its datasets are there, then the datasets, all with their harmonic means.
+
+    An average of a part is over the datasets that have it; its harmonic mean is formed of the averages.
+    """
     rows: Accuracies = {}
     for title, names in averaged(roles).items():
         if all(name in accuracies for name in names):
@@ -26,21 +31,23 @@ def with_averages(accuracies: Accuracies, roles: dict[str, str]) -> Accuracies:
             for part in PARTS:
                 if values := [accuracies[name][part] for name in names if part in accuracies[name]]:
                     rows[title][part] = fmean(values)
-    return rows | accuracies
+    return {name: with_harmonic_mean(row) for name, row in (rows | accuracies).items()}
 
 
 def averaged_by_seed(seeds: BySeed, roles: dict[str, str]) -> BySeed:
+    """Return the same with the averages of every seed."""
     return {seed: with_averages(accuracies, roles) for seed, accuracies in seeds.items()}
 
 
-def numbers(seeds: BySeed, name: str, part: str, base: BySeed | None = None) -> list[float]:
-    """One cell's, of every seed that has it: values, or gains over `base`, seed by seed or over what has no seed."""
+def numbers(seeds: BySeed, name: str, measure: str, base: BySeed | None = None) -> list[float]:
+    """Return a cell's numbers, of every seed that has it: values, or gains over `base`, seed by seed or over what has
+    no seed."""
     found = []
     for seed, accuracies in seeds.items():
-        value = accuracies.get(name, {}).get(part)
+        value = accuracies.get(name, {}).get(measure)
         other = 0.0
         if base is not None:
-            other = base.get(seed, base.get(None, {})).get(name, {}).get(part)
+            other = base.get(seed, base.get(None, {})).get(name, {}).get(measure)
         if value is not None and other is not None:
             found.append(value - other)
     return found
