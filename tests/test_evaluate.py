@@ -9,7 +9,6 @@ from PIL import Image
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 from data.feed import Feed
 from data.suite import Suite
-from mp.commands import report
 from mp.commands.session import Session
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
@@ -85,16 +84,6 @@ def test_small_classes_are_named_and_used(dataset, capsys):
         drawn = session.draw_shots("five", FinetuneSettings("coop", **METHODS["coop"].finetune, shots=4))
         assert drawn == few_shot(items, 4, 1) and len(drawn) == 4 * 4 + 2
     assert capsys.readouterr().err.count("five: fewer than 4 training images of t-rex (2)") == 1
-
-
-def test_the_table_averages_over_datasets_and_seeds():
-    roles = {"one": "train", "two": "test"}
-    hand = {"one": {"base": 50.0, "new": 40.0, "all": 30.0}, "two": {"base": 70.0, "all": 50.0}}
-    seeds = [{"one": {"base": 60.0, "new": 50.0, "all": 40.0}, "two": {"base": b, "all": 60.0}} for b in (70.0, 80.0)]
-    lines = {line.split("  ")[0].strip(): line.split() for line in report.table(roles, hand, {"x": seeds}).splitlines()}
-    assert lines["Average"][1:] == ["60.0", "40.0", "40.0", "67.5±3.5", "50.0±0.0", "50.0±0.0",
-                                    "+7.5±3.5", "+10.0±0.0", "+10.0±0.0"]
-    assert lines["two"][1:4] == ["70.0", "-", "50.0"] and "one*" in lines
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def add_table(parser: Parser) -> None:
     add("--jobs", type=up_to(64, "a number of processes", 1), metavar="N",
         help="with --run, processes that share the work (default: one)")
     add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
-    add("--format", choices=["text", "markdown", "csv", "latex", "html"], default="text", help="default: text")
+    add("--format", choices=["text", "markdown", "csv", "html"], default="text", help="default: text")
     add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
     add("--classes", choices=PARTS, default="base", help="of fine-tuning (default: base)")
     others = [method for method, row in METHODS.items() if row.source]

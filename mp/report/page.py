@@ -98,8 +98,8 @@ def tips(table: Table) -> list[str]:
 def made(shown: list[Result]) -> str:
     """Return the commands, each with the files that it made."""
     files: dict[tuple[str, Path], list[str]] = {}  # names, by the command and the folder
-    for path, result in shown:
-        command = str(result["provenance"].get("command", "an unknown command"))
+    for path, content in shown:
+        command = str(content["provenance"].get("command", "an unknown command"))
         files.setdefault((command, path.parent), []).append(path.name)
     lines = []
     for (command, folder), names in files.items():

@@ -15,11 +15,11 @@ from PIL import Image
 
 import run as program
 from data import suite
-
-from mp.claims import arms, findings
-from mp.claims.arms import Arm, Comparison
 from mp.commands import claims, session
+from mp.experiment.arms import Arm
 from mp.learners import METHODS
+from mp.report import findings
+from mp.report.claims import TITLES, Comparison
 from mp.runtime import pool
 from mp.runtime.errors import RunError, UserError
 from tests.conftest import ROOT
@@ -60,7 +60,7 @@ def stamps(out):
 def test_every_claim_has_its_table_and_its_sentence(once):
     out, ended = once
     text = ended.stdout
-    for claim, title in arms.TITLES.items():
+    for claim, title in TITLES.items():
         assert f"({claim}) {title}: coop, seeds 1 2" in text
     assert text.count("On held-out datasets: all classes, ") == 2 and text.count("On held-out datasets: base classes, ") == 1 and "clipped in" in text and "numbers more than the prompt's 512" in text
     for row in ("first-order MAML", "8 inner steps", "plain multi-task training", "γ = 0.2, 24 α, over γ = inf, 24 α", "through it"):
@@ -195,8 +195,8 @@ def test_killed_it_leaves_no_process_and_no_noise(end, tmp_path):
 
 def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
     """Its seed of that arm, as it is and tuned; where fine-tuning diverges, no average of that seed is made."""
-    wild = Arm("wild", changes=(("inner_lr", 9.0),))
-    wanted = [arms.MP, wild, wild._replace(title="wild, tuned", tuned=True), arms.TUNED_MP, Arm("words", words="a {}.")]
+    wild, learnt = Arm("coop", learnt=(("inner_lr", 9.0),)), Arm("coop", learnt=())
+    wanted = [learnt, wild, wild._replace(tuned=()), learnt._replace(tuned=()), Arm(words="a {}.")]
     asked = []
 
     def run(label, jobs):
@@ -204,49 +204,19 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(capsys):
         def result(job):
             kind, arm, seed, name = job
             if kind == "learn":
-                return "epoch 3: the loss is nan" if arm.changes == wild.changes and seed == 2 else None
-            return "epoch 1: the loss is inf" if (arm.tuned, name, seed) == (True, "b", 1) else {"all": 50.0 + seed if seed else 50.0}
+                return "epoch 3: the loss is nan" if arm.learnt == wild.learnt and seed == 2 else None
+            return "epoch 1: the loss is inf" if (arm.tuned, name, seed) == ((), "b", 1) else {"all": 50.0 + seed if seed else 50.0}
         return claims.finished(label, jobs, ((job, (result(job), 0.0)) for job in jobs))
 
     session = SimpleNamespace(suite=SimpleNamespace(datasets=["a", "b"]))
     found = claims.compute(run, session, wanted, [1, 2])
-    assert sorted(found[wild]) == [1] and sorted(found[arms.MP]) == [1, 2] and found[wanted[-1]] == {None: dict.fromkeys("ab", {"all": 50.0})}
-    assert found[wanted[2]] == {1: {"a": {"all": 51.0}}} and found[arms.TUNED_MP][2].keys() == {"a", "b"}
-    assert not any(kind == "evaluate" and arm.changes == wild.changes and seed == 2 for kind, arm, seed, _ in asked)
+    assert sorted(found[wild]) == [1] and sorted(found[learnt]) == [1, 2] and found[wanted[-1]] == {None: dict.fromkeys("ab", {"all": 50.0})}
+    assert found[wanted[2]] == {1: {"a": {"all": 51.0}}} and found[wanted[3]][2].keys() == {"a", "b"}
+    assert not any(kind == "evaluate" and arm.learnt == wild.learnt and seed == 2 for kind, arm, seed, _ in asked)
     said = capsys.readouterr().err
-    assert "wild, seed 2: left out: epoch 3: the loss is nan" in said and "wild, tuned, b, seed 1: left out: epoch 1" in said
+    assert "inner_lr 9, seed 2: left out: epoch 3: the loss is nan" in said and "inner_lr 9, fine-tuned, b, seed 1: left out: epoch 1" in said
     (_, cells), = findings.compare([Comparison("x", wanted[2], wanted[-1])], found.get, {"a": "train", "b": "train"})
     assert cells["Average (train)", "all"] is None
-
-
-@pytest.mark.parametrize("method, usual", [("coop", 0.025 / 6), ("promptsrc", 0.02 / 6)])
-def test_the_arms_are_what_their_titles_say(method, usual):
-    """Written down once more: which prompt stands against which, and with what settings each was learnt."""
-    def told(arm):
-        return arm.words if arm.words is not None else (arm.changes and dict(arm.changes), arm.tuned)
-
-    def rows(claim):
-        return {row.title: (told(row.ours), told(row.theirs)) for row in arms.comparisons(claim, method, "one {}.")}
-
-    mp, start, inf = ((), False), (None, False), float("inf")
-    assert rows("a") == {
-        "over handcrafted templates": (mp, ""), 'over "one {}."': (mp, "one {}."),
-        "over plain multi-task training (no inner steps)": (mp, ({"inner_steps": 0}, False)),
-        "over first-order MAML": (mp, ({"first_order": True}, False)), "over 1 inner step": (mp, ({"inner_steps": 1}, False)),
-        "over 2 inner steps": (mp, ({"inner_steps": 2}, False)), "over 8 inner steps": (mp, ({"inner_steps": 8}, False))}
-    assert rows("c") == {"fine-tuned from handcrafted, over its start": ((None, True), start),
-                         "fine-tuned from the meta-prompt, over it": (((), True), mp)}
-    regulated = {"regulator": True, "clip_norm": inf}
-    expected = {"24 α, over α, both unclipped": (({"inner_lr": 24 * usual, "clip_norm": inf}, False), ({"clip_norm": inf}, False)),
-                "the meta-prompt, over an unclipped regulator's": (mp, (regulated, False)),
-                "the meta-prompt fine-tuned, over the regulator's through it": (((), True), (regulated, True))}
-    for name, rate in (("", {}), (", 24 α", {"inner_lr": 24 * usual})):
-        for clip_norm in (0.2, 1.0, 5.0, inf):
-            ours = (rate if clip_norm == 5 else {**rate, "clip_norm": clip_norm}) or (), False
-            expected[f"γ = {clip_norm:g}{name}, over handcrafted templates"] = ours, ""
-            if clip_norm != inf:
-                expected[f"γ = {clip_norm:g}{name}, over γ = inf{name}"] = ours, ({**rate, "clip_norm": inf}, False)
-    assert rows("b") == expected
 
 
 def test_the_notes_are_those_of_the_logs(once):

@@ -22,7 +22,7 @@ from mp.learners import METHODS, make_learner
 from mp.meta import meta_train
 from mp.settings import MetaSettings
 from mp.store import promptfile
-from mp.table.columns import COLUMNS
+from mp.report.columns import make_columns
 from mp.tasks import make_task
 from tests.robustness.tiny import pictures
 
@@ -97,7 +97,7 @@ def by_hand():
 
 def test_the_whole_chain(place, ran):
     shown = ran(META).out
-    assert len(row(shown, "a*")) == len(row(shown, "f")) == 9 and not re.search(r"f\*|^a ", shown, re.MULTILINE)
+    assert len(row(shown, "a*")) == len(row(shown, "f")) == 12 and not re.search(r"f\*|^a ", shown, re.MULTILINE)
     assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Average", "Average (train)", "Average (test)"]
     prompt = promptfile.read_file(place / PROMPT)
     torch.testing.assert_close(prompt["params"], by_hand(), rtol=0, atol=0)
@@ -114,7 +114,7 @@ def test_the_whole_chain(place, ran):
     ended = ran(f"{TABLE} --run --format csv")
     assert "Missing" not in ended.err and before.items() <= made(place).items()
     cells = {line["dataset"]: line for line in csv.DictReader(io.StringIO(ended.out)) if line["metric"] == "Base"}
-    assert list(cells) == ["a", "f"] and set(cells["f"]) == {"dataset", "metric", *(column.key for column in COLUMNS)}
+    assert list(cells) == ["a", "f"] and set(cells["f"]) == {"dataset", "metric", *(column.key for column in make_columns())}
     assert "" not in cells["a"].values() and float(cells["f"]["finetune/coop/mp"]) == round(tuned["accuracies"]["base"], 2)
     shown = ran(TABLE)
     assert "meta-prompts of the tasks a, b, c, d, e\n" in shown.out and shown.err == ""
@@ -132,8 +132,8 @@ def test_nothing_is_mixed_with_table_1s_tasks(place, ran):
         assert "runs/mini/meta/coop-seed1/prompt.pt: no such prompt file; make it with: python run.py meta --method coop" in said
     shown = ran("table --datasets a f")
     assert "meta-prompts of" not in shown.out and "*" not in row(shown.out, "a")
-    assert row(shown.out, "a")[1:] == [cell if column.init != "meta" else "-" for cell, column in
-                                       zip(row(ran(TABLE).out, "a*")[1:], COLUMNS)]
+    assert row(shown.out, "a")[1:] == [cell if column.arm.learnt is None else "-" for cell, column in
+                                       zip(row(ran(TABLE).out, "a*")[1:], make_columns())]
     assert sum(f"--init {init}" in shown.err for init in ("meta", "handcrafted")) == 1
     assert made(place) == before
 

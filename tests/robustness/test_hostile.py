@@ -325,8 +325,7 @@ def test_a_table_shows_names_and_provenance_as_text(world, tmp_path):
     found = Page(shown("html"))
     assert not {"script", "img", "input", "b"} & {*found.tags} and all(address.startswith("#") for address in found.addresses)
     assert name in found.texts and any(NASTY in text and "settings" not in text for text in found.texts)
-    for form in ("text", "markdown", "latex"):
+    for form in ("text", "markdown"):
         text = shown(form)
         assert all(c.isprintable() or c == "\n" for c in text)
-        assert not any(line.startswith("\\input") for line in text.splitlines())
     assert "<script" not in shown("markdown")

@@ -149,11 +149,6 @@ def test_a_state_of_the_programs_own_may_be_deleted(tmp_path):
         states.resume(path, "meta-prompt", MADE_FROM, None, 1, {})
 
 
-def test_no_harmonic_mean_of_one_part():
-    assert results.with_harmonic_mean({"base": 1.0, "all": 1.0}) == {"base": 1.0, "all": 1.0}
-    assert results.with_harmonic_mean({"base": 0.0, "new": 0.0})["harmonic_mean"] == 0.0
-
-
 def test_other_settings_are_refused_with_both_shown(tmp_path):
     cell(tmp_path / "r.json")
     before = (tmp_path / "r.json").read_bytes()

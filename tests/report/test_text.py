@@ -1,8 +1,8 @@
 """Lined-up text against tables drawn by hand."""
 import doctest
 
-from mp.runtime import text
-from mp.runtime.text import line_up
+from mp.report import text
+from mp.report.text import line_up
 
 
 def drawn(table: str) -> str:

@@ -4,12 +4,13 @@ import math
 import numpy as np
 import pytest
 
-from mp.claims import findings
-from mp.claims.arms import Arm, Comparison
-from mp.claims.intervals import Interval, interval, probability_within, t_quantile
+from mp.experiment.arms import Arm
+from mp.report import findings
+from mp.report.claims import Comparison
+from mp.report.intervals import Interval, interval, probability_within, t_quantile
 from mp.settings import PARTS
 
-OURS, THEIRS = Arm("ours"), Arm("theirs")
+OURS, THEIRS = Arm(words="ours {}"), Arm(words="theirs {}")
 ROLES = {"a": "train", "b": "train", "c": "test", "d": "test", "e": "test"}
 
 

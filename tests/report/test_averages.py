@@ -1,0 +1,83 @@
+"""Averages and harmonic means against published tables, numpy and hand; accuracies as text."""
+import doctest
+
+import numpy as np
+import pytest
+
+from mp import settings
+from mp.report import accuracies
+from mp.report.averages import averaged_by_seed, numbers, with_averages
+from mp.report.columns import paper_accuracies
+from mp.settings import PARTS, with_harmonic_mean
+from tests.report.tables import PAPER
+
+
+# Averages over the same eleven datasets, as the tables of MaPLe's and PromptSRC's papers and code print them.
+@pytest.mark.parametrize("base, new, printed", [
+    (69.34, 74.22, 71.70), (82.69, 63.22, 71.66), (80.47, 71.69, 75.83), (82.28, 75.14, 78.55), (84.26, 76.10, 79.97),
+    (84.21, 71.79, 77.51), (80.24, 73.43, 76.68), (81.72, 73.81, 77.56), (82.15, 74.07, 77.90)],
+    ids=["CLIP", "CoOp", "CoCoOp", "MaPLe", "PromptSRC", "IVLP", "deep vision", "deep language", "IVLP of MaPLe's"])
+def test_harmonic_means_that_others_printed(base, new, printed):
+    assert abs(with_harmonic_mean({"base": base, "new": new})["harmonic_mean"] - printed) < 0.0051
+
+
+def test_a_harmonic_mean_needs_both_parts():
+    assert doctest.testmod(settings) == (0, 1)
+    assert with_harmonic_mean({"base": 1.0, "all": 1.0}) == {"base": 1.0, "all": 1.0}
+    assert with_harmonic_mean({"base": 0.0, "new": 0.0})["harmonic_mean"] == 0.0
+
+
+def test_the_papers_harmonic_means():
+    """By hand from the averages of its Table 2; a mean of the datasets' harmonic means would be another number."""
+    papers = {key: with_averages(of_datasets, PAPER)["Average"] for key, of_datasets in paper_accuracies().items()}
+    assert {key: round(row["harmonic_mean"], 2) for key, row in papers.items()} == {
+        "zeroshot/hand": 71.71, "zeroshot/mp-coop": 73.22, "zeroshot/mp-cocoop": 73.32, "zeroshot/mp-promptsrc": 75.76,
+        "finetune/coop/hand": 80.91, "finetune/coop/mp": 71.08, "finetune/cocoop/hand": 75.29, "finetune/cocoop/mp": 75.31,
+        "finetune/promptsrc/hand": 79.47, "finetune/promptsrc/mp": 78.76}
+
+
+def test_averages_and_their_harmonic_means_against_numpy():
+    """Of the averages, seed by seed; what is averaged are the datasets that have the part."""
+    draw, roles = np.random.default_rng(0), {"a": "train", "b": "test", "c": "train", "d": "test"}
+    values = draw.uniform(5, 95, (3, 4, 3))  # seeds, datasets, parts
+    seeds = {seed: {name: dict(zip(PARTS, map(float, values[seed, i]))) for i, name in enumerate(roles)} for seed in range(3)}
+    for seed in range(3):
+        del seeds[seed]["d"]["new"]
+    found = averaged_by_seed(seeds, roles)
+    groups = {"Average": [0, 1, 2, 3], "Average (train)": [0, 2], "Average (test)": [1, 3]}
+    for title, chosen in groups.items():
+        base, new = values[:, chosen, 0].mean(1), values[:, [i for i in chosen if i != 3], 1].mean(1)
+        np.testing.assert_allclose(numbers(found, title, "base"), base, rtol=1e-12)
+        np.testing.assert_allclose(numbers(found, title, "new"), new, rtol=1e-12)
+        np.testing.assert_allclose(numbers(found, title, "harmonic_mean"), 2 / (1 / base + 1 / new), rtol=1e-12)
+    assert numbers(found, "d", "harmonic_mean") == numbers(found, "d", "new") == []
+    a = 2 / (1 / values[:, 0, 0] + 1 / values[:, 0, 1])
+    np.testing.assert_allclose(numbers(found, "a", "harmonic_mean"), a, rtol=1e-12)
+    gains = numbers(found, "a", "harmonic_mean", {None: found[0]})
+    np.testing.assert_allclose(gains, a - a[0], rtol=1e-12, atol=1e-12)
+    del seeds[1]["b"]
+    assert not {"Average", "Average (test)"} & averaged_by_seed(seeds, roles)[1].keys()
+
+
+def test_gains_are_seed_by_seed_or_over_what_has_no_seed():
+    def of(**seeds):
+        return {int(seed[1:]) if seed != "none" else None: {"pets": {"new": value}} for seed, value in seeds.items()}
+
+    assert numbers(of(s1=70.0, s2=60.0), "pets", "new", of(s2=58.0, s3=1.0)) == [2.0]
+    assert numbers(of(s1=70.0, s2=60.0), "pets", "new", of(none=58.0)) == [12.0, 2.0]
+    assert numbers(of(s1=70.0), "pets", "base", of(none=58.0)) == numbers(of(s1=70.0), "pets", "new", {}) == []
+
+
+def test_accuracies_as_text():
+    roles = {"one": "train", "two": "test"}
+    hand = {"one": {"base": 50.0, "new": 40.0, "all": 30.0}, "two": {"base": 70.0, "all": 50.0}}
+    seeds = [{"one": {"base": 60.0, "new": 50.0, "all": 40.0}, "two": {"base": b, "all": 60.0}} for b in (70.0, 80.0)]
+    shown = accuracies.table(roles, hand, {"x": seeds})
+    lines = {line.split("  ")[0].strip(): line.split() for line in shown.splitlines()}
+    assert shown.splitlines()[1].split() == ["base", "new", "HM", "all"] * 3
+    # Of base 65 and 70 with new 50: 56.522 and 58.333; of base 60 with new 40: 48.
+    assert lines["Average"][1:] == ["60.0", "40.0", "48.0", "40.0", "67.5±3.5", "50.0±0.0", "57.4±1.3", "50.0±0.0",
+                                    "+7.5±3.5", "+10.0±0.0", "+9.4±1.3", "+10.0±0.0"]
+    assert lines["two"][1:5] == ["70.0", "-", "-", "50.0"] and lines["one*"][3] == "44.4"
+    assert shown.splitlines()[-2] == ("HM: the harmonic mean of base and new; an average's is that of the average base and "
+                                      "the average new")
