@@ -1,10 +1,9 @@
-"""The paper's numbers a second time, literally: section 4.2 with the recipes that it takes over, and Table 1's datasets.
+"""The paper's numbers a second time, literally: section 4.2 with the recipes that it takes over, and Table 1.
 
 What is here comes from the paper, from the methods' own code where the paper names nothing, and from CoOp's layout of
 the datasets. It is compared with what the commands ask for, so that no number changes in one place without a word.
 """
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,8 +86,7 @@ SHAPES = {
 @pytest.mark.parametrize("asked", [False, True], ids=["by the class", "by the settings"])
 def test_what_is_learnt_at_vit_b16s_size(method, asked):
     with torch.device("meta"):
-        clip = CLIP(image_size=224, patch=16, image_width=IMAGE_WIDTH, image_layers=12, text_width=WIDTH, text_layers=12,
-                    embed=EMBED)
+        clip = CLIP(224, 16, IMAGE_WIDTH, 12, WIDTH, 12, EMBED)
     clip.token_embedding = torch.nn.Embedding.from_pretrained(torch.zeros(49408, 1).expand(-1, WIDTH))
     clip.logit_scale = torch.nn.Parameter(torch.zeros(()))
     settings = method_settings(PromptSettings, method, {})
@@ -142,18 +140,21 @@ def test_learning_rates_of_the_first_and_the_last_epochs(epochs, expected):
 
 
 DATASETS = {
-    # name           role     classes folder           images below           its labels' file                       template
-    "Caltech101":    ("train", 100,  "caltech-101",    "101_ObjectCategories", "split_zhou_Caltech101.json",          "a photo of a {}."),
-    "EuroSAT":       ("train", 10,   "eurosat",        "2750",                 "split_zhou_EuroSAT.json",             "a centered satellite photo of {}."),
-    "FGVC Aircraft": ("train", 100,  "fgvc_aircraft",  "images",               "variants.txt",                        "a photo of a {}, a type of aircraft."),
-    "Flowers102":    ("train", 102,  "oxford_flowers", "jpg",                  "split_zhou_OxfordFlowers.json",       "a photo of a {}, a type of flower."),
-    "OxfordPets":    ("train", 37,   "oxford_pets",    "images",               "split_zhou_OxfordPets.json",          "a photo of a {}, a type of pet."),
-    "UCF101":        ("train", 101,  "ucf101",         "UCF-101-midframes",    "split_zhou_UCF101.json",              "a photo of a person doing {}."),
-    "DTD":           ("test",  47,   "dtd",            "images",               "split_zhou_DescribableTextures.json", "{} texture."),
-    "Food101":       ("test",  101,  "food-101",       "images",               "split_zhou_Food101.json",             "a photo of {}, a type of food."),
-    "ImageNet":      ("test",  1000, "imagenet",       "images",               "classnames.txt",                      "a photo of a {}."),
-    "Stanford Cars": ("test",  196,  "stanford_cars",  "",                     "split_zhou_StanfordCars.json",        "a photo of a {}."),
-    "SUN397":        ("test",  397,  "sun397",         "SUN397",               "split_zhou_SUN397.json",              "a photo of a {}."),
+    # role in Table 1, classes, folder, images below it, the labels' file, template
+    "Caltech101": ("train", 100, "caltech-101", "101_ObjectCategories", "split_zhou_Caltech101.json",
+                   "a photo of a {}."),
+    "EuroSAT": ("train", 10, "eurosat", "2750", "split_zhou_EuroSAT.json", "a centered satellite photo of {}."),
+    "FGVC Aircraft": ("train", 100, "fgvc_aircraft", "images", "variants.txt", "a photo of a {}, a type of aircraft."),
+    "Flowers102": ("train", 102, "oxford_flowers", "jpg", "split_zhou_OxfordFlowers.json",
+                   "a photo of a {}, a type of flower."),
+    "OxfordPets": ("train", 37, "oxford_pets", "images", "split_zhou_OxfordPets.json",
+                   "a photo of a {}, a type of pet."),
+    "UCF101": ("train", 101, "ucf101", "UCF-101-midframes", "split_zhou_UCF101.json", "a photo of a person doing {}."),
+    "DTD": ("test", 47, "dtd", "images", "split_zhou_DescribableTextures.json", "{} texture."),
+    "Food101": ("test", 101, "food-101", "images", "split_zhou_Food101.json", "a photo of {}, a type of food."),
+    "ImageNet": ("test", 1000, "imagenet", "images", "classnames.txt", "a photo of a {}."),
+    "Stanford Cars": ("test", 196, "stanford_cars", "", "split_zhou_StanfordCars.json", "a photo of a {}."),
+    "SUN397": ("test", 397, "sun397", "SUN397", "split_zhou_SUN397.json", "a photo of a {}."),
 }
 IMAGES = {  # for training and for testing, of the benchmark that CoOp published
     "Caltech101": (4128, 2465), "EuroSAT": (13500, 8100), "FGVC Aircraft": (3334, 3333), "Flowers102": (4093, 2463),
@@ -173,7 +174,7 @@ def test_the_datasets_are_table_1s():
     assert paper.TRAINING == ["Caltech101", "EuroSAT", "FGVC Aircraft", "Flowers102", "OxfordPets", "UCF101"]
 
 
-def test_the_suite_is_all_of_them(tmp_path: Path):
+def test_the_suite_is_all_of_them(tmp_path):
     suite = open_suite(tmp_path)
     assert suite.datasets == list(DATASETS) and suite.training == paper.TRAINING
     assert suite.roles == {name: role for name, (role, *_) in DATASETS.items()}

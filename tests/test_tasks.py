@@ -24,7 +24,8 @@ def test_a_class_of_as_many_images_as_the_support_set_takes(images, support, exp
 
 
 @pytest.mark.parametrize("size, count, expected", [  # of twelve images: the batches' sizes, and which are one pass
-    (4, 6, [[0, 1, 2], [3, 4, 5]]), (12, 3, [[0], [1], [2]]), (6, 4, [[0, 1], [2, 3]]), (1, 24, [range(12), range(12, 24)])])
+    (4, 6, [[0, 1, 2], [3, 4, 5]]), (12, 3, [[0], [1], [2]]), (6, 4, [[0, 1], [2, 3]]),
+    (1, 24, [range(12), range(12, 24)])])
 def test_batches_that_use_exactly_all_images(size, count, expected):
     indices = np.arange(100, 112)
     batches = mini_batches(indices, size, count, generator())
@@ -91,7 +92,8 @@ def test_other_seeds_epochs_and_tasks_are_other_draws():
     task = Task("t", labels=torch.tensor(LABELS), at_once=1000)
     found = set()
     for seed, epoch, number in ((1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1), (1, 0, 0)):
-        inner, query = draw_batches(task, MetaSettings("coop", inner_lr=0.1, support=3, batch=3, seed=seed), epoch, number)
+        settings = MetaSettings("coop", inner_lr=0.1, support=3, batch=3, seed=seed)
+        inner, query = draw_batches(task, settings, epoch, number)
         found.add(str([batch[0][0].tolist() for batch in (*inner, query)]))
     assert len(found) == 4
 

@@ -47,7 +47,8 @@ def test_a_class_of_exactly_as_many_images_as_shots_is_sampled_too(sizes):
         random.Random(0).shuffle(items)  # so that classes don't appear in the order of their labels
         drawn = few_shot(items, 16, seed)
         assert drawn == published_draw(items, 16, seed)
-        assert [sum(item.label == label for item in drawn) for label in range(len(sizes))] == [min(16, n) for n in sizes]
+        counts = [sum(item.label == label for item in drawn) for label in range(len(sizes))]
+        assert counts == [min(16, size) for size in sizes]
 
 
 def test_the_draw_is_known():

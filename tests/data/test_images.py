@@ -353,8 +353,9 @@ def test_boxes_worked_out_by_hand(size, area, ratio, box):
     assert rng.asked == [(0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))]
 
 
-@pytest.mark.parametrize("size, box", [((10, 10), (0, 0, 10, 10)), ((16, 10), (1, 0, 14, 10)), ((10, 16), (0, 1, 10, 14)),
-                                       ((12, 9), (0, 0, 12, 9)), ((9, 12), (0, 0, 9, 12)), ((3, 1), (1, 0, 2, 1))])
+@pytest.mark.parametrize("size, box", [
+    ((10, 10), (0, 0, 10, 10)), ((16, 10), (1, 0, 14, 10)), ((10, 16), (0, 1, 10, 14)), ((12, 9), (0, 0, 12, 9)),
+    ((9, 12), (0, 0, 9, 12)), ((3, 1), (1, 0, 2, 1))])
 def test_after_ten_boxes_that_do_not_fit_the_largest_central_one(size, box):
     too_wide, too_high = (1.2, math.log(4 / 3)), (1.2, math.log(3 / 4))
     rng = Scripted(*(5 * (*too_wide, *too_high)), 0.25, 0.0)

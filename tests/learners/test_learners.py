@@ -63,6 +63,21 @@ def test_golden(case, memory, clip, golden, recipe, monkeypatch):
         near(p.grad, expected, 1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("images, passes", [(1, 6), (2, 3), (4, 2), (5, 2), (6, 0)])
+def test_cocoops_images_that_have_room_together(images, passes, clip, golden, recipe, monkeypatch):
+    """So many of the six, with all classes, in as many passes that are computed again; with room for all, in none."""
+    calls, in_chunks = [], prompts.checkpoint
+    monkeypatch.setattr(prompts, "checkpoint", lambda *args, **more: calls.append(1) or in_chunks(*args, **more))
+    learner = golden_learner("cocoop", clip, recipe)
+    classes, inputs, labels = golden_batch(learner, clip, golden, recipe)
+    monkeypatch.setattr(clip, "memory", images * classes.tokens() * clip.kept_bytes(clip.transformer))
+    loss = learner(clip, classes, *inputs, labels)
+    near(loss, golden["cocoop/loss"], 1e-5)
+    assert len(calls) == passes
+    gradient, = torch.autograd.grad(loss, learner.ctx)
+    near(gradient, golden["cocoop/grad/ctx"], 1e-4 * np.abs(golden["cocoop/grad/ctx"]).max())
+
+
 @pytest.mark.parametrize("case", ["promptsrc3", "promptsrc2"])
 def test_golden_terms_of_promptsrc(case, clip, golden, recipe):
     learner = golden_learner(case, clip, recipe)
