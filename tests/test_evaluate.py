@@ -9,12 +9,14 @@ from PIL import Image
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 from data.feed import Feed
 from data.suite import Suite
+from mp import evaluate
 from mp.commands.session import Session
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.evaluate import TestSet as Evaluation
 from mp.evaluate import accuracies
 from mp.learners.promptsrc import PromptSRC
+from mp.learners.prompts import class_prompts
 from mp.learners import METHODS
 from mp.settings import FinetuneSettings
 from mp.store import features
@@ -30,6 +32,19 @@ def dataset():
     rng = np.random.default_rng(0)
     items = [Item(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8), label) for label in range(5) for _ in range(6)]
     return Dataset("five", "a photo of a {}.", ["cat", "dog", "t-rex", "sea or lake", "café"], items, items)
+
+
+@pytest.mark.parametrize("at_once, sizes", [(7, [7, 7, 7, 7, 2]), (10, [10, 10, 10])])
+def test_features_are_classified_some_at_a_time(at_once, sizes, clip, dataset, monkeypatch):
+    """With the same logits as all together, in the same order."""
+    learner, test, seen, judged = CoCoOp(clip), evaluation(dataset, clip), [], []
+    classify = learner.classifier(clip, class_prompts(clip, dataset.classes))
+    monkeypatch.setattr(learner, "classifier", lambda *_: lambda some: seen.append(len(some)) or classify(some))
+    monkeypatch.setattr(evaluate, "FEATURES_AT_ONCE", at_once)
+    monkeypatch.setattr(evaluate, "accuracies", lambda logits, labels: judged.append(logits) or {})
+    test.learnt(learner)
+    assert seen == sizes
+    torch.testing.assert_close(judged[0], classify(test.features).detach(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("learner", [CoOp, CoCoOp, lambda clip: PromptSRC(clip, 3)], ids=["coop", "cocoop", "promptsrc"])
@@ -48,6 +63,20 @@ def test_accuracies_count_by_hand():
     logits = torch.tensor([[9.0, 1, 8, 0], [5, 9, 0, 0], [0, 9, 5, 1], [9, 0, 5, 6]])  # classes 0, 1 base; 2, 3 new
     assert accuracies(logits, torch.tensor([0, 0, 2, 2])) == {"base": 50.0, "new": 50.0, "all": 25.0}
     assert accuracies(logits[:2], torch.tensor([0, 0])) == {"base": 50.0, "all": 50.0}
+
+
+def test_base_images_are_judged_among_base_classes_alone():
+    """Where a new class's logit is the highest, as after fine-tuning on base classes a base one's is for new images."""
+    base = torch.tensor([[3.0, 2, 1, 9, 8], [2, 3, 1, 9, 8], [1, 2, 3, 9, 8], [3, 2, 1, 9, 8]])
+    new = torch.tensor([[9.0, 8, 7, 2, 1], [9, 8, 7, 1, 2], [9, 8, 7, 2, 1]])
+    found = accuracies(torch.cat([base, new]), torch.tensor([0, 1, 2, 1, 3, 4, 4]))  # 0 to 2 are base, of 5
+    assert found == {"base": 75.0, "new": pytest.approx(200 / 3), "all": 0.0}
+
+
+def test_of_classes_that_tie_the_first_is_taken():
+    """So that classes which a prompt can't tell apart aren't all right."""
+    tied = torch.zeros(4, 4)
+    assert accuracies(tied, torch.tensor([0, 1, 2, 3])) == {"base": 50.0, "new": 50.0, "all": 25.0}
 
 
 def test_a_part_of_one_class_has_no_accuracy():

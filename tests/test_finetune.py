@@ -130,6 +130,11 @@ def test_gaussian_weights():
     weights = gaussian_weights(20, 15, 1)
     density = torch.distributions.Normal(15.0, 1.0).log_prob(torch.arange(1.0, 21.0, dtype=torch.float64)).exp()
     np.testing.assert_allclose(weights, density / density.sum(), rtol=1e-5)
+    by_hand = np.array([np.exp(-2), np.exp(-0.5), 1, np.exp(-0.5)])  # around the third of four epochs
+    np.testing.assert_allclose(gaussian_weights(4, 3, 1), by_hand / by_hand.sum(), rtol=1e-12)
+    by_hand = np.array([np.exp(-1 / 8), 1, np.exp(-1 / 8)])
+    np.testing.assert_allclose(gaussian_weights(3, 2, 2), by_hand / by_hand.sum(), rtol=1e-12)
+    assert gaussian_weights(1, 0.75, 1) == [1.0] and gaussian_weights(2, 1.5, 1) == [0.5, 0.5]
     with pytest.raises(UserError, match="vanish"):
         gaussian_weights(2, 100, 1)
 

@@ -10,7 +10,7 @@ from data.miniature import suite as mini
 from mp import maml
 from mp.bench import measure, plain
 from mp.bench.blocks import BLOCKS, Block, make_blocks
-from mp.clip import tokenizer
+from mp.clip import attention, tokenizer
 from mp.clip.model import CLIP, SECOND_ORDER
 from mp.clip.weights import sizes
 from mp.commands import bench
@@ -44,10 +44,17 @@ def results(block, plainly=False):
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.plain], ids=lambda b: b.title.replace(",", ""))
-def test_ours_and_the_plain_way_give_the_same(block):
+def test_ours_and_the_plain_way_give_the_same(block, monkeypatch):
+    """Ours alone lets texts share their prefix."""
+    shared, with_prefix = [], attention.with_prefix
+    monkeypatch.setattr(attention, "with_prefix", lambda *args: shared.append(1) or with_prefix(*args))
     block = block._replace(classes=7, images=min(block.images, 4), plain_images=block.plain_images and 2,
                            steps=min(block.steps, 2))
-    ours, plainly = results(block), results(block, plainly=True)
+    ours = results(block)
+    assert shared
+    shared.clear()
+    plainly = results(block, plainly=True)
+    assert not shared
     for a, b in zip(ours, plainly, strict=True):
         assert b.abs().max() > 0
         torch.testing.assert_close(a[: len(b)], b, rtol=0, atol=1e-4 * float(b.abs().max()))

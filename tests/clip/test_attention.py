@@ -1,6 +1,7 @@
 """Attention over texts that share their beginning, and of the wanted tokens alone, held to torch's own module."""
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mp.clip.attention import Attention
@@ -34,6 +35,19 @@ def one_by_one(theirs, x, lengths):
     return torch.cat(rows, 1)
 
 
+@pytest.fixture
+def fused(monkeypatch):
+    """For every call of torch's fused attention, whether gradients were on."""
+    calls, attention = [], F.scaled_dot_product_attention
+
+    def watched(*args, **more):
+        calls.append(torch.is_grad_enabled())
+        return attention(*args, **more)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    return calls
+
+
 def values_and_derivatives(compute, x, first, second):
     """Of a random direction's sum: the value, and with gradients those of first and second order."""
     with torch.no_grad():
@@ -45,31 +59,36 @@ def values_and_derivatives(compute, x, first, second):
     return without, y.detach(), grad.detach(), again
 
 
+def hold_to_torchs(ours, theirs, x, first, second, fused, times):
+    """Ours takes the fused way, so many times, without a gradient and only then; torch's module never does."""
+    found = values_and_derivatives(ours, x, first, second)
+    assert fused == [False] * times
+    expected = values_and_derivatives(theirs, x, first, second)
+    assert len(fused) == times
+    for a, b in zip(found, expected, strict=True):
+        assert b.abs().max() > 1e-3
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
+
+
 @pytest.mark.parametrize("lengths", [[2, 5, 1, 3], [4, 4], [1]])
 @pytest.mark.parametrize("last_layer", [False, True])
-def test_texts_that_share_a_prefix(both, lengths, last_layer):
+def test_texts_that_share_a_prefix(both, lengths, last_layer, fused):
     ours, theirs = both
     packing = pack(torch.tensor(lengths))
     wanted = P + packing.last if last_layer else None
     rows = wanted if last_layer else slice(None)
     x = torch.randn(PREFIXES, P + sum(lengths), WIDTH, dtype=torch.float64)
     directions = torch.randn_like(one_by_one(theirs, x, lengths)[:, rows]), torch.randn_like(x)
-    found = values_and_derivatives(lambda x: ours(x, True, packing, wanted), x, *directions)
-    expected = values_and_derivatives(lambda x: one_by_one(theirs, x, lengths)[:, rows], x, *directions)
-    for a, b in zip(found, expected):
-        assert b.abs().max() > 1e-3
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
+    hold_to_torchs(lambda x: ours(x, True, packing, wanted), lambda x: one_by_one(theirs, x, lengths)[:, rows],
+                   x, *directions, fused, times=1 if last_layer else 2)  # of the prefix, and of the texts
 
 
 @pytest.mark.parametrize("causal, wanted", [(False, None), (True, None), (False, [0]), (False, [3, 1]), (True, [3, 1])])
-def test_whole_sequences(both, causal, wanted):
+def test_whole_sequences(both, causal, wanted, fused):
     ours, theirs = both
     index = None if wanted is None else torch.tensor(wanted)
     rows = slice(None) if wanted is None else index
     x = torch.randn(PREFIXES, 5, WIDTH, dtype=torch.float64)
     directions = torch.randn_like(x[:, rows]), torch.randn_like(x)
-    found = values_and_derivatives(lambda x: ours(x, causal, wanted=index), x, *directions)
-    expected = values_and_derivatives(lambda x: whole(theirs, x, causal)[:, rows], x, *directions)
-    for a, b in zip(found, expected):
-        assert b.abs().max() > 1e-3
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
+    hold_to_torchs(lambda x: ours(x, causal, wanted=index), lambda x: whole(theirs, x, causal)[:, rows],
+                   x, *directions, fused, times=1)

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mp.clip import model, tokenizer
 from mp.clip.packing import pack
@@ -26,18 +27,37 @@ def test_golden_features(clip, golden, recipe, grad):
 NAMES = ["x", "sea or lake", "a very long class name that goes on and on, to the edge of reason " * 2, "t-rex", "é"]
 
 
+def plain_norm(norm, x):
+    return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, 1e-5)
+
+
 def plain_text_features(clip, x, eot):
-    """All 77 positions of embeddings x [C, 77, W] through torch's own multi-head attention. [C, E]"""
+    """All 77 positions of embeddings x [C, 77, W] through torch's own operations, none of them CLIP's. [C, E]"""
     x = x + clip.positional_embedding
     mask = torch.full((77, 77), float("-inf"), dtype=x.dtype).triu(1)
     for b in clip.transformer.resblocks:
-        y = b.ln_1(x).transpose(0, 1)
-        y, _ = torch.nn.functional.multi_head_attention_forward(
-            y, y, y, x.shape[-1], b.attn.heads, b.attn.in_proj_weight, b.attn.in_proj_bias, None, None, False, 0.0,
+        y = plain_norm(b.ln_1, x).transpose(0, 1)
+        y, _ = F.multi_head_attention_forward(
+            y, y, y, x.shape[-1], x.shape[-1] // 64, b.attn.in_proj_weight, b.attn.in_proj_bias, None, None, False, 0.0,
             b.attn.out_proj.weight, b.attn.out_proj.bias, need_weights=True, attn_mask=mask)
         x = x + y.transpose(0, 1)
-        x = x + b.mlp(b.ln_2(x))
-    return clip.ln_final(x[torch.arange(len(x)), eot]) @ clip.text_projection
+        y = F.linear(plain_norm(b.ln_2, x), b.mlp.c_fc.weight, b.mlp.c_fc.bias)
+        x = x + F.linear(y * (1.702 * y).sigmoid(), b.mlp.c_proj.weight, b.mlp.c_proj.bias)
+    return plain_norm(clip.ln_final, x[torch.arange(len(x)), eot]) @ clip.text_projection
+
+
+OURS = {"NormBackward", "NormGradientBackward", "SiLUBackward", "SiLUGradientBackward", "PadBackward", "UnpadBackward"}
+
+
+def operations(*values):
+    """The names of all operations in the graphs of these values."""
+    seen, left = set(), [value.grad_fn for value in values]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+    return {node.name() for node in seen}
 
 
 def test_shared_prefix_equals_77_positions_to_the_second_derivative(clip):
@@ -60,8 +80,9 @@ def test_shared_prefix_equals_77_positions_to_the_second_derivative(clip):
     for encode in (short, plain):
         p = ctx.clone().requires_grad_()
         features = encode(p)
-        loss = torch.nn.functional.cosine_similarity(features, target).exp().sum()
+        loss = F.cosine_similarity(features, target).exp().sum()
         grad, = torch.autograd.grad(loss, p, create_graph=True)
+        assert operations(loss, grad) & OURS == (OURS if encode is short else set())
         hvp, = torch.autograd.grad(grad, p, direction)
         results.append((features, grad, hvp))
     for a, b in zip(*results):

@@ -1,5 +1,6 @@
 """Few-shot sampling and the base/new division, against lists made with the original benchmarks' code; fingerprints."""
 import ast
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,53 @@ def test_few_shot_equals_the_published_benchmarks(golden_json, case):
         expected = golden[case][part]
         assert [list(i) for i in restrict(drawn, n_classes, part)] == expected["train"]
         assert [list(i) for i in restrict(test, n_classes, part)] == expected["test"]
+
+
+def published_draw(items, shots, seed):
+    """As the benchmarks' code draws, from Python's global generator: sampled where there are enough, else all."""
+    state = random.getstate()
+    random.seed(seed)
+    groups = {}
+    for item in items:
+        groups[item.label] = [*groups.get(item.label, []), item]
+    drawn = []
+    for group in groups.values():
+        drawn += group if len(group) < shots else random.sample(group, shots)
+    random.setstate(state)
+    return drawn
+
+
+@pytest.mark.parametrize("sizes", [(16, 16, 20), (15, 16, 17), (17, 15, 16), (16,), (1, 30)])
+def test_a_class_of_exactly_as_many_images_as_shots_is_sampled_too(sizes):
+    """All are taken, but in a drawn order, and the next class's draw comes after it. Golden classes have 5 or 40."""
+    for seed in (1, 2):
+        items = [Item(f"{label}/{i}", label) for label, size in enumerate(sizes) for i in range(size)]
+        random.Random(0).shuffle(items)  # so that classes don't appear in the order of their labels
+        drawn = few_shot(items, 16, seed)
+        assert drawn == published_draw(items, 16, seed)
+        counts = [sum(item.label == label for item in drawn) for label in range(len(sizes))]
+        assert counts == [min(16, size) for size in sizes]
+
+
+def test_the_draw_is_known():
+    """Of one class of four and one of three, by Python's generator, wherever it runs."""
+    items = [Item(str(i), label) for i, label in enumerate((0, 0, 1, 0, 1, 0, 1))]
+    assert [item.source for item in few_shot(items, 3, 1)] == ["1", "3", "0", "4", "2", "6"]
+    assert [item.source for item in few_shot(items, 4, 1)] == ["1", "3", "0", "5", "2", "4", "6"]
+
+
+@pytest.mark.parametrize("n, base, new", [(1, [0], []), (2, [0], [1]), (3, [0, 1], [2]), (4, [0, 1], [2, 3]),
+                                          (5, [0, 1, 2], [3, 4])])
+def test_base_classes_are_the_first_half_rounded_up(n, base, new):
+    assert list(class_range(n, "base")) == base and list(class_range(n, "new")) == new
+    assert list(class_range(n, "all")) == list(range(n))
+
+
+def test_a_part_of_the_classes_is_labelled_from_zero():
+    items = [Item(name, label) for name, label in (("a", 4), ("b", 0), ("c", 3), ("d", 2), ("e", 3), ("f", 1))]
+    assert restrict(items, 5, "base") == [Item("b", 0), Item("d", 2), Item("f", 1)]
+    assert restrict(items, 5, "new") == [Item("a", 1), Item("c", 0), Item("e", 0)]
+    assert restrict(items, 5, "all") == items and restrict(items[:1], 5, "base") == []
 
 
 @pytest.mark.parametrize("n", [2, 5, 10, 37, 101])

@@ -12,7 +12,7 @@ from data import feed
 from data.dataset import Item
 from data.errors import DataError
 from data.feed import VIEWS_AT_ONCE, Feed
-from data.images import augment, open_image
+from data.images import augment, crop_centre, open_image
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,29 @@ def epochs_of(items, workers, seed=1, name="x"):
     return [[tuple(b) for b in batches(epoch)] for epoch in (0, 1, 0)]
 
 
-def test_the_number_of_workers_changes_nothing(items):
+@pytest.fixture
+def here(monkeypatch):
+    """Of every image that is opened, cropped or augmented, whether the test's own thread does it."""
+    seen = []
+
+    def watch(function):
+        def watched(*args):
+            seen.append(threading.current_thread() is threading.main_thread())
+            return function(*args)
+        monkeypatch.setattr(feed, function.__name__, watched)
+
+    for function in (open_image, crop_centre, augment):
+        watch(function)
+    return seen
+
+
+def test_the_number_of_workers_changes_nothing(items, here):
+    for compute, counts in ((lambda n: list(Feed(16, workers=n).plain(items)), 2 * len(items)),
+                            (lambda n: epochs_of(items, n), 20 + 3 * 18)):  # opened once, then three epochs of 18
+        for workers in (0, 2):
+            here.clear()
+            compute(workers)
+            assert here == [not workers] * counts
     alone, two = (list(Feed(16, workers=n).plain(items)) for n in (0, 2))
     assert [len(v) for v in alone] == [VIEWS_AT_ONCE, VIEWS_AT_ONCE, 3]
     assert all(torch.equal(a, b) for a, b in zip(alone, two, strict=True))

@@ -293,6 +293,82 @@ def test_boxes_of_narrow_images_are_central(width, height, box):
     assert box in {random_box(width, height, rng) for _ in range(200)}
 
 
+def published_box(width, height, rng):
+    """torchvision's RandomResizedCrop with the benchmarks' numbers, from left and top, width and height."""
+    for _ in range(10):
+        area = rng.uniform(0.08, 1.0) * width * height
+        ratio = math.exp(rng.uniform(math.log(0.75), math.log(4 / 3)))
+        w, h = int(round((area * ratio) ** 0.5)), int(round((area / ratio) ** 0.5))
+        if w in range(1, width + 1) and h in range(1, height + 1):
+            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+            return (left, top, left + w, top + h), "drawn"
+    if width / height < 0.75:
+        w, h = width, int(round(width / 0.75))
+    elif width / height > 4 / 3:
+        w, h = int(round(height * 4 / 3)), height
+    else:
+        w, h = width, height
+    left, top = (width - w) // 2, (height - h) // 2
+    return (left, top, left + w, top + h), "fallback"
+
+
+def test_boxes_are_torchvisions():
+    """In images so small that many boxes have the whole width or height, and so narrow that many never fit."""
+    whole_width = whole_height = never = 0
+    for width, height in ((8, 8), (9, 7), (7, 9), (40, 30), (30, 40), (5, 4), (3, 2), (1, 1), (31, 4), (4, 31)):
+        for seed in range(200):
+            expected, how = published_box(width, height, random.Random(seed))
+            assert random_box(width, height, random.Random(seed)) == expected
+            left, top, right, bottom = expected
+            never += how == "fallback"
+            whole_width += how == "drawn" and right - left == width and bottom - top < height
+            whole_height += how == "drawn" and right - left < width and bottom - top == height
+    assert min(whole_width, whole_height, never) > 50
+
+
+class Scripted:
+    """A generator whose draws are given: areas and ratios, in turn, and always the largest whole number."""
+
+    def __init__(self, *draws, flip=0.0):
+        self.draws, self.flip, self.asked = list(draws), flip, []
+
+    def uniform(self, low, high):
+        self.asked.append((low, high))
+        return self.draws.pop(0)
+
+    def randint(self, low, high):
+        return high
+
+    def random(self):
+        return self.flip
+
+
+@pytest.mark.parametrize("size, area, ratio, box", [
+    ((10, 10), 1.0, 1.0, (0, 0, 10, 10)), ((20, 10), 0.5, 1.0, (10, 0, 20, 10)), ((10, 20), 0.5, 1.0, (0, 10, 10, 20)),
+    ((12, 9), 1.0, 4 / 3, (0, 0, 12, 9)), ((9, 12), 1.0, 3 / 4, (0, 0, 9, 12)), ((10, 10), 0.25, 1.0, (5, 5, 10, 10)),
+    ((24, 18), 0.25, 4 / 3, (12, 9, 24, 18)), ((10, 10), 0.08, 1.0, (7, 7, 10, 10))])
+def test_boxes_worked_out_by_hand(size, area, ratio, box):
+    rng = Scripted(area, math.log(ratio))
+    assert random_box(*size, rng) == box and not rng.draws
+    assert rng.asked == [(0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))]
+
+
+@pytest.mark.parametrize("size, box", [
+    ((10, 10), (0, 0, 10, 10)), ((16, 10), (1, 0, 14, 10)), ((10, 16), (0, 1, 10, 14)), ((12, 9), (0, 0, 12, 9)),
+    ((9, 12), (0, 0, 9, 12)), ((3, 1), (1, 0, 2, 1))])
+def test_after_ten_boxes_that_do_not_fit_the_largest_central_one(size, box):
+    too_wide, too_high = (1.2, math.log(4 / 3)), (1.2, math.log(3 / 4))
+    rng = Scripted(*(5 * (*too_wide, *too_high)), 0.25, 0.0)
+    assert random_box(*size, rng) == box and len(rng.draws) == 2  # the eleventh, which would fit, isn't asked for
+
+
+@pytest.mark.parametrize("draw, flipped", [(0.0, True), (0.49, True), (0.5, False), (0.99, False)])
+def test_a_view_is_flipped_from_left_to_right_below_a_half(draw, flipped):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    view = np.asarray(augment(Image.fromarray(pixels), 8, Scripted(1.0, 0.0, flip=draw)))
+    assert np.array_equal(view, pixels[:, ::-1] if flipped else pixels)
+
+
 def test_augment_is_crop_resize_flip_normalise():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     flips = 0

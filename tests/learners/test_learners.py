@@ -5,6 +5,7 @@ import torch
 
 from mp import maml
 from mp.runtime.device import MEMORY
+from mp.learners import prompts
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.runtime.errors import UserError
@@ -48,10 +49,10 @@ def test_golden(case, memory, clip, golden, recipe, monkeypatch):
     monkeypatch.setattr(clip, "memory", memory)  # of one byte: every prompt becomes its own chunk
     learner = golden_learner(case, clip, recipe)
     classes, inputs, labels = golden_batch(learner, clip, golden, recipe)
-    prompts = classes.prompts if case.startswith("promptsrc") else classes
-    assert len(prompts.chunks) == (1 if memory == MEMORY else 7)
+    class_prompts = classes.prompts if case.startswith("promptsrc") else classes
+    assert len(class_prompts.chunks) == (1 if memory == MEMORY else 7)
     near(learner.ctx, golden[f"{case}/init/ctx"] if f"{case}/init/ctx" in golden else learner.ctx.detach(), 1e-7)
-    near(learner.classifier(clip, prompts)(inputs[0]), golden[f"{case}/logits"], 1e-4)
+    near(learner.classifier(clip, class_prompts)(inputs[0]), golden[f"{case}/logits"], 1e-4)
     loss = learner(clip, classes, *inputs, labels)
     near(loss, golden[f"{case}/loss"], 1e-5)
     loss.backward()
@@ -60,6 +61,21 @@ def test_golden(case, memory, clip, golden, recipe, monkeypatch):
     for name, p in learner.named_parameters():
         expected = golden[f"{case}/grad/{name}"]
         near(p.grad, expected, 1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("images, passes", [(1, 6), (2, 3), (4, 2), (5, 2), (6, 0)])
+def test_cocoops_images_that_have_room_together(images, passes, clip, golden, recipe, monkeypatch):
+    """So many of the six, with all classes, in as many passes that are computed again; with room for all, in none."""
+    calls, in_chunks = [], prompts.checkpoint
+    monkeypatch.setattr(prompts, "checkpoint", lambda *args, **more: calls.append(1) or in_chunks(*args, **more))
+    learner = golden_learner("cocoop", clip, recipe)
+    classes, inputs, labels = golden_batch(learner, clip, golden, recipe)
+    monkeypatch.setattr(clip, "memory", images * classes.tokens() * clip.kept_bytes(clip.transformer))
+    loss = learner(clip, classes, *inputs, labels)
+    near(loss, golden["cocoop/loss"], 1e-5)
+    assert len(calls) == passes
+    gradient, = torch.autograd.grad(loss, learner.ctx)
+    near(gradient, golden["cocoop/grad/ctx"], 1e-4 * np.abs(golden["cocoop/grad/ctx"]).max())
 
 
 @pytest.mark.parametrize("case", ["promptsrc3", "promptsrc2"])
@@ -79,17 +95,23 @@ def test_golden_terms_of_promptsrc(case, clip, golden, recipe):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("steps, memory", [(0, MEMORY), (1, MEMORY), (4, MEMORY), (1, 1)])
 def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, memory, clip, golden, recipe, monkeypatch):
-    monkeypatch.setattr(clip, "memory", memory)
+    """Of batches in parts and, with little memory, classes in chunks; the graph is of whole batches and all classes."""
+    chunks, in_chunks = [], prompts.checkpoint
+    monkeypatch.setattr(prompts, "checkpoint", lambda *args, **more: chunks.append(1) or in_chunks(*args, **more))
     learner = golden_learner(case, clip, recipe)
-    classes, _, _ = golden_batch(learner, clip, golden, recipe)
     batches = []
     for i in range(steps + 1):
         inputs = learner.inputs(clip, torch.from_numpy(recipe.images("A", f"meta{i}", 3)))
         batches.append((inputs, torch.from_numpy(recipe.labels("A", f"meta{i}", 3, 7))))
 
-    def loss(params, batch):
-        inputs, labels = batch
-        return maml.run(learner, params, clip, classes, *inputs, labels)
+    def loss_with(budget):
+        monkeypatch.setattr(clip, "memory", budget)
+        classes = learner.prepare(clip, recipe.CLASSES["A"])
+
+        def loss(params, batch):
+            inputs, labels = batch
+            return maml.run(learner, params, clip, classes, *inputs, labels)
+        return loss
 
     start = {k: p.detach().clone().requires_grad_() for k, p in learner.named_parameters()}
     inner_lr = 0.05
@@ -99,12 +121,16 @@ def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, memory, cli
         return [((tuple(t[rows] for t in inputs), labels[rows]), weight)
                 for rows, weight in ((slice(2), 2 / 3), (slice(2, 3), 1 / 3))]
 
+    loss = loss_with(memory)
     value, grad = maml.meta_gradient(loss, start, [halves(b) for b in batches[:-1]], halves(batches[-1]), inner_lr)
-    p = start
+    assert bool(chunks) == (memory == 1)
+    chunks.clear()
+    loss, p = loss_with(MEMORY), start
     for batch in batches[:-1]:
         inner = torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)
         p = {k: v - inner_lr * g for (k, v), g in zip(p.items(), inner)}
     expected = torch.autograd.grad(loss(p, batches[-1]), tuple(start.values()))
+    assert not chunks
     for (k, g), e in zip(grad.items(), expected):
         assert e.abs().max() > 1e-6
         near(g, e.numpy(), 1e-5 * max(1, float(e.abs().max())))
