@@ -33,14 +33,12 @@ Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of
 def command(args: Namespace) -> None:
     """Fine-tune on every dataset and seed, evaluate, keep one result file each, and print the table."""
     file = None if args.init in ("handcrafted", "meta") else open_prompt(Path(args.init))
-    method, usual = method_of(args, file), file.training if file else {}
+    method, usual = method_of(args, file), file.shape if file else {}
     session = open_session(args)
     given = given_settings(FinetuneSettings, args)
     runs = {seed: finetune_settings(session, method, seed, given, **usual) for seed in args.seeds}
     inits = {seed: find_init(session, file or args.init, settings) for seed, settings in runs.items()}
     settings = runs[args.seeds[0]]
-    if usual.get("ivlp") and not args.ivlp:
-        say(f"{args.init}: learnt as IVLP, and fine-tuned as such")
     for name in session.suite.datasets:
         check_dataset(session, session.suite.load(name), settings)
         for seed in args.seeds:
@@ -66,7 +64,7 @@ def finetune_settings(session: Session, method: str, seed: int, given: dict[str,
                       **usual: Any) -> FinetuneSettings:
     """`usual`: of the prompt to start from. Raises UserError also if the average over epochs has no weight: before any
     work."""
-    settings = session.clamp_depth(method_settings(FinetuneSettings, method, given, seed=seed, **usual))
+    settings = method_settings(FinetuneSettings, method, given, seed=seed, **usual)
     if learner_class(method).averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
     return settings

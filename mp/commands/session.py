@@ -3,7 +3,7 @@ import shlex
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from mp.clip.weights import load
 from mp.commands.options import OUT
 from mp.evaluate import TestSet
 from mp.learners import DEFAULT_METHOD, Learner, learner_class
-from mp.learners.deep import layers_of
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, open_prompt
@@ -122,21 +121,11 @@ class Session:
         usual = {"seed": seed}
         if self.suite.meta_epochs is not None:
             usual["epochs"] = self.suite.meta_epochs
-        return self.clamp_depth(method_settings(MetaSettings, method, given, **usual))
+        return method_settings(MetaSettings, method, given, **usual)
 
     def meta_folder(self, settings: MetaSettings) -> Path:
         """Where such a meta-prompt lies: named after the settings that aren't the usual ones."""
         return results.meta_folder(self.tasks_out, settings, self.meta_settings(settings.method, settings.seed))
-
-    def clamp_depth(self, settings: PromptSettings) -> PromptSettings:
-        """The miniature's towers are shallower than the paper's: settings with at most their layers; it says so."""
-        layers = layers_of(self.clip)
-        deepest = max(settings.depth, settings.image_depth)
-        if self.suite.name != "mini" or deepest <= layers:
-            return settings
-        if "depth" in learner_class(settings.method).made_with:
-            self.say_once(f"prompt depth {layers} instead of {deepest}: the miniature's towers have {layers} layers")
-        return replace(settings, depth=min(settings.depth, layers), image_depth=min(settings.image_depth, layers))
 
     def check_names(self, dataset: Dataset, settings: PromptSettings) -> None:
         """Raises UserError for class names that don't fit beside the prompt: before hours of training, not after."""

@@ -71,7 +71,6 @@ def is_file(given: str) -> bool:
 def learnt_prompt(session: Session, given: PromptFile | str, settings: PromptSettings) -> Prompt:
     """Of a file, or of "meta". Its results are named after the method and the seed if it is the method's usual
     meta-prompt, else after the method and its fingerprint."""
-    settings = session.clamp_depth(settings)
     file = session.meta_prompt(settings) if given == "meta" else given
     learner = learner_of(settings, session.clip, file)
     if given == "meta":

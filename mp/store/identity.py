@@ -12,8 +12,8 @@
 | features in the cache | all | their fields, torch's and Pillow's versions, times of change | made anew | made anew |
 | OpenAI's weights in the cache | all | their SHA-256 | fetched anew | fetched anew |
 
-A result, a state or a usual meta-prompt of another FORMAT is refused; of a prompt FILE the tensors alone count, and
-whether they are IVLP's. --force makes anew what a command writes. Without --run, `table` has
+A result, a state or a usual meta-prompt of another FORMAT is refused; of a prompt FILE the tensors alone count.
+--force makes anew what a command writes. Without --run, `table` has
 no images and no weights of its own to compare with: it takes what most results have. Never read again: finetune's
 *.prompt.pt, unless it is given as an input.
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from data.suite import Suite
 from mp.learners.settings import of_row
-from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
@@ -52,10 +51,8 @@ def collect(suite: Suite, out: Path, seeds: list[int], classes: str, weights: st
     prompts = fingerprints(learnt, methods_of(columns), seeds, weights, suite.training)
     for entry in entries:
         entry.prompt_there = bool(prompts.get((entry.column.method, entry.seed)))
-    layers = suite.layers if suite.layers and weights == files.sha256(suite.weights) else None
     for entry in there:
-        entry.mismatch = (mismatch(entry.identity, {"weights": weights})
-                          or misfit(entry, suite, classes, prompts, layers))
+        entry.mismatch = mismatch(entry.identity, {"weights": weights}) or misfit(entry, classes, prompts)
     fitting = [entry for entry in there if not entry.mismatch]
     for entry in fitting:
         entry.mismatch = mismatch(entry.identity, images(entry) if images else images_of_most(entry, fitting))
@@ -76,17 +73,12 @@ def most_frequent(values: list) -> Any:
     return max(values, key=values.count, default=None)
 
 
-def misfit(entry: Entry, suite: Suite, classes: str, prompts: dict[tuple[str, int], str], layers: int | None) -> str:
-    """Why a result isn't of the paper's settings or of the meta-prompt in `prompts`; "" if it is of both. `layers`: of
-    the miniature's own weights; None: of others, which may have any number."""
+def misfit(entry: Entry, classes: str, prompts: dict[tuple[str, int], str]) -> str:
+    """Why a result isn't of the paper's settings or of the meta-prompt in `prompts`; "" if it is of both."""
     column, own_prompt = entry.column, entry.identity.get("prompt")
     if column.tuned:
         own = of_row(FinetuneSettings, column.method)
         settings = as_dict(FinetuneSettings(column.method, **own, classes=classes, seed=entry.seed))
-        if layers:
-            settings["depth"] = min(settings["depth"], layers)
-        elif suite.name == "mini":
-            del settings["depth"]
         if different := mismatch(entry.identity.get("settings"), settings):
             return different
     there_now = prompts.get((column.method, entry.seed))  # None: no meta-prompt to compare with
