@@ -24,7 +24,6 @@ class Suite(NamedTuple):
     weights: Path | None            # None: OpenAI's, or the user's
     meta_epochs: int | None         # None: the paper's
     other_tasks: Sequence[str] = ()  # `training`, if it isn't Table 1's
-    layers: int | None = None       # of the towers of `weights`
 
     def template(self, name: str) -> str:
         """Return the handcrafted prompt of a dataset, without loading it."""
@@ -48,8 +47,7 @@ def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[st
     Raises DataError for a folder or dataset that isn't there.
     """
     if root is None:
-        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS,
-                      layers=mini.LAYERS)
+        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS)
     elif os.path.isdir(root):
         load = cache(partial(paper.load, root=root))
         suite = Suite("paper", paper.TRAINING, paper.NAMES, load, None, None)

@@ -9,13 +9,16 @@ from torch import Tensor
 from mp import regulator
 from mp.clip.model import CLIP
 from mp.learners import METHODS, Learner, learner_class, make_learner
+from mp.learners.deep import layers_of
 from mp.learners.prompts import longest_prompt
 from mp.learners.published import different_weights, recognise
 from mp.runtime import tensors
 from mp.runtime.errors import UserError
-from mp.runtime.progress import say
+from mp.runtime.progress import say, say_once
 from mp.settings import PromptSettings
 from mp.store import promptfile
+
+OPENAIS_LAYERS = 12  # of both towers of every ViT of theirs: what is deeper is a mistake
 
 
 class PromptFile(NamedTuple):
@@ -40,6 +43,12 @@ class PromptFile(NamedTuple):
     @property
     def shape(self) -> dict[str, int]:
         """The settings that the method's learner is made with to take these tensors."""
+        settings = {one.name for one in fields(PromptSettings)}
+        return {name: value for name, value in self.sizes.items() if name in settings}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """All that it is made with to take them: also what only files of the method's own code set apart."""
         def layers(tower: str) -> int:
             return promptfile.depth(name for name in self.params if name.startswith(tower))
 
@@ -50,16 +59,6 @@ class PromptFile(NamedTuple):
                 found[image] = -1
         made_with = learner_class(self.method).made_with
         return {name: value for name, value in found.items() if name in made_with}
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """The settings to train it further with: its shape, and whether it is IVLP's, which is no fact of tensors."""
-        if "ivlp" not in learner_class(self.method).made_with:
-            return self.shape
-        identity = self.about.get("identity")
-        settings = identity.get("settings") if isinstance(identity, dict) else None
-        ivlp = isinstance(settings, dict) and settings.get("ivlp") is True
-        return self.shape | {"ivlp": ivlp}
 
 
 def rows(tensor: Tensor | None) -> int:
@@ -93,7 +92,7 @@ def published_prompt(path: Path, state: dict[str, Any]) -> PromptFile:
     except UserError as e:
         raise UserError(f"{path}: {e}; give another file") from None
     found = require_vectors(PromptFile(path, method, params, frozen=frozen))
-    shape = ", ".join(f"{name} {value}" for name, value in found.shape.items() if value >= 0)
+    shape = ", ".join(f"{name} {value}" for name, value in found.sizes.items() if value >= 0)
     say(f"{path}: a prompt of {METHODS[method].title}, as its own code writes it ({shape})")
     return found
 
@@ -128,12 +127,21 @@ def check_width(prompt: PromptFile, clip: CLIP) -> None:
 
 def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None = None) -> Learner:
     """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors of a
-    prompt file; raises UserError if they don't fit, or the file holds a CLIP of other weights."""
+    prompt file; raises UserError if they don't fit, or the file holds a CLIP of other weights.
+
+    The one place where a depth is brought down to towers that are shallower than all of OpenAI's: it says so.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
     own = {one.name: getattr(settings, one.name) for one in fields(settings)
            if one.metadata.get("only_if") == "made_with"}
     if prompt:
         check_width(prompt, clip)
+        own = prompt.sizes | own
+    layers = layers_of(clip)
+    if "depth" in learner_class(settings.method).made_with and layers < settings.depth <= OPENAIS_LAYERS:
+        own["depth"] = layers
+        if not prompt:
+            say_once(f"prompt depth {layers} instead of {settings.depth}: these towers have {layers} layers")
     learner = make_learner(settings.method, clip, generator=generator, **own)
     if prompt:
         params = promptfile.fitted(prompt.path, prompt.method, prompt.params, settings.method, learner.state_dict())

@@ -44,7 +44,6 @@ POSITIVE_OR_INFINITE = Bound("a positive number", lambda value: value > 0)
 SHARE = Bound("a number from 0 to below 1", lambda value: 0 <= value < 1)
 EPOCHS = Bound("1 or more, up to 1,000,000", lambda value: 1 <= value <= 10**6)
 ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
-VECTORS = Bound("-1 or more, up to 1,000", lambda value: -1 <= value <= 1000)  # images have room for any number
 ON_OFF = Bound("True or False", lambda value: True)
 
 
@@ -59,30 +58,18 @@ class PromptSettings:
     """What it takes to make a learner."""
     method: str
     seed: int = field(default=1, kw_only=True)
-    depth: int = setting("layers with prompts, of methods that have deep ones", at_least(1), 9, "made_with")
+    depth: int = setting("layers with prompts, of methods that have deep ones; shallower towers have them in all", at_least(1), 9, "made_with")
     length: int = setting("context vectors, in each of these layers; more than 4 start at random", at_least(1), 4,
                           "made_with")
-    image_depth: int = setting("layers of the image tower with prompts, where they are learnt apart; 0: none; -1: as "
-                               "--depth", at_least(-1), -1, "made_with")
-    image_length: int = setting("vectors in each of these; -1: as --length", VECTORS, -1, "made_with")
 
     def __post_init__(self):
         """Raises UserError for a value of another type or out of its bounds."""
         for one in fields(self):
             check(one, getattr(self, one.name))
-        if self.image_depth == 0 and self.image_length >= 0:
-            raise UserError(f"--image-length {self.image_length}: plays no part with --image-depth 0; leave it out")
 
 
 @dataclass(frozen=True)
-class TrainingSettings(PromptSettings):
-    """What both ways of training share."""
-    ivlp: bool = setting("IVLP, the ablation: cross-entropy alone, no regularisers, no average over epochs", ON_OFF,
-                         False, "made_with")
-
-
-@dataclass(frozen=True)
-class MetaSettings(TrainingSettings):
+class MetaSettings(PromptSettings):
     """Of Algorithm 1, in the paper's terms."""
     epochs: int = setting("outer updates; the miniature suite brings a number of its own", EPOCHS, 200)
     inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
@@ -108,7 +95,7 @@ class MetaSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class FinetuneSettings(TrainingSettings):
+class FinetuneSettings(PromptSettings):
     """Of the recipe that the original methods share."""
     classes: str = setting("train on these classes", ONE_PART, "base")
     epochs: int = setting("passes over the images", EPOCHS)

@@ -19,6 +19,7 @@ from mp import UserError, classify, fine_tune, load_clip, load_prompt, make_lear
 from mp import api, finetune, learners, meta, regulator, tasks
 from mp.clip import model, tokenizer, weights
 from mp.learners import METHODS
+from mp.learners.promptsrc import PromptSRC
 from mp.runtime.device import let_round
 from mp.settings import FinetuneSettings, MetaSettings
 from mp.store import promptfile
@@ -157,9 +158,15 @@ def test_more_support_images_than_the_paper_draws(mini):
 def test_the_default_depth_fits_the_towers(method, mini, narrow):
     for small, layers in ((mini, 3), (narrow, 2)):
         assert len(make_learner(method, small).text) == layers - 1
-    assert len(make_learner(method, mini, depth=2).text) == 1
-    with pytest.raises(UserError, match="prompt depth 9: out of range; these towers take 1 to 3"):
-        make_learner(method, mini, depth=9)
+    assert len(make_learner(method, mini, depth=2).text) == 1 and len(make_learner(method, mini, depth=12).text) == 2
+    with pytest.raises(UserError, match="prompt depth 13: out of range; these towers take 1 to 3"):
+        make_learner(method, mini, depth=13)
+
+
+def test_a_depth_that_towers_have_not_is_said(mini, capsys):
+    for _ in range(2):
+        make_learner("maple", mini, depth=8)
+    assert capsys.readouterr().err.count("prompt depth 3 instead of 8: these towers have 3 layers") == 1
 
 
 # No global state
@@ -243,14 +250,17 @@ def test_run_py_takes_the_file_and_finds_the_same_accuracy(mini, tmp_path, monke
     assert abs(float(row[6]) - right) < 0.051
 
 
-def test_ivlp_stays_ivlp_in_a_file(mini, tmp_path):
-    """No tensor tells; lost, training would go on with another loss without a word."""
-    save_prompt(make_learner("promptsrc", mini, ivlp=True, image_depth=0), tmp_path / "p.pt")
-    save_prompt(make_learner("promptsrc", mini), tmp_path / "q.pt")
-    assert load_prompt(tmp_path / "p.pt", mini).ivlp and not load_prompt(tmp_path / "q.pt", mini).ivlp
-    assert not load_prompt(tmp_path / "p.pt", mini, ivlp=False).ivlp and load_prompt(tmp_path / "q.pt", mini, ivlp=True).ivlp
-    refused(lambda: fine_tune(load_prompt(tmp_path / "p.pt", mini), mini, PICTURES, LABELS, NAMES, gpa_std=2.0),
-            "--gpa-std 2.0: plays no part in promptsrc")
+@pytest.mark.parametrize("depth, length", [(0, -1), (1, 2), (3, 5)])
+def test_an_image_tower_of_its_own_size_is_its_files(depth, length, mini, tmp_path):
+    """As checkpoints of others have it: evaluated, trained further and kept, without a setting that says so."""
+    start = PromptSRC(mini, 2, 3, torch.Generator().manual_seed(1), image_depth=depth, image_length=length)
+    save_prompt(start, tmp_path / "p.pt")
+    learner = load_prompt(tmp_path / "p.pt", mini)
+    assert same(learner, start) and [len(value) for value in learner.vision.values()] == [length] * depth
+    assert classify(learner, mini, PICTURES, NAMES).isfinite().all()
+    tuned = fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=1)
+    assert tuned.state_dict().keys() == start.state_dict().keys() and not same(tuned, start)
+    refused(lambda: load_prompt(tmp_path / "p.pt", mini, length=4), "p.pt: ctx is [3, 128], this model needs [4, 128]; give --length 3")
 
 
 def test_numbers_of_numpy_are_numbers(mini):
@@ -427,7 +437,7 @@ def test_prompts_that_do_not_fit(mini, narrow, tmp_path):
 def test_settings_that_play_no_part(mini):
     refused(lambda: make_learner("coops", mini), "--method coops: unknown; use one of coop, cocoop")
     refused(lambda: make_learner("coop", mini, depth=3), "--depth 3: plays no part in coop; leave it out")
-    refused(lambda: make_learner("maple", mini, ivlp=True), "--ivlp True: plays no part in maple")
+    refused(lambda: make_learner("promptsrc", mini, image_depth=1), "--image-depth: not one of the settings here")
     refused(lambda: make_learner("coop", mini, epochs=3), "--epochs: not one of the settings here, which are", "length")
     refused(lambda: make_learner("coop", mini, length="4"), "--length '4': out of range")
 
@@ -438,13 +448,12 @@ def test_settings_that_play_no_part(mini):
     refused(train("promptsrc", depth=3), "--depth: not one of the settings here")
     refused(train("promptsrc", classes="base"), "--classes: not one of")
     refused(train("promptsrc", gpa_mean=500.0), "GPA's weights vanish")
-    ivlp = make_learner("promptsrc", mini, ivlp=True)
-    refused(lambda: fine_tune(ivlp, mini, PICTURES, LABELS, NAMES, gpa_std=3.0), "--gpa-std 3.0: plays no part in promptsrc")
+    learner = make_learner("promptsrc", mini)
     task = {"t": (PICTURES, LABELS, NAMES)}
-    refused(lambda: meta_train(ivlp, mini, task, shots=4), "--shots: not one of")
-    refused(lambda: meta_train(ivlp, mini, task, regulator=True), "--regulator: not one of")
-    refused(lambda: meta_train(ivlp, mini, task, inner_lr=-1.0), "--inner-lr -1.0: out of range; give a positive number")
-    refused(lambda: meta_train(ivlp, mini, task, epoch=3), "--epoch: not one of the settings here", "epochs", "inner_lr")
+    refused(lambda: meta_train(learner, mini, task, shots=4), "--shots: not one of")
+    refused(lambda: meta_train(learner, mini, task, regulator=True), "--regulator: not one of")
+    refused(lambda: meta_train(learner, mini, task, inner_lr=-1.0), "--inner-lr -1.0: out of range; give a positive number")
+    refused(lambda: meta_train(learner, mini, task, epoch=3), "--epoch: not one of the settings here", "epochs", "inner_lr")
 
 
 def test_what_a_clip_cannot_be(tmp_path):

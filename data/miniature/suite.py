@@ -22,7 +22,6 @@ from data.miniature.styles import render
 WEIGHTS = Path(__file__).with_name("mini_clip.npz")
 STREAMS = ("pretrain", "train", "choose", "test")
 TRAIN_IMAGES, TEST_IMAGES = 40, 50  # a class
-LAYERS = 3  # of both towers of its CLIP
 META_EPOCHS = 50  # fixed on the "choose" images
 SHARED_STYLES = ("painting", "negative")
 

@@ -7,7 +7,7 @@ changed, and two CLIPs share nothing. Errors are one line each, in which setting
 import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,12 @@ from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.evaluate import learnt_classifier, words_classifier
 from mp.learners import METHODS, Learner, learner_class
-from mp.learners.deep import layers_of
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime.device import choose, let_round
 from mp.runtime.errors import RunError, UserError, printable  # the first for scripts alone
 from mp.runtime.progress import say
-from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, TrainingSettings, flag, is_a
+from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag, is_a
 from mp.store import promptfile
 from mp.store.cells import FORMAT
 from mp.store.provenance import provenance
@@ -67,22 +66,19 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     """The learner of a method, named as by --method, from its handcrafted start.
 
     `settings`: `seed`, of what starts at random (1), and those that a prompt is made with: `length`, `depth` (9, or all
-    layers where the towers have fewer), `image_depth`, `image_length`, `ivlp`. Raises UserError for an unknown method,
-    and for a setting that plays no part in it or that CLIP can't take.
+    layers where the towers have fewer). Raises UserError for an unknown method, and for a setting that plays no part in
+    it or that CLIP can't take.
     """
     if not isinstance(method, str) or method not in METHODS:
         raise UserError(f"--method {printable(str(method)[:40])}: unknown; use one of {', '.join(METHODS)}")
     check_clip(clip)
-    chosen = choose_settings(TrainingSettings, method, settings)
-    if "depth" not in settings:
-        chosen = replace(chosen, depth=min(chosen.depth, layers_of(clip)))
-    return learner_of(chosen, clip)
+    return learner_of(choose_settings(PromptSettings, method, settings), clip)
 
 
 def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     """The learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
 
-    `settings`: as of `make_learner`; shapes, and whether it is IVLP's, are the file's. It says so where a regulator is
+    `settings`: as of `make_learner`; shapes are the file's. It says so where a regulator is
     left out, which only `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
     """
     check_clip(clip)
@@ -91,15 +87,14 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
-    chosen = choose_settings(TrainingSettings, prompt.method, settings, **prompt.training)
+    chosen = choose_settings(PromptSettings, prompt.method, settings, **prompt.shape)
     return learner_of(chosen, clip, prompt)
 
 
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
-    identity = {"format": FORMAT, "settings": {"ivlp": is_ivlp(learner)}}
-    promptfile.write(Path(path), method, learner.state_dict(), identity, provenance(str(device)))
+    promptfile.write(Path(path), method, learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
 
 
 @torch.no_grad()
@@ -163,7 +158,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     """
     check_clip(clip)
     check_report(report)
-    chosen = choose_settings(FinetuneSettings, method_of(learner), settings, ivlp=is_ivlp(learner))
+    chosen = choose_settings(FinetuneSettings, method_of(learner), settings)
     learner = own_copy(learner, clip)
     check(images, names)
     check_labels(labels, images, names)
@@ -181,8 +176,8 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
 def choose_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
     """As `method_settings`. Raises UserError also for a name that isn't one of these settings."""
     known = {one.name for one in fields(kind)} - NOT_SET
-    if kind is not TrainingSettings:
-        known -= {one.name for one in fields(TrainingSettings)} - {"seed"}
+    if kind is not PromptSettings:
+        known -= {one.name for one in fields(PromptSettings)} - {"seed"}
     given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
     for name in given:
         if name not in known:
@@ -201,15 +196,10 @@ def method_of(learner: Learner) -> str:
     raise UserError(f"{str(learner)[:40]!r}: not a learner; `make_learner` and `load_prompt` give one")
 
 
-def is_ivlp(learner: Learner) -> bool:
-    """Whether it was made with --ivlp."""
-    return getattr(learner, "ivlp", False)
-
-
 def own_copy(learner: Learner, clip: CLIP) -> Learner:
     """The learner again, on CLIP's device. Raises UserError if it doesn't fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
     prompt = PromptFile(Path("the learner"), method, params)
-    learner_of(TrainingSettings(prompt.method, **prompt.shape), clip, prompt)
+    learner_of(PromptSettings(prompt.method, **prompt.shape), clip, prompt)
     return copy.deepcopy(learner).to(clip.logit_scale.device)

@@ -38,7 +38,7 @@ def command(args: Namespace) -> None:
     weights = args.weights or open_suite(args.data).weights or openai_weights()
     clip = load(weights)
     check_width(file, clip)
-    learner = make_learner(file.method, clip, **file.shape)
+    learner = make_learner(file.method, clip, **file.sizes)
     learner.load_state_dict(promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict()))
     print(line_up(list(facts(file, files.sha256(weights), different_weights(file.frozen, clip))), left=2))
     start = start_of(file, clip)
@@ -60,7 +60,7 @@ def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
             yield ["weights", f"others than those at hand: {differs} differs" if differs else "those at hand"]
         return
     identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
-    if as_dict(identity.get("settings")).keys() <= {"ivlp"}:
+    if not as_dict(identity.get("settings")):
         yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
         return
     yield ["made by", printable(f"{made_by.get('command')}, commit {made_by.get('commit')}")]
@@ -84,7 +84,7 @@ def start_of(file: PromptFile, clip: CLIP) -> Start:
     seed = as_dict(as_dict(file.about.get("identity")).get("settings")).get("seed")
     known = is_a(int, seed) and 0 <= seed < 2**32
     generator = torch.Generator().manual_seed(seed if known else 0)
-    start = make_learner(file.method, clip, generator=generator, **file.shape).state_dict()
+    start = make_learner(file.method, clip, generator=generator, **file.sizes).state_dict()
     if known:
         return start
     return {"ctx": start["ctx"]} if len(start["ctx"]) <= START_TOKENS else {}

@@ -53,7 +53,7 @@ class Learner(Protocol):
     """
     sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
     averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
-    made_with: tuple[str, ...]  # of the settings: "length" of its context, "depth", ...
+    made_with: tuple[str, ...]  # settings: "length" of its context, "depth", ...; and sizes that only files have
     published_as: str           # the model's name, and so the folder, in which the method's own code keeps its files;
                                 # "" where there is no such code, also of a learner that inherits from one that has it
 
@@ -89,15 +89,13 @@ def learner_class(method: str) -> type:
 
 
 def make_learner(method: str, clip: CLIP, depth: int | None = None, length: int | None = None,
-                 generator: torch.Generator | None = None, image_depth: int | None = None,
-                 image_length: int | None = None, ivlp: bool | None = None) -> Learner:
+                 generator: torch.Generator | None = None, **others: int | None) -> Learner:
     """The method's learner, from its handcrafted start, on CLIP's device; what is random in it comes from `generator`.
 
-    `depth`, `length` and the others are settings, for methods that are made with them; None: the method's own. Raises
-    UserError if the towers can't take them.
+    `depth`, `length` and the others are for methods that are made with them; None: the method's own. Raises UserError
+    if the towers can't take them.
     """
     kind = learner_class(method)
-    settings = {"depth": depth, "length": length, "image_depth": image_depth, "image_length": image_length,
-                "ivlp": ivlp}
-    own = {name: value for name, value in settings.items() if name in kind.made_with and value is not None}
+    sizes = {"depth": depth, "length": length} | others
+    own = {name: value for name, value in sizes.items() if name in kind.made_with and value is not None}
     return kind(clip, generator=generator, **own).to(clip.logit_scale)  # its device and type, whatever torch's default

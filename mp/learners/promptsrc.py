@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mp.clip.model import CLIP
 from mp.learners.deep import LAYERS, DeepPrompts, check_depth
 from mp.learners.prompts import ClassPrompts, class_prompts, noise, normalize, template_features
-from mp.runtime.errors import UserError
 
 # The first 60 of OpenAI's 80 ImageNet templates.
 TEMPLATES = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
@@ -33,27 +32,23 @@ class PromptSRC(DeepPrompts):
     `vision.i` [m, W of the image tower] for layers 0..image_depth-1, m = `image_length`; -1: as the text tower's.
 
     ctx starts from the handcrafted prompt (more than its 4 vectors can't); everything else from a normal
-    distribution. `ivlp`: cross-entropy alone, and no average over epochs: the ablation called IVLP. Raises UserError if
+    distribution. Only other code's files have image prompts of another size than the text tower's. Raises UserError if
     the towers can't take these depths or lengths.
     """
 
-    made_with = ("depth", "length", "image_depth", "image_length", "ivlp")
+    made_with = ("depth", "length", "image_depth", "image_length")
     published_as = "VLPromptLearner"
     averages_epochs = True
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 4, generator: torch.Generator | None = None,
-                 image_depth: int = -1, image_length: int = -1, ivlp: bool = False):
+                 image_depth: int = -1, image_length: int = -1):
         super().__init__(clip, depth, length, generator)
-        self.ivlp = ivlp
-        self.averages_epochs = not ivlp
         if image_depth < 0:
             image_depth = depth
         if image_length < 0:
             image_length = length
         if image_depth:
             check_depth(clip, image_depth, "image ")
-            if image_length < 1:
-                raise UserError("image prompt length 0: out of range; give 1 or more, or --image-depth 0")
         self.vision = nn.ParameterDict()
         for i in range(image_depth):
             self.vision[str(i)] = noise(image_length, clip.visual.class_embedding.numel(), generator)
@@ -73,20 +68,14 @@ class PromptSRC(DeepPrompts):
 
     @torch.no_grad()
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
-        """The images themselves, still bytes, and what frozen CLIP makes of them [B, E], unless it is IVLP."""
-        if self.ivlp:
-            return (images,)
+        """The images themselves, still bytes, and what frozen CLIP makes of them [B, E]."""
         return images, normalize(clip.encode_image(images))
 
     def image_prompts(self) -> list[Tensor]:
         return list(self.vision.values())
 
-    def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, *frozen_and_labels: Tensor) -> Tensor:
-        """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]; of
-        IVLP, which has no frozen features, the cross-entropy."""
-        if self.ivlp:
-            return super().forward(clip, classes.prompts, images, *frozen_and_labels)  # the labels alone
-        frozen, labels = frozen_and_labels
+    def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, frozen: Tensor, labels: Tensor) -> Tensor:
+        """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]."""
         text, image = self.text_features(clip, classes.prompts), self.image_features(clip, images)
         return sum(loss_terms(clip, classes, text, image, frozen, labels).values())
 

@@ -17,21 +17,19 @@ def of_row(kind: type, method: str) -> dict[str, Any]:
 def method_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
     """Settings of a method: what is `given`; else the `usual` values, those of its row in METHODS, and the defaults of
     the fields. Raises UserError for a given value that plays no part in the method, or is out of bounds."""
-    ivlp = (usual | given).get("ivlp")
     for one in fields(kind):
-        if one.name in given and not plays_a_part(one, method, ivlp):
-            ablation = " with --ivlp" if ivlp and one.name != "ivlp" else ""
-            raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}{ablation}; leave it out")
+        if one.name in given and not plays_a_part(one, method):
+            raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}; leave it out")
     return kind(method, **(of_row(kind, method) | usual | given))
 
 
-def plays_a_part(one: Field, method: str, ivlp: bool | None) -> bool:
-    """Whether a setting does in this method; with `ivlp`, nothing is averaged."""
+def plays_a_part(one: Field, method: str) -> bool:
+    """Whether a setting does in this method."""
     learner = learner_class(method)
     only_if = one.metadata.get("only_if")  # of the seed, nothing is said
     if only_if == "made_with":
         return one.name in learner.made_with
-    return not only_if or (getattr(learner, only_if) and not ivlp)
+    return not only_if or getattr(learner, only_if)
 
 
 def hashed(settings: PromptSettings) -> dict[str, Any]:
@@ -44,6 +42,6 @@ def hashed(settings: PromptSettings) -> dict[str, Any]:
     for one in fields(settings):
         value = getattr(settings, one.name)
         at_birth = "born" in one.metadata and value == one.metadata["born"]
-        if plays_a_part(one, settings.method, None) and not at_birth:
+        if plays_a_part(one, settings.method) and not at_birth:
             values[one.name] = one.type(value)
     return as_plain(values)

@@ -73,9 +73,8 @@ def remedy(params: Params, expected: Params) -> str:
     """What to do about tensors that don't fit: another --length, other weights, or another file."""
     if any(params[name].shape[1:] != expected[name].shape[1:] for name in expected):
         return "it was made for another model: give the --weights that it was made with, or another prompt"
-    for name, option in (("ctx", "--length"), ("vision.0", "--image-length")):
-        if name in expected and len(params[name]) != len(expected[name]):
-            return f"give {option} {len(params[name])}"
+    if "ctx" in expected and len(params["ctx"]) != len(expected["ctx"]):
+        return f"give --length {len(params['ctx'])}"
     if any(params[name].dtype != expected[name].dtype for name in expected):
         return "give a file whose tensors are all float32"
     return "it is damaged, or not of this method: give another, or the command that made it again with --force"

@@ -294,8 +294,7 @@ def test_a_prompt_that_overflows_ends_with_code_1(ask, place):
 
 def test_a_meta_prompt(ask, tmp_path, clip):
     """The one of seed 1 below --out that was made with these weights and the usual settings."""
-    layers = len(load(mini.WEIGHTS).transformer.resblocks)
-    settings = MetaSettings("coop", **METHODS["coop"].meta, epochs=mini.META_EPOCHS, depth=layers)
+    settings = MetaSettings("coop", **METHODS["coop"].meta, epochs=mini.META_EPOCHS)
     about = {"format": FORMAT, "weights": files.sha256(mini.WEIGHTS), "settings": as_dict(settings),
              "trained_on": dict.fromkeys(mini.TRAINING, "its images")}
     usual = tmp_path / "mini/meta/coop-seed1/prompt.pt"

@@ -8,6 +8,7 @@ import torch
 from mp import finetune, maml
 from mp.clip.model import CLIP
 from mp.learners import METHODS, make_learner
+from mp.learners.coop import CoOp
 from mp.learners.maple import MaPLe
 from mp.learners.promptsrc import PromptSRC
 from mp.runtime.device import MEMORY
@@ -26,14 +27,20 @@ def golden():
         return dict(f)
 
 
-def learner_of(tag: str, clip: CLIP) -> MaPLe | PromptSRC:
+class IVLP(PromptSRC):
+    """PromptSRC's ablation: its tensors, with cross-entropy alone."""
+    averages_epochs = False
+    prepare, inputs, forward = CoOp.prepare, MaPLe.inputs, CoOp.forward
+
+
+def learner_of(tag: str, clip: CLIP) -> MaPLe | IVLP:
     """In the state the golden numbers start from."""
     case = CASES[tag]
     if case["kind"] == "maple":
         learner = MaPLe(clip, case["depth"], case["n_ctx"])
     else:
-        learner = PromptSRC(clip, case["depth_text"], case["n_text"], image_depth=case["depth_vision"],
-                            image_length=case["n_vision"], ivlp=True)
+        learner = IVLP(clip, case["depth_text"], case["n_text"], image_depth=case["depth_vision"],
+                       image_length=case["n_vision"])
     state = learner.state_dict()
     given = {name: torch.from_numpy(value) for name, value in recipe_m.learnables("A", case).items()}
     assert state.keys() == {"ctx", *given}
@@ -71,8 +78,7 @@ def test_the_start_is_the_originals(clip):
 def test_golden(tag, memory, clip, golden, monkeypatch):
     monkeypatch.setattr(clip, "memory", memory)
     learner, (images, labels) = learner_of(tag, clip), batch()
-    classes = learner.prepare(clip, recipe.CLASSES["A"])
-    prompts = classes if CASES[tag]["kind"] == "maple" else classes.prompts
+    classes = prompts = learner.prepare(clip, recipe.CLASSES["A"])
     near(learner.text_features(clip, prompts), unit(golden[f"{tag}/text_features"]), 2e-5)
     near(learner.image_features(clip, images), unit(golden[f"{tag}/image_features"]), 2e-5)
     inputs = learner.inputs(clip, images)
@@ -104,8 +110,7 @@ def test_golden_after_three_steps(tag, decay, place, clip, golden, monkeypatch):
     for name, value in state.prompt.items():
         near(value, golden[f"{tag}/{place}/{name}"], 1e-6)
     learner.load_state_dict(state.prompt)
-    prompts = classes if method == "maple" else classes.prompts
-    near(learner.classifier(clip, prompts)(batch()[0]), golden[f"{tag}/{place}/logits"], 1e-4)
+    near(learner.classifier(clip, classes)(batch()[0]), golden[f"{tag}/{place}/logits"], 1e-4)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4])
@@ -169,7 +174,7 @@ def test_its_row_makes_it_as_its_paper_has_it(clip):
     row = METHODS["maple"]
     assert row.meta == {"inner_lr": 0.02 / 6, "batch": 32} == METHODS["promptsrc"].meta and row.prompt == {"length": 2}
     assert row.finetune == {"epochs": 5, "lr": 0.0035, "batch": 4}
-    learner = make_learner("maple", clip, 2, **row.prompt, image_depth=1)
+    learner = make_learner("maple", clip, 2, **row.prompt, image_depth=1)  # which isn't for it
     assert len(learner.ctx) == 2 and len(learner.proj) == 2
 
 

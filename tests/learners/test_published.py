@@ -81,7 +81,7 @@ def write(path, state, old=False, evil=False):
 
 def logits_of(path, clip):
     file = open_prompt(path)
-    learner = make_learner(file.method, clip, **({"depth": 1, "length": 1} | file.shape))
+    learner = make_learner(file.method, clip, **({"depth": 1, "length": 1} | file.sizes))
     assert different_weights(file.frozen, clip) == ""
     learner.load_state_dict(promptfile.fitted(path, file.method, file.params, file.method, learner.state_dict()))
     classes = learner.prepare(clip, recipe.CLASSES["A"])
@@ -212,7 +212,7 @@ def test_names_that_are_no_words(tmp_path):
 def test_a_layer_that_is_left_out_is_missed(layers, clip, tmp_path):
     write(tmp_path / "p.pt", CTX | {name: torch.ones(4, 128) for name in layers})
     file = open_prompt(tmp_path / "p.pt")
-    learner = make_learner(file.method, clip, **file.shape)
+    learner = make_learner(file.method, clip, **file.sizes)
     with pytest.raises(UserError, match="p.pt: holds the tensors .*, and this method needs "):
         promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict())
 
@@ -242,7 +242,8 @@ def test_layers_are_sorted_as_numbers(tmp_path):
     names |= {"prompt_learner.ctx": torch.zeros(4, 8), "image_encoder.VPT": torch.zeros(4, 8)}
     write(tmp_path / "p.pt", names)
     file = open_prompt(tmp_path / "p.pt")
-    assert file.shape == {"length": 4, "depth": 11, "image_depth": 1, "image_length": -1}
+    assert file.shape == {"length": 4, "depth": 11}
+    assert file.sizes == {"length": 4, "depth": 11, "image_depth": 1, "image_length": -1}
     assert [float(file.params[f"text.{i}"].mean()) for i in range(1, 11)] == list(range(1, 11))
 
 

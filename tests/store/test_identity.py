@@ -133,7 +133,7 @@ def test_the_commands_refuse_what_another_device_made(open_session, monkeypatch)
 
 
 @pytest.mark.parametrize("changed", [dict(lr=0.5), dict(momentum=0.5), dict(weight_decay=0.5), dict(epochs=2), dict(batch=2),
-                                     dict(shots=3), dict(depth=2), dict(length=2), dict(image_depth=2), dict(image_length=2), dict(ivlp=True), dict(gpa_mean=3.0), dict(gpa_std=3.0)])
+                                     dict(shots=3), dict(depth=2), dict(length=2), dict(gpa_mean=3.0), dict(gpa_std=3.0)])
 def test_every_setting_of_fine_tuning_counts(changed, open_session):
     run_finetune(open_session())
     with pytest.raises(UserError, match=f"settings.{next(iter(changed))} "):
