@@ -47,10 +47,19 @@ ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
 ON_OFF = Bound("True or False", lambda value: True)
 
 
-def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "") -> Any:
+# Other settings with which one plays no part.
+NO_INNER_STEP = Bound("--inner-steps 0", lambda chosen: chosen.inner_steps == 0)
+QUERY_ALONE = Bound("--inner-steps 0 and a --query-batch", lambda chosen: NO_INNER_STEP.holds(chosen)
+                    and chosen.query_batch >= 0)
+ONE_EPOCH = Bound("--epochs 1", lambda chosen: chosen.epochs == 1)
+
+
+def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "", unless: Bound | None = None) -> Any:
     """A field with its help text and what it may be. `only_if`: the fact that a learner states, averages_epochs, or
-    that it is made_with this setting, without which it plays no part."""
-    return field(default=default, kw_only=True, metadata={"about": about, "bound": bound, "only_if": only_if})
+    that it is made_with this setting, without which it plays no part; `unless`: other settings with which it plays
+    none. Who gives it all the same is refused (mp/learners/settings.py)."""
+    return field(default=default, kw_only=True,
+                 metadata={"about": about, "bound": bound, "only_if": only_if, "unless": unless})
 
 
 @dataclass(frozen=True)
@@ -73,16 +82,17 @@ class MetaSettings(PromptSettings):
     """Of Algorithm 1, in the paper's terms."""
     epochs: int = setting("outer updates; the miniature suite brings a number of its own", EPOCHS, 200)
     inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
-    inner_lr: float = setting("α (line 7)", POSITIVE)  # no default: each method's row in METHODS has its own
+    inner_lr: float = setting("α (line 7)", POSITIVE, unless=NO_INNER_STEP)  # each method's row in METHODS has its own
     meta_lr: float = setting("β (line 10)", POSITIVE, 0.001)
     clip_norm: float = setting("γ (line 10); inf: no clipping", POSITIVE_OR_INFINITE, 5.0)
     shots: int = setting("N images a class", at_least(2), 16)
     support: int = setting("K of them for the support set (line 4)", at_least(1), 5)
-    batch: int = setting("images of an inner update", at_least(1))
+    batch: int = setting("images of an inner update", at_least(1), unless=QUERY_ALONE)
     query_batch: int = setting("images of the query loss; 0: the whole query set; -1: as --batch", at_least(-1), -1)
-    first_order: bool = setting("first-order MAML: second derivatives are left out", ON_OFF, False)
+    first_order: bool = setting("first-order MAML: second derivatives are left out", ON_OFF, False,
+                                unless=NO_INNER_STEP)
     regulator: bool = setting("a gradient regulator: a small network between inner gradients and steps, learnt with "
-                              "the prompt and kept in its file", ON_OFF, False)
+                              "the prompt and kept in its file", ON_OFF, False, unless=NO_INNER_STEP)
     sum_tasks: bool = setting("G is the sum over tasks, as Algorithm 1 prints, not the mean", ON_OFF, False)
 
     def __post_init__(self):
@@ -90,8 +100,6 @@ class MetaSettings(PromptSettings):
         if self.shots <= self.support:
             raise UserError(f"--shots {self.shots} leaves no query image beside --support {self.support}; "
                             f"give {self.support + 1} or more")
-        if self.regulator and not self.inner_steps:
-            raise UserError("--regulator: plays no part with --inner-steps 0; leave it out")
 
 
 @dataclass(frozen=True)
@@ -99,15 +107,16 @@ class FinetuneSettings(PromptSettings):
     """Of the recipe that the original methods share."""
     classes: str = setting("train on these classes", ONE_PART, "base")
     epochs: int = setting("passes over the images", EPOCHS)
-    lr: float = setting("learning rate after the first epoch", POSITIVE)
+    lr: float = setting("learning rate after the first epoch", POSITIVE, unless=ONE_EPOCH)
     batch: int = setting("images of a step", at_least(1))
     shots: int = setting("images a class", at_least(1), 16)
     momentum: float = setting("of SGD", SHARE, 0.9)
     weight_decay: float = setting("of SGD, on all that is learnt", at_least(0), 5e-4)
     gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged; of methods that do "
-                              "so it is 15 of 20 epochs, 150 of 200 and so on", POSITIVE, 15.0, "averages_epochs")
+                              "so it is 15 of 20 epochs, 150 of 200 and so on", POSITIVE, 15.0, "averages_epochs",
+                              ONE_EPOCH)
     gpa_std: float = setting("in epochs, of these weights, however many epochs there are", POSITIVE, 1.0,
-                             "averages_epochs")
+                             "averages_epochs", ONE_EPOCH)
 
     def __post_init__(self):
         """A `gpa_mean` of None, as in a method's row, becomes a number: at the paper's share of the epochs."""

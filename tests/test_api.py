@@ -265,7 +265,7 @@ def test_an_image_tower_of_its_own_size_is_its_files(depth, length, mini, tmp_pa
 
 def test_numbers_of_numpy_are_numbers(mini):
     learner = make_learner("coop", mini, seed=np.int64(3))
-    fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=np.int64(1), lr=np.float32(0.002))
+    fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=np.int64(2), lr=np.float32(0.002))
     refused(lambda: load_clip("mini", memory="2"), "--memory '2': out of range; give a positive number")
     refused(lambda: make_learner(["coop"], mini), "--method ['coop']: unknown")
     refused(lambda: load_clip(3), "weights 3: give a file's name")

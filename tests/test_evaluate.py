@@ -14,9 +14,9 @@ from mp.commands.session import Session
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.evaluate import TestSet as Evaluation
-from mp.evaluate import accuracies
+from mp.evaluate import accuracies, words_classifier
 from mp.learners.promptsrc import PromptSRC
-from mp.learners.prompts import class_prompts
+from mp.learners.prompts import class_prompts, template_features
 from mp.learners import METHODS
 from mp.settings import FinetuneSettings
 from mp.store import features
@@ -169,3 +169,25 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
     os.remove(first)
     with pytest.raises(DataError, match=f"{first}: no such image"):
         computes()
+
+
+def test_many_class_names_with_words_pass_the_text_tower_within_the_memory(clip, monkeypatch):
+    """However many there are; each budget gives the features of each class alone."""
+    names = [f"{word} number {i}" for i in range(40) for word in ("cat", "red fox", "sea or lake")]
+    whole = template_features(clip, "a photo of a {}.", names)
+    plain, sizes = clip.encode_prompts, []
+
+    def counted(prefix, suffix, packing, *more):
+        sizes.append(prefix.shape[1] + len(suffix))  # tokens of a pass
+        return plain(prefix, suffix, packing, *more)
+
+    monkeypatch.setattr(clip, "encode_prompts", counted)
+    token_bytes = clip.kept_bytes(clip.transformer) // len(clip.transformer.resblocks)
+    for budget in (20, 100, 500):
+        sizes.clear()
+        monkeypatch.setattr(clip, "memory", budget * token_bytes)
+        torch.testing.assert_close(template_features(clip, "a photo of a {}.", names), whole, rtol=1e-4, atol=1e-5)
+        assert max(sizes) <= budget and len(sizes) > 1
+        sizes.clear()
+        words_classifier(clip, "{}", names)
+        assert max(sizes) <= budget

@@ -2,7 +2,8 @@
 
 Everywhere, `images` are PIL images of the kinds that data/README.md lists, arrays uint8 [height, width, 3], or names of
 files; class `names` are two or more, all different; `labels` are indices into them, one for each image. No argument is
-changed, and two CLIPs share nothing. Errors are one line each, in which settings are called as run.py's options.
+changed, and two CLIPs share nothing. torch's default type, `no_grad`, autocast and the like around a call change no
+bit (mp/api/state.py). Errors are one line each, in which settings are called as run.py's options.
 """
 import copy
 import sys
@@ -20,6 +21,7 @@ from data.miniature.suite import WEIGHTS
 from mp import finetune, meta
 from mp.api.inputs import (Picture, check, check_clip, check_labels, check_report, feed_of, is_list, opened,
                            plain_views, say_unknown)
+from mp.api.state import alone
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP
 from mp.clip.weights import load
@@ -41,6 +43,7 @@ Report = Callable[[dict[str, Any]], object]
 NOT_SET = {"method", "shots", "classes", "regulator"}  # here: a script brings the learner, and the images to take
 
 
+@alone
 def load_clip(weights: str | Path | None = None, device: str = "auto", precision: str = "auto",
               memory: float | None = None) -> CLIP:
     """A frozen CLIP: OpenAI's ViT-B/16, fetched once; of a file of weights; or with "mini" the embedded miniature.
@@ -62,6 +65,7 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
     return clip
 
 
+@alone
 def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     """The learner of a method, named as by --method, from its handcrafted start.
 
@@ -75,6 +79,7 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     return learner_of(choose_settings(PromptSettings, method, settings), clip)
 
 
+@alone
 def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     """The learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
 
@@ -91,12 +96,14 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     return learner_of(chosen, clip, prompt)
 
 
+@alone
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
     promptfile.write(Path(path), method, learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
 
 
+@alone
 @torch.no_grad()
 def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names: Sequence[str]) -> Tensor:
     """Probabilities [B, C], on the CPU, of C class names for each of B images.
@@ -118,6 +125,7 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     return torch.cat([classifier(views).softmax(-1).cpu() for views in plain_views(clip, images)])
 
 
+@alone
 def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], report: Report = lambda numbers: None,
                **settings: Any) -> Learner:
     """Algorithm 1: a new learner with the meta-prompt, learnt from this one's values.
@@ -148,6 +156,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     return learner
 
 
+@alone
 def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: Sequence[int], names: Sequence[str],
               report: Report = lambda numbers: None, **settings: Any) -> Learner:
     """A new learner, trained from this one's values on all of the images, which are augmented.

@@ -20,9 +20,12 @@ Picture = Image.Image | np.ndarray | str | Path
 
 
 def check_clip(clip: CLIP) -> None:
-    """Raises UserError for something else, such as the name of a file."""
+    """Raises UserError for something else, such as the name of a file, and for tensors that no gradient can pass."""
     if not isinstance(clip, CLIP):
         raise UserError(f"clip: {type(clip).__name__}; give what `load_clip` returns")
+    if any(p.is_inference() for p in clip.parameters()):
+        raise UserError("clip: copied or moved in torch's inference mode, so that nothing can be learnt with it; give "
+                        "what `load_clip` returns")
 
 
 def check_report(report: Callable) -> None:

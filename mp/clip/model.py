@@ -25,9 +25,9 @@ KEPT_FLOATS = 13  # per token, layer and unit of width
 KEPT_SCORES = 1.5  # per token, layer, head and position
 SECOND_ORDER = 2  # times as much where a gradient is taken of that gradient, as in MAML's outer loop
 CACHE = 20 * 2**20  # bytes of the widest tensor of an image tower's pass, with which a CPU is fastest (measured)
-# Of the colours of the images that CLIP was trained on.
-MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+# Of the colours of the images that CLIP was trained on; whatever torch's defaults are where this is imported.
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073], dtype=torch.float32, device="cpu").view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711], dtype=torch.float32, device="cpu").view(3, 1, 1)
 
 
 class MLP(nn.Module):

@@ -155,5 +155,10 @@ def normalize(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def template_features(clip: CLIP, template: str, names: list[str]) -> Tensor:
-    """Unnormalised text features [C, E] of a handcrafted template such as "a photo of a {}."."""
-    return clip.encode_text(tokenize_names(template, names).to(clip.logit_scale.device))
+    """Unnormalised text features [C, E] of a handcrafted template such as "a photo of a {}.", of as many classes at a
+    time as the memory budget takes."""
+    tokens = tokenize_names(template, names)                                # [C, 77]
+    longest = int(tokens.argmax(-1).max()) + 1                              # to EOT, the largest id
+    layer_bytes = clip.kept_bytes(clip.transformer) // len(clip.transformer.resblocks)  # no gradient: one at a time
+    at_once = max(1, clip.memory // (longest * layer_bytes))
+    return torch.cat([clip.encode_text(some.to(clip.logit_scale.device)) for some in tokens.split(at_once)])

@@ -16,11 +16,17 @@ def of_row(kind: type, method: str) -> dict[str, Any]:
 
 def method_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
     """Settings of a method: what is `given`; else the `usual` values, those of its row in METHODS, and the defaults of
-    the fields. Raises UserError for a given value that plays no part in the method, or is out of bounds."""
+    the fields. Raises UserError for a given value that plays no part in the method or with the others, or is out of
+    bounds."""
     for one in fields(kind):
         if one.name in given and not plays_a_part(one, method):
             raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}; leave it out")
-    return kind(method, **(of_row(kind, method) | usual | given))
+    chosen = kind(method, **(of_row(kind, method) | usual | given))
+    for one in fields(kind):
+        unless = one.metadata.get("unless")
+        if one.name in given and unless and unless.holds(chosen):
+            raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part with {unless.words}; leave it out")
+    return chosen
 
 
 def plays_a_part(one: Field, method: str) -> bool:

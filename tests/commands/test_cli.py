@@ -89,8 +89,8 @@ def test_a_finished_run_is_not_repeated_and_others_are_not_mixed(trained):
     before = prompt_of(trained, "coop").stat().st_mtime_ns
     assert "is there" in run("meta", "--method", "coop", *SMALL, cwd=trained).stderr
     assert prompt_of(trained, "coop").stat().st_mtime_ns == before
-    other = run("meta", "--method", "coop", *SMALL, "--inner-steps", "0", "--first-order", cwd=trained)
-    assert (trained / "runs/mini/meta/coop-epochs2-inner_steps0-first_orderTrue-seed1/prompt.pt").is_file() and other
+    other = run("meta", "--method", "coop", *SMALL, "--inner-steps", "1", "--first-order", cwd=trained)
+    assert (trained / "runs/mini/meta/coop-epochs2-inner_steps1-first_orderTrue-seed1/prompt.pt").is_file() and other
     assert prompt_of(trained, "coop").stat().st_mtime_ns == before
 
 

@@ -132,7 +132,7 @@ OPTIONS = [  # "=": the result is that of the second command
     ("predict loop --names a b", "'loop': no such image or folder"),
     ("bench --blocks nothing", "--blocks nothing: no such block; there are"),
     ("bench --blocks text nothing", "--blocks nothing: no such block; there are"),
-    ("meta --regulator --inner-steps 0", "--regulator: plays no part with --inner-steps 0; leave it out"),
+    ("meta --regulator --inner-steps 0", "--regulator True: plays no part with --inner-steps 0; leave it out"),
     ("predict /dev/null --names a b", "'/dev/null': a pipe or the like, and images are read twice; give files"),
     ("bench --weights nowhere", "nowhere: no such weights file"),
     ("bench --device tpu", "--device tpu: unknown"),
