@@ -16,7 +16,6 @@ FLOORS = {  # what each may import beside itself, from the top; the first that a
     "mp.api": (*LOOPS, "mp.prompts", "mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime", "data"),
     "mp.table": (*LOOPS, "mp.maml", "mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime", "data"),
     "mp.claims": ("mp.table", "mp.learners", "mp.settings", "mp.runtime"),
-    "mp.bench": (*LOOPS, "mp.maml", "mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime", "data"),
     **{loop: (*LOOPS, "mp.maml", "mp.learners", "mp.clip", "mp.settings", "mp.runtime", "data") for loop in LOOPS},
     "mp.maml": (),
     "mp.regulator": ("mp.maml",),
@@ -96,9 +95,9 @@ def test_the_loops_know_no_file_and_print_nothing():
 
 
 def test_methods_are_named_in_their_table_alone():
-    """In code; prose may speak of them. Some of bench's rows are about one method alone."""
+    """In code; prose may speak of them."""
     for path in FILES:
-        if module_of(path) in ("mp.learners", "mp.bench.blocks"):
+        if module_of(path) == "mp.learners":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = isinstance(node, ast.Constant) and node.value in METHODS

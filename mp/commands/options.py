@@ -178,13 +178,6 @@ def add_show(parser: Parser) -> None:
                         help="write it in the form that the method's own code loads")
 
 
-def add_bench(parser: Parser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE",
-                        help="CLIP's weights (default: random, of ViT-B/16's shape)")
-    parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],
-                        help="only blocks with a word that begins so in their titles, such as 'text' or 'CoCoOp'")
-
-
 ALL = (add_inputs, add_output, add_machine)
 COMMANDS = {  # name -> its options, and what it does
     "data": ((add_data, add_inputs), "what is ready of weights and datasets, and what is missing, where it belongs and "
@@ -200,8 +193,6 @@ COMMANDS = {  # name -> its options, and what it does
                "confidence intervals; computes what is missing"),
     "show": ((add_show, add_weights), "what a prompt file is: method, settings, what made it, its shapes; how far it "
              "is from its start, the nearest words, norms of each layer"),
-    "bench": ((add_bench, add_machine), "time and memory of each building block on this machine, beside the plain way; "
-              "nothing is kept: interrupted, it starts anew"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The plain ways, which `run.py bench` measures and the tests hold the short way to."""
+"""The plain ways, which `python -m tests.bench` measures and the tests hold the short way to."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor
