@@ -21,7 +21,7 @@ FLOORS = {  # what each may import beside itself, from the top; the first that a
     "mp.regulator": ("mp.maml",),
     "mp.prompts": ("mp.regulator", "mp.learners", "mp.clip", "mp.store", "mp.settings", "mp.runtime"),
     "mp.learners": ("mp.clip", "mp.settings", "mp.runtime.errors"),
-    "mp.clip": ("mp.runtime",),
+    "mp.clip": ("mp.runtime", "data.names"),
     "mp.store": ("mp.settings", "mp.runtime"),
     "mp.settings": ("mp.runtime.errors",),
     "mp.runtime": ("data.errors",),
