@@ -8,7 +8,6 @@
     python run.py table --run                 the paper's Table 2, computing what is missing
     python run.py claims --seeds 1 2 3        the paper's claims, put to the test
     python run.py show PROMPT                 what a prompt file is, and the words nearest to it
-    python run.py bench                       speed and memory on this machine
 
 Without --data the embedded miniature suite runs; with it, the paper's eleven datasets.
 """

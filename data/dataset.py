@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.errors import DataError, unreadable_image
+from data.names import composed
 
 SAMPLE = 4096  # bytes that are read at the start, in the middle and at the end of a file, to know it by
 
@@ -59,7 +60,7 @@ def image_identity(source: str | np.ndarray, start: int) -> bytes:
                 seen += file.read(SAMPLE)
     except (OSError, ValueError) as e:  # ValueError: no system has files of such names
         raise DataError(unreadable_image(source, e)) from None
-    return f"{size} {source[start:]}\0".encode("utf-8", "surrogatepass") + seen
+    return f"{size} {composed(source[start:])}\0".encode("utf-8", "surrogatepass") + seen
 
 
 def class_range(n_classes: int, part: str) -> range:

@@ -12,6 +12,15 @@ SHORT_OF_MEMORY = ("alloc_cpu", "allocate memory", "out of memory", "start new t
 CHECK_ALL = "; `run.py data --check` lists all such images"  # at the end of what is said of an image
 
 
+# Signs that take no room: within Persian words, between the signs of an emoji, and the letters within that of a flag.
+JOINERS = "\u200c\u200d" + "".join(map(chr, range(0xE0020, 0xE0080)))
+
+
+def printable(text: str) -> str:
+    """Return one line that a terminal shows as it is: names from files may hold newlines and worse."""
+    return "".join(c if c.isprintable() or c in JOINERS else ascii(c)[1:-1] for c in text)
+
+
 def unreadable(path, error: Exception, what: str, advice: str) -> str:
     """Of a file that can't be read: `what` it is, why, and what to do. If the trouble isn't its own, it may be good."""
     if isinstance(error, OSError) and error.filename and not isinstance(error, FileNotFoundError):

@@ -1,10 +1,13 @@
 """A user's own dataset: a folder with one sub-folder of images per class, named after the class."""
+import hashlib
+import os
 import random
-import unicodedata
+import sys
 from pathlib import Path
 
-from data.dataset import Dataset, Item
+from data.dataset import Dataset, Item, image_identity
 from data.errors import DataError
+from data.names import check_names, composed, name_notes
 from data.readers import ENDINGS, list_class, list_folder
 
 TEST_PARTS = ("test", "val", "dev")  # what the test part's name begins with; the first that is there
@@ -21,29 +24,33 @@ def load(folder: Path) -> Dataset:
     """
     train_folder, test_folder, left_out = find_parts(folder)
     divided = train_folder != test_folder
-    classes = list_names(train_folder)
-    single = set(classes) ^ set(list_names(test_folder))
+    classes, tested_classes = class_folders(train_folder), class_folders(test_folder)
+    single = classes.keys() ^ tested_classes.keys()
     if single:
         raise DataError(f"{folder}: class {min(single)!r} is not in both {train_folder.name} and {test_folder.name}; "
                         "both need all classes: add it, or move it away")
     train, test = [], []
     for label, name in enumerate(classes):
-        images, others = list_class(train_folder / name, 1 if divided else 2)
+        images, others = list_class(train_folder / classes[name], 1 if divided else 2)
         left_out += others
         if divided:
-            tested, others = list_class(test_folder / name, 1)
+            tested, others = list_class(test_folder / tested_classes[name], 1)
             left_out += others
         else:
             random.Random(f"{SPLIT_SEED}/{name}").shuffle(images)
             half = len(images) // 2
-            images, tested = sorted(images[:half]), sorted(images[half:])
+            images, tested = sorted(images[:half], key=composed), sorted(images[half:], key=composed)
         train += [Item(path, label) for path in images]
         test += [Item(path, label) for path in tested]
     notes = []
     if left_out:
         notes.append(f"left out {len(left_out)} files or folders such as {left_out[0]!r}, which aren't images by their "
                      f"endings ({', '.join(ENDINGS)}) or not in a class's folder")
-    return Dataset(folder.resolve().name, TEMPLATE, classes, train, test, notes)
+    notes += name_notes(list(classes))
+    if twice := count_twice(train, test):
+        notes.append(f"{twice} of {len(test)} test images are also training images, byte for byte, which flatters what "
+                     "is learnt from these; remove them from one of the two")
+    return Dataset(composed(folder.resolve().name), TEMPLATE, list(classes), train, test, notes)
 
 
 def find_parts(folder: Path) -> tuple[Path, Path, list[str]]:
@@ -64,8 +71,11 @@ def parts_called(start: str, folder: Path, names: list[str]) -> list[str]:
     return [name for name in names if name.lower().startswith(start) and list_folder(folder / name)[0]]
 
 
-def list_names(folder: Path) -> list[str]:
-    """Classes, sorted. Raises DataError for fewer than two, no class, a bad name, or two alike."""
+def class_folders(folder: Path) -> dict[str, str]:
+    """Return the classes in sorted order, each with what its folder is called on this disk.
+
+    Raises DataError for fewer than two, no class, a bad name, or two alike.
+    """
     names, _ = list_folder(folder)
     if len(names) < 2:
         found = f"only the sub-folder {names[0]!r}" if names else "no sub-folders"
@@ -75,16 +85,22 @@ def list_names(folder: Path) -> list[str]:
         raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images "
                         "for each class, or these in train and in test: sort the images so")
     check_names(names, str(folder))
+    return {composed(name): name for name in names}
     return names
 
 
-def check_names(names: list[str], where: str) -> None:
-    """Raises DataError for a class's name that is empty or can't be printed, or that reads as another one does."""
-    alike: dict[str, str] = {}
-    for name in names:
-        read = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())
-        if not read or not name.isprintable():
-            raise DataError(f"{where}: a class's name, {name!r}, is empty or can't be printed; rename it")
-        if read in alike:
-            raise DataError(f"{where}: classes {alike[read]!r} and {name!r} read alike; rename or unite them")
-        alike[read] = name
+def count_twice(train: list[Item], test: list[Item]) -> int:
+    """Return how many test images have the bytes of a training image. Read whole are those alone that have the size of
+    another one and are the same in three places. Where one can't be read, which is an error later, it is 0."""
+    looks = (os.path.getsize, lambda path: image_identity(path, sys.maxsize),
+             lambda path: hashlib.sha256(Path(path).read_bytes()).digest())
+    learnt, tested = ([item.source for item in items] for items in (train, test))
+    try:
+        for look in looks:
+            seen, wanted = {path: look(path) for path in learnt}, {path: look(path) for path in tested}
+            both = set(seen.values()) & set(wanted.values()) - {0}  # empty files are none
+            learnt = [path for path in learnt if seen[path] in both]
+            tested = [path for path in tested if wanted[path] in both]
+    except (OSError, ValueError):
+        return 0
+    return len(tested)

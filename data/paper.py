@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from data.dataset import Dataset
 from data.errors import DataError
+from data.names import alike, name_notes
 from data.readers import GUIDE, Lists, read_aircraft, read_imagenet, read_split
 
 ANY_COPY = "with the same file names (its own site is often down; `run.py data` checks the copy)"
@@ -93,6 +94,11 @@ def load(name: str, root: Path) -> Dataset:
     if found != row.counts:
         counts = [f"{here:,} of {published:,}" for here, published in zip(found, row.counts)]
         notes.append("not the published benchmark: {} classes, {} training and {} test images".format(*counts))
+    pairs = alike(classes)
+    if pairs and found != row.counts and row.read is not read_imagenet:
+        raise DataError("{}: classes {!r} and {!r} read alike; rename or unite them".format(labels, *pairs[0]))
+    notes += ["classes {!r} and {!r} read alike, so CLIP can't tell them apart".format(*pair) for pair in pairs]
+    notes += name_notes(classes)
     return Dataset(name, row.template, classes, train, test, notes)
 
 

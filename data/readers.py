@@ -12,6 +12,7 @@ from PIL import Image
 from data.dataset import Item
 from data.errors import DAMAGE, DataError, unreadable
 from data.images import FORMATS
+from data.names import composed
 
 # In class folders, an image is a file with one of these endings, in either case: those of the formats that are opened.
 ENDINGS = tuple(sorted(end for end, kind in Image.registered_extensions().items() if kind in FORMATS))
@@ -75,6 +76,9 @@ def read_aircraft(variants: Path, images: Path) -> Lists:
     if "" in classes:
         raise DataError(f"{variants}, line {classes.index('') + 1} has no name; fetch it again")
     label_of = {name: label for label, name in enumerate(classes)}
+    if len(label_of) < len(classes):
+        twice = max(classes, key=classes.count)
+        raise DataError(f"{variants}: classes {twice!r} and {twice!r} read alike; fetch it again")
     train = read_aircraft_list(variants.with_name("images_variant_train.txt"), images, label_of)
     test = read_aircraft_list(variants.with_name("images_variant_test.txt"), images, label_of)
     untrained = set(range(len(classes))) - {item.label for item in train}
@@ -183,4 +187,4 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     except OSError as e:
         raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move the "
                         "folder there if it lies elsewhere") from None
-    return sorted(folders), sorted(files)
+    return sorted(sorted(folders), key=composed), sorted(sorted(files), key=composed)

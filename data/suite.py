@@ -8,9 +8,10 @@ from typing import NamedTuple
 from data import folder as own
 from data import paper
 from data.dataset import Dataset
-from data.errors import DataError
+from data.errors import DataError, printable
 from data.miniature import suite as mini
 from data.miniature.captions import DOMAIN_CAPTIONS
+from data.names import composed
 
 AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no dataset may be called so
 LONGEST_NAME = 200  # bytes; the names of result files have more in them, and 255 are the most
@@ -113,8 +114,8 @@ def require_one_meaning(name: str, own_folder: Path | None) -> None:
 
 def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> str:
     """Add a dataset of the user's own; gives its name. Raises DataError unless results can be kept by its folder's."""
-    name = path.resolve().name
-    if not name or not name.isprintable() or key(name) in taken:
+    name = composed(path.resolve().name)
+    if not name or printable(name) != name or key(name) in taken:
         raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
                         "can't be printed; rename it, or give the name alone if the suite's dataset is meant")
     if name in AVERAGES:

@@ -22,13 +22,13 @@ from PIL import Image
 from torch import nn
 
 from data import paper
-from mp.bench.measure import VIT_B16
 from mp.clip.model import CLIP
 from mp.learners import METHODS
 from mp.runtime import files
 from mp.runtime.progress import Progress
 
 ROOT = Path(__file__).parent.parent
+VIT_B16 = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
 SMALL = dict(image_size=32, patch=16, image_width=64, image_layers=9, text_width=64, text_layers=9, embed=32)
 KINDS = ("red blue green gray white black gold tiny giant old young wild tame spotted striped curly smooth rough round "
          "square tall short bright dark pale").split()

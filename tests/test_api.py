@@ -381,6 +381,13 @@ def test_seeds_are_those_of_the_command_line(seed, mini):
     refused(lambda: meta_train(make_learner("coop", mini), mini, {"t": (PICTURES, LABELS, NAMES)}, seed=seed), f"--seed {seed}")
 
 
+def test_names_that_are_no_words_are_told_once(mini, capsys):
+    learner = make_learner("coop", mini)
+    for _ in range(2):
+        classify(learner, mini, PICTURES[:1], ["001.cat", "002.dog"])
+    assert capsys.readouterr().err.count("class names such as '001.cat' are numbered, and CLIP reads '0 0 1 . cat'") == 1
+
+
 def test_words_that_the_clip_has_never_seen_are_told(mini, capsys):
     names = ["cat", "heptagon", "polar bear"]
     for _ in range(2):

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from data.errors import DataError, reason
 from data.feed import VIEWS_AT_ONCE, Feed, in_order
-from data.folder import check_names
 from data.images import crop_centre, read
+from data.names import check_names, name_notes
 from mp.clip.model import CLIP
 from mp.learners.prompts import unknown_names
 from mp.runtime.errors import UserError
@@ -41,6 +41,8 @@ def check(images: Sequence[Picture], names: Sequence[str], where: str = "") -> N
         check_names(list(names), f"{where}class names")
     except DataError as e:
         raise UserError(str(e)) from None
+    for note in name_notes(list(names)):
+        say_once(f"{where}{note}")
     if not is_list(images) or isinstance(images, np.ndarray) and images.ndim != 4:
         raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
     if not len(images):

@@ -9,3 +9,6 @@ weights      `load`: a CLIP with the weights of a file, or what is refused of it
 checkpoint   the kinds of files that weights come in
 download     OpenAI's ViT-B/16, fetched once
 """
+
+CONTEXT_LENGTH = 77
+VOCABULARY = 49408

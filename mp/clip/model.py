@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mp.clip import CONTEXT_LENGTH, VOCABULARY
 from mp.clip.attention import Attention
 from mp.clip.derivatives import LayerNorm, SiLU
 from mp.clip.packing import Packing, pack
-from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 
 # What a pass keeps until its gradient is taken: more than is measured, at the shapes of OpenAI's models.

@@ -9,24 +9,18 @@ Every UTF-8 byte is written as one printable character; a word starts as its byt
 marked "</w>", and the pair that was merged earliest in training is joined until no pair is left.
 """
 import gzip
-import html
 from functools import cache, lru_cache
 from pathlib import Path
 
-import ftfy
-import regex
 import torch
 
+from data.names import clean, words
+from mp.clip import CONTEXT_LENGTH, VOCABULARY
+
 MERGES = Path(__file__).with_name("bpe_simple_vocab_16e6.txt.gz")  # OpenAI's, MIT licence
-CONTEXT_LENGTH = 77
-VOCABULARY = 49408
 SPECIAL = ["<|startoftext|>", "<|endoftext|>"]
 SOS, EOT = VOCABULARY - 2, VOCABULARY - 1  # their ids, the two largest
 LONGEST = 32  # bytes of the longest token, eight times the face with tears of joy
-# What a word is: a run of letters, one digit, a run of other signs, or an ending such as 's. `regex` knows Unicode's
-# letter (L) and number (N) classes; `re` does not.
-WORD = regex.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-                     regex.IGNORECASE)
 
 
 @cache
@@ -82,7 +76,7 @@ def join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def word_ids(word: str) -> tuple[int, ...]:
-    """Token ids of a word as `WORD` cuts it out of a text."""
+    """Token ids of a word as `words` cuts it out of a text."""
     ids, _ = tables()
     if word in SPECIAL:
         return (ids[word],)
@@ -91,15 +85,10 @@ def word_ids(word: str) -> tuple[int, ...]:
     return tuple(ids[token] for token in merge(in_symbols))
 
 
-def clean(text: str) -> str:
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return regex.sub(r"\s+", " ", text).strip().lower()
-
-
 def encode(text: str) -> list[int]:
     """Token ids of `text`, without SOS and EOT, of any length."""
     ids = []
-    for word in WORD.findall(clean(text)):
+    for word in words(text):
         ids += word_ids(word)
     return ids
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mp.clip import CONTEXT_LENGTH, VOCABULARY
 from mp.clip.checkpoint import State, flat, not_clip, read_content
 from mp.clip.model import CLIP
-from mp.clip.tokenizer import CONTEXT_LENGTH, VOCABULARY
 from mp.runtime.device import MEMORY
 from mp.runtime.errors import UserError
 

@@ -13,8 +13,10 @@ SHARED = ("meta", "table")  # the commands whose work several processes share ou
 def run(arguments: list[str], about: str) -> None:
     """Parse and call. Raises UserError for bad input, RunError for a run that failed midway."""
     args = options.parse(arguments, about)
-    if processes()[1] > 1 and args.command not in SHARED:
-        raise UserError(f"{args.command}: every process would do the same; torchrun is for {' and '.join(SHARED)}")
+    rank, world = processes()
+    if world > 1 and args.command not in SHARED:
+        raise UserError(f"{args.command}: every process would do the same; torchrun is for {' and '.join(SHARED)}; "
+                        f"without it, unset RANK ({rank}) and WORLD_SIZE ({world}) in the environment")
     module = importlib.import_module(f"mp.commands.{args.command}")  # after parsing: --help needn't wait for torch
     if not gc.isenabled():  # as run.py starts: what was imported stays, and is never looked through for garbage
         gc.freeze()

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from mp.commands.values import number, positive, read_names, up_to
+from mp.commands.values import at_home, number, path, positive, read_names, up_to
 from mp.learners import DEFAULT_METHOD, METHODS
 from mp.learners.settings import of_row
 from mp.runtime.errors import UserError
@@ -69,9 +69,9 @@ def shown_default(one: Field, kind: type) -> str:
 def add_weights(parser: Parser) -> Callable[..., Any]:
     """Gives the function that adds to their group."""
     add = parser.add_argument_group("weights and data").add_argument
-    add("--data", type=Path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
+    add("--data", type=path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
-    add("--weights", type=Path, metavar="FILE",
+    add("--weights", type=path, metavar="FILE",
         help="CLIP's weights (default: OpenAI's ViT-B/16, fetched once; the miniature's own)")
     return add
 
@@ -81,7 +81,7 @@ def add_reading(parser: Parser) -> Callable[..., Any]:
     add = add_weights(parser)
     add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
         help="threads that read images (default: one a core, at most 8)")
-    add("--tasks", nargs="+", metavar="NAME",
+    add("--tasks", type=at_home, nargs="+", metavar="NAME",
         help="meta-train on these, in whatever order (default: Table 1's six); also folders; with the same --tasks, "
              "--prompt meta, --init meta and table mean what was learnt from them")
     return add
@@ -89,7 +89,7 @@ def add_reading(parser: Parser) -> Callable[..., Any]:
 
 def add_inputs(parser: Parser) -> None:
     add = add_reading(parser)
-    add("--datasets", nargs="+", metavar="NAME",
+    add("--datasets", type=at_home, nargs="+", metavar="NAME",
         help="evaluate on these only (default: all); also a folder with one sub-folder of images per class")
 
 
@@ -107,7 +107,7 @@ def add_output(parser: Parser) -> None:
     add = parser.add_argument_group("how and where to").add_argument
     add("--seeds", type=up_to(2**32 - 1, "a seed"), nargs="+", default=[1], metavar="S",
         help="one run for each; tables show mean ± sd")
-    add("--out", type=Path, default=Path(OUT), metavar="DIR", help=f"where results go (default: {OUT})")
+    add("--out", type=path, default=Path(OUT), metavar="DIR", help=f"where results go (default: {OUT})")
     add("--force", action="store_true", help="compute again what is already there")
 
 
@@ -120,26 +120,26 @@ def add_meta(parser: Parser) -> None:
 
 
 def add_zeroshot(parser: Parser) -> None:
-    parser.add_argument("--prompt", nargs="+", default=["handcrafted"], metavar="P",
+    parser.add_argument("--prompt", type=at_home, nargs="+", default=["handcrafted"], metavar="P",
                         help='handcrafted, meta, a prompt FILE, or words such as "an image of a {}."')
     add_settings(parser, PromptSettings)
 
 
 def add_predict(parser: Parser) -> None:
-    parser.add_argument("images", nargs="+", metavar="IMAGE",
+    parser.add_argument("images", type=at_home, nargs="+", metavar="IMAGE",
                         help="image files, and folders: the images in them and in their sub-folders, sorted; before "
                              "the options")
     names = parser.add_argument_group("class names", "one of these").add_mutually_exclusive_group(required=True)
     names.add_argument("--names", nargs="+", metavar="NAME", help='such as: --names cat dog "polar bear"')
     names.add_argument("--names-from", dest="names", type=read_names, metavar="FILE",
                        help="a text file with a name a line")
-    names.add_argument("--names-of", dest="datasets", nargs=1, metavar="DATASET",
+    names.add_argument("--names-of", dest="datasets", type=at_home, nargs=1, metavar="DATASET",
                        help="one of the suite's, or a folder with one sub-folder of images per class")
-    parser.add_argument("--prompt", default="handcrafted", metavar="P",
+    parser.add_argument("--prompt", type=at_home, default="handcrafted", metavar="P",
                         help='handcrafted ("a photo of a {}.", or of --names-of the dataset\'s own), meta (seed 1 of '
                              '--method), a prompt FILE, or words such as "an image of a {}." (default: handcrafted)')
     add_method(parser)
-    parser.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR",
+    parser.add_argument("--out", type=path, default=Path(OUT), metavar="DIR",
                         help=f"where `run.py meta` left what --prompt meta means (default: {OUT})")
     parser.add_argument("--top", type=up_to(10**6, "a number of classes", 1), default=5, metavar="N",
                         help="how many classes of each image, the most probable first (default: 5)")
@@ -149,7 +149,8 @@ def add_predict(parser: Parser) -> None:
 
 
 def add_finetune(parser: Parser) -> None:
-    parser.add_argument("--init", default="handcrafted", metavar="I", help="handcrafted, meta or a prompt FILE")
+    parser.add_argument("--init", type=at_home, default="handcrafted", metavar="I",
+                        help="handcrafted, meta or a prompt FILE")
     add_settings(parser, FinetuneSettings)
 
 
@@ -161,7 +162,7 @@ def add_table(parser: Parser) -> None:
         help="with --run, processes that share the work (default: one)")
     add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
     add("--format", choices=["text", "markdown", "csv", "html"], default="text", help="default: text")
-    add("--to", type=Path, metavar="FILE", help="write it there instead of printing it")
+    add("--to", type=path, metavar="FILE", help="write it there instead of printing it")
     add("--classes", choices=PARTS, default="base", help="of fine-tuning (default: base)")
     others = [method for method, row in METHODS.items() if row.source]
     add("--methods", nargs="+", choices=list(METHODS), default=[], metavar="M",
@@ -178,9 +179,9 @@ def add_claims(parser: Parser) -> None:
 
 
 def add_show(parser: Parser) -> None:
-    parser.add_argument("prompt", type=Path, metavar="PROMPT",
+    parser.add_argument("prompt", type=path, metavar="PROMPT",
                         help="a prompt file of this project, or a checkpoint of the method's own code")
-    parser.add_argument("--export", type=Path, metavar="FILE",
+    parser.add_argument("--export", type=path, metavar="FILE",
                         help="write it in the form that the method's own code loads")
 
 

@@ -11,7 +11,7 @@ import torch
 from data.dataset import Item
 from data.errors import CHECK_ALL
 from data.feed import Feed
-from data.folder import check_names
+from data.names import check_names, name_notes
 from data.readers import ENDINGS, files_below
 from mp.commands.zeroshot import arm_of, is_file
 from mp.evaluate import Classify, learnt_classifier, words_classifier
@@ -48,10 +48,16 @@ def command(args: Namespace) -> None:
 
 
 def require_several(names: list[str]) -> None:
-    """Raises UserError for fewer than two class names, DataError for one that is empty, or two alike."""
+    """Raises UserError for fewer than two class names, or a file among them; DataError for one that is empty, or two
+    alike. Says if they are no words."""
     if len(names) < 2:
         raise UserError(f"class names: {', '.join(names) or 'none'}; give two or more, to be told apart")
+    for name in names:
+        if os.path.isfile(name):
+            raise UserError(f"class names: {name!r} is a file; give images before the options, and names that are none")
     check_names(names, "class names")
+    for note in name_notes(names):
+        say(note)
 
 
 def find_images(given: list[str]) -> list[str]:

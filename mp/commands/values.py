@@ -1,6 +1,7 @@
 """What the values of options may be: functions from a text to the value, which argparse calls."""
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,10 +33,20 @@ def up_to(limit: int, what: str, least: int = 0) -> Callable[[str], int]:
     return whole
 
 
+def path(text: str) -> Path:
+    """A type of option: a path, in which ~ is the home folder also where the shell leaves it, as in --out=~/x."""
+    return Path(at_home(text))
+
+
+def at_home(text: str) -> str:
+    """A type of option: the text, or the path that it is if it begins with ~."""
+    return os.path.expanduser(text)
+
+
 def read_names(file: str) -> list[str]:
     """A type of option: the lines of a text file, whatever ends them; empty ones at the end are left out."""
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = path(file).read_text(encoding="utf-8-sig").rstrip().splitlines()
     except DAMAGE as e:
         raise UserError(unreadable(file, e, "no list of names", "give a text file in UTF-8")) from None
     return [line.strip() for line in lines]

@@ -1,5 +1,5 @@
 """What can go wrong, and how it is said. Imports no torch, and of the project only what `data/` says of files, too."""
-from data.errors import DAMAGE, reason, short_of_memory, unreadable  # which the rest of mp/ takes from here
+from data.errors import DAMAGE, printable, reason, short_of_memory, unreadable  # which the rest of mp/ takes from here
 
 
 class UserError(Exception):
@@ -8,8 +8,3 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A run that went wrong midway, such as a loss that became NaN. The program ends with code 1."""
-
-
-def printable(text: str) -> str:
-    """One line that a terminal shows as it is: names from files may hold newlines and worse."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

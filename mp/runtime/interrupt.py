@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-KEEP_NOTHING = ("bench", "data", "predict", "show")
+KEEP_NOTHING = ("data", "predict", "show")
 
 
 def end_when_interrupted() -> None:

@@ -1,4 +1,4 @@
-"""Processes of one thread each that share a list of jobs; unlike torchrun's, they know nothing of each other."""
+"""Processes that share a list of jobs; unlike torchrun's, they know nothing of each other."""
 import os
 import sys
 import threading
@@ -17,16 +17,19 @@ Run = Callable[[Callable, Iterable], Iterator[tuple[Any, Any]]]  # a function an
 
 
 @contextmanager
-def open_pool(count: int, log: Path) -> Iterator[Run]:
-    """Has jobs done in `count` processes; what these say goes to the log. Raises RunError if one is killed, UserError
-    if there can be no log."""
+def open_pool(count: int, log: Path, **variables: str) -> Iterator[Run]:
+    """Have jobs done in `count` processes with these environment variables; what they say goes to the log.
+
+    Raises RunError if one is killed, UserError if there can be no log.
+    """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         open(log, "a").close()  # here, where somebody hears of it
     except OSError as e:
         raise UserError(f"{log}: can't be written ({reason(e)}); delete it, or choose another --out") from None
     # Python's helper that tidies up after an interruption would complain about it.
-    with environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore:resource_tracker"):
+    usual = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:resource_tracker"}
+    with environment(usual | variables):
         pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
 
         def run(function: Callable, jobs: Iterable) -> Iterator[tuple[Any, Any]]:
@@ -39,8 +42,8 @@ def open_pool(count: int, log: Path) -> Iterator[Run]:
         except BrokenProcessPool:
             raise RunError("a process was killed, perhaps for lack of memory; the same command goes on, try a smaller "
                            "--jobs") from None
-        except Exception:
-            for child in active_children():  # an error needn't wait for hours; their states are kept
+        except BaseException:
+            for child in active_children():  # an error, or Ctrl-C, needn't wait for hours; their states are kept
                 child.kill()
             raise
         finally:
@@ -48,8 +51,8 @@ def open_pool(count: int, log: Path) -> Iterator[Run]:
 
 
 @contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Of the processes that are started meanwhile."""
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables of the processes that are started meanwhile."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

@@ -5,6 +5,8 @@ torch is imported where it is needed, so that who asks for a process's number al
 import atexit
 import io
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from mp.runtime.errors import RunError, UserError
 Found = TypeVar("Found")
 PATIENCE = timedelta(days=7)  # torch gives up after 10 or 30 minutes; a process that died is noticed without this
 LOOK_AGAIN = 0.1  # seconds
+AT_ONCE = 1  # second; nothing is said of waiting that is shorter
 
 
 def processes() -> tuple[int, int]:
@@ -38,10 +41,16 @@ def join(device: "torch.device") -> None:
     rank, world = processes()
     if world == 1 or dist.is_initialized():
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    try:
+
+    def meet_all() -> None:
+        backend = "nccl" if device.type == "cuda" else "gloo"
         own = dist.PrefixStore("group", messages())
         dist.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=world)
+
+    place = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
+    try:
+        listening(meet_all, f"waiting for {world - 1} more of {world} processes at {place} (MASTER_ADDR:MASTER_PORT): "
+                            f"RANK {rank} and WORLD_SIZE {world} in the environment say so; unset these to run alone")
     except (ValueError, RuntimeError) as e:
         raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
                         "or unset RANK and WORLD_SIZE") from None
@@ -50,10 +59,31 @@ def join(device: "torch.device") -> None:
 
 @cache
 def messages() -> "torch.distributed.Store":
-    """Where processes leave messages for each other, on the CPU."""
+    """Return the place where processes leave messages for each other, on the CPU."""
     import torch.distributed as dist
     store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
     return store
+
+
+def listening(wait: Callable[[], None], text: str = "") -> None:
+    """Call `wait` in another thread, as no signal is heard within torch's waiting. The text says what is waited for,
+    unless it comes at once."""
+    errors = []
+
+    def work() -> None:
+        try:
+            wait()
+        except Exception as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(AT_ONCE)
+    if text and thread.is_alive():
+        print(text, file=sys.stderr, flush=True)
+    thread.join()
+    if errors:
+        raise errors[0]
 
 
 def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
@@ -64,7 +94,8 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
         return tensors
     flat = torch.cat([t.reshape(-1) for t in tensors])  # one message for all
     with gone_is_an_error():
-        dist.all_reduce(flat)
+        work = dist.all_reduce(flat, async_op=True)
+        work.wait() if flat.is_cuda else listening(work.wait)  # on a GPU it only keeps the order
     sums = flat.split([t.numel() for t in tensors])
     return [one.view_as(t) for one, t in zip(sums, tensors)]
 

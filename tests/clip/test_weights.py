@@ -16,8 +16,7 @@ from data.miniature import suite as mini
 from mp.clip import checkpoint, weights
 from mp.clip.model import CLIP
 from mp.runtime.errors import UserError
-from mp.bench.measure import VIT_B16
-from tests.rehearsal import SMALL, openai_archive, random_state
+from tests.rehearsal import SMALL, VIT_B16, openai_archive, random_state
 
 
 @pytest.fixture(scope="module")

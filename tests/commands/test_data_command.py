@@ -143,6 +143,18 @@ def test_files_that_are_left_out_are_told(birds, tmp_path, capsys):
         assert capsys.readouterr().err.count("birds: left out 1 files or folders such as 'noending'") == 1
 
 
+def test_names_that_are_no_words_are_told_by_data_and_by_commands(birds, two, tmp_path, capsys):
+    """Once by each."""
+    numbers = birds.rename(birds.parent / "birds_too")
+    for number, folder in enumerate(sorted(numbers.iterdir())):
+        folder.rename(numbers / f"00{number}")
+    note = "class names such as '000' are numbers, and CLIP reads '0 0 0': if they stand for words, give these instead"
+    assert program.main(["data", "--datasets", str(numbers)]) == 0
+    assert capsys.readouterr().out.count(note) == 1
+    assert program.main(["zeroshot", "--datasets", str(numbers), "--weights", str(two / "w.pt"), "--out", str(tmp_path / "o")]) == 0
+    assert capsys.readouterr().err.count(f"birds_too: {note}") == 1
+
+
 def test_the_miniatures_clip_on_a_folder_of_ones_own_is_told(birds, two, tmp_path, capsys):
     says, out = "birds: computed with the miniature's small CLIP; for OpenAI's give", ["--out", str(tmp_path / "runs")]
     assert program.main(["zeroshot", "--datasets", str(birds), "pets", *out]) == 0

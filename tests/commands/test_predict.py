@@ -219,6 +219,18 @@ def test_five_classes_and_what_is_left_out(ask):
     assert "embedded miniature" not in "".join(err)
 
 
+def test_names_that_are_no_words_are_told_once(ask):
+    _, err = ask("birds/owl/1.png", "--names", "n01440764", "owl")
+    note, = [line for line in err if "class names such as" in line]
+    assert note.startswith("class names such as 'n01440764' are WordNet ids, and CLIP reads 'n 0 1 4 4 0 7 6 4': ")
+    assert not any("class names" in line for line in ask("birds/owl/1.png", "--names", "boeing 737", "owl")[1])
+
+
+def test_a_name_of_joined_signs_is_shown_as_it_is(ask):
+    out, _ = ask("birds/owl/1.png", "--names", "\U0001f469\u200d\U0001f680", "می\u200cروم")
+    assert "\U0001f469\u200d\U0001f680\n" in out and "می\u200cروم\n" in out
+
+
 def test_only_some_views_are_in_memory_at_a_time(ask, monkeypatch):
     sizes, encode = [], CLIP.encode_image
     monkeypatch.setattr(CLIP, "encode_image", lambda self, images, *args: sizes.append(len(images)) or encode(self, images, *args))
@@ -230,6 +242,7 @@ BAD = [  # what is given beside an image, and what is said
     ("", "one of the arguments --names --names-from --names-of is required"),
     ("--names", "argument --names: expected at least one argument"), ("--names cat", "class names: cat; give two or more"),
     ("--names cat dog cat", "class names: classes 'cat' and 'cat' read alike; rename or unite them"),
+    ("--names a names.txt", "class names: 'names.txt' is a file; give images before the options"),
     ("--names a_b c A|b", "classes 'a_b' and 'A b' read alike"), ("--names a | b", "class's name, '', is empty"),
     ("--names a b --names-from names.txt", "not allowed with argument"), ("--names a b --names-of birds", "not allowed with argument"),
     ("--names-from absent.txt", "absent.txt: no list of names (No such file or directory); give"),

@@ -33,14 +33,14 @@ def below(folder, found):
 def test_every_ending_of_what_can_be_opened_is_taken(ending, kind, tmp_path):
     """In either case; and such a file can indeed be opened."""
     mode = {".pgm": "L", ".pbm": "1"}.get(ending, "RGB")
-    for name in ("crow/a", "crow/B", "owl/a", "owl/B"):
+    for number, name in enumerate(("crow/a", "crow/B", "owl/a", "owl/B")):
         file = tmp_path / (name + (ending.upper() if name.endswith("B") else ending))
         file.parent.mkdir(exist_ok=True)
-        PICTURE.convert(mode).save(file, kind)
+        PICTURE.resize((9, 7 + number)).convert(mode).save(file, kind)
     dataset = own.load(tmp_path)
     assert len(dataset.train) == len(dataset.test) == 2 and not dataset.notes
     for item in dataset.train + dataset.test:
-        assert open_image(item.source).size == (9, 7)
+        assert open_image(item.source).width == 9
 
 
 def test_endings_are_those_of_the_formats_alone():
@@ -59,6 +59,31 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
     note, = dataset.notes
     assert note.startswith("left out 5 files or folders such as 'readme.txt', ") and ".jpg" in note and ".avif" in note
     assert len(dataset.train) == len(dataset.test) == 2
+
+
+def test_images_that_are_for_training_and_for_testing_are_counted(tmp_path):
+    """By their bytes, also of another class and name; what differs in one byte far from the places that are sampled is
+    another image, and empty files are none."""
+    large = bytes(100_000)
+    contents = {"train/crow/1.jpg": b"one", "train/crow/2.jpg": large, "train/owl/1.jpg": b"two", "train/owl/2.jpg": b"",
+                "test/crow/7.jpg": b"one", "test/crow/8.jpg": large[:20_000] + b"x" + large[20_001:], "test/owl/9.jpg": b"",
+                "test/owl/7.jpg": b"one", "test/owl/8.jpg": b"six"}
+    for name, content in contents.items():
+        (write(tmp_path, name) / name).write_bytes(content)
+    note, = own.load(tmp_path).notes
+    assert note.startswith("2 of 5 test images are also training images, byte for byte")
+    (tmp_path / "test/crow/9.jpg").write_bytes(large)
+    assert own.load(tmp_path).notes[0].startswith("3 of 6 test images")
+    for name in ("test/crow/9.jpg", "test/crow/7.jpg", "test/owl/7.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert not own.load(tmp_path).notes
+
+
+def test_an_image_twice_in_an_undivided_folder_is_counted_if_one_is_for_testing(tmp_path):
+    for name in ("crow/1.jpg", "crow/2.jpg", "owl/1.jpg", "owl/2.jpg"):
+        (write(tmp_path, name) / name).write_bytes(b"same" if "crow" in name else name.encode())
+    note, = own.load(tmp_path).notes
+    assert note.startswith("1 of 2 test images")
 
 
 @pytest.mark.parametrize("test_name", ["test", "val", "valid", "validation", "Test"])

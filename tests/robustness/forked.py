@@ -91,7 +91,7 @@ class Call:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             time.sleep(0 if pid else 0.002)
         try:
-            os.killpg(self.pid, signal.SIGKILL)  # bench's processes that were left
+            os.killpg(self.pid, signal.SIGKILL)  # processes that it started and left
         except ProcessLookupError:
             pass
         if not pid:

@@ -44,7 +44,6 @@ def test_an_error_of_the_work_is_no_error_of_the_lock(tmp_path, capsys):
     ("data", 0, ""),
     ("zeroshot --datasets aircraft textures", 0, "files can't be locked here"),
     ("meta --method coop --epochs 1 --datasets aircraft", 0, "files can't be locked here"),
-    ("bench", 2, "run.py: bench can't measure memory on this system; give the command on Linux or macOS"),
 ])
 def test_a_system_without_fcntl_and_resource(command, code, says, tmp_path):
     ended = subprocess.run([sys.executable, "-c", WINDOWS, *command.split()], capture_output=True, text=True,
@@ -79,7 +78,7 @@ def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe", "target"]
 
 
-@pytest.mark.parametrize("arguments, says", [(["meta"], "the same command again to go on"), (["bench"], "nothing is kept"),
+@pytest.mark.parametrize("arguments, says", [(["meta"], "the same command again to go on"), (["predict"], "nothing is kept"),
                                              (["meta", "--force"], "without --force to go on")])
 def test_what_to_do_after_an_interruption(arguments, says):
     assert says in interrupt.advice(arguments)
