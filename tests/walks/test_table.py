@@ -1,0 +1,109 @@
+"""run.py table --run as a whole: every number beside what its cell's prompt gives, computed with nothing of the table."""
+import csv
+import io
+import re
+from statistics import fmean
+
+import pytest
+
+from tests.walks import outputs, plain
+from tests.walks.outputs import PARTS
+from tests.walks.printed import groups_of, shows
+from tests.walks.small import load, run
+
+NAMES, SEEDS, METHODS = ["flowers", "cars"], (1, 2), ("coop", "cocoop", "promptsrc")
+TABLE = f"table --datasets {' '.join(NAMES)} --seeds 1 2"
+BASELINES = {f"zeroshot/mp-{method}": "zeroshot/hand" for method in METHODS} | {
+    f"finetune/{method}/mp": f"finetune/{method}/hand" for method in METHODS}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder, and what the first command printed there."""
+    place = tmp_path_factory.mktemp("table")
+    return place, run(place, f"{TABLE} --run").out
+
+
+def expected(key, name, seed, classes="base"):
+    """A cell's accuracies."""
+    kind, *words = key.split("/")
+    if key == "zeroshot/hand":
+        return plain.accuracies(load(name).template, name)
+    method = words[0].removeprefix("mp-")
+    params = plain.start(method, seed) if words[-1] == "hand" else plain.learnt(method, seed)
+    if kind == "finetune":
+        params, _ = plain.tuned(method, params, name, classes, seed=seed)
+    return plain.accuracies(plain.learner_with(method, params), name)
+
+
+@pytest.fixture(scope="module")
+def wanted():
+    """Column -> seed -> dataset -> accuracies, in the table's order; words have one seed, None."""
+    keys = ["zeroshot/hand", *(f"zeroshot/mp-{method}" for method in METHODS)]
+    keys += [f"finetune/{method}/{start}" for method in METHODS for start in ("hand", "mp")]
+    return {key: {seed: {name: expected(key, name, seed) for name in NAMES}
+                  for seed in (SEEDS if key != "zeroshot/hand" else (None,))} for key in keys}
+
+
+def values_of(wanted, key, names, part, gain):
+    """One cell's, of every seed: means over the datasets, or how much more they are than the baseline's."""
+    found = []
+    for seed, each in wanted[key].items():
+        value = fmean(each[name][part] for name in names)
+        if gain and key in BASELINES:
+            base = wanted[BASELINES[key]]
+            value -= fmean(base.get(seed, base.get(None))[name][part] for name in names)
+        found.append(value)
+    return found
+
+
+def check(cells, wanted, gain):
+    """Cells by row and part, one for each column in order."""
+    groups = groups_of(NAMES)
+    assert list(cells) == [(row, part) for row in groups for part in PARTS]
+    for (row, part), texts in cells.items():
+        assert len(texts) == len(wanted)
+        for text, key in zip(texts, wanted):
+            values = values_of(wanted, key, groups[row], part, gain)
+            assert shows(text, values, signed=gain and key in BASELINES), (row, part, key)
+
+
+def test_every_cell_as_text(made, wanted):
+    place, first = made
+    check(outputs.table_rows(first), wanted, gain=True)
+    assert run(place, TABLE).out == first  # without --run
+    check(outputs.table_rows(run(place, f"{TABLE} --absolute").out), wanted, gain=False)
+    assert "seeds 1 2" in first and "fine-tuned on base classes" in first
+
+
+def test_every_cell_in_the_other_forms(made, wanted):
+    place, first = made
+    lines = list(csv.DictReader(io.StringIO(run(place, f"{TABLE} --format csv").out)))
+    assert [(line.pop("dataset"), line.pop("metric")) for line in lines] == [(name, part.capitalize()) for name in NAMES for part in PARTS]
+    for line, (name, part) in zip(lines, [(name, part) for name in NAMES for part in PARTS]):
+        assert list(line) == list(wanted)
+        for key, cell in line.items():
+            assert abs(float(cell) - fmean(values_of(wanted, key, [name], part, False))) < 0.00501, (name, part, key)
+    texts = [cell for cells in outputs.table_rows(first).values() for cell in cells]
+    markdown = run(place, f"{TABLE} --format markdown").out
+    assert [cell for line in markdown.splitlines() if line.startswith("|") and "±" in line for cell in line.strip("| ").split(" | ")[2:]] == texts
+    said = run(place, f"{TABLE} --format html --to page.html")
+    page = (place / "page.html").read_text(encoding="utf-8")
+    assert said.out == "" and "page.html" in said.err
+    assert [cell for cell in re.findall(r">([+-]?\d+\.\d(?:±\d+\.\d)?)<", page) if cell in texts][: len(texts)] == texts
+
+
+def test_a_cell_of_fewer_seeds_is_a_dash(made):
+    place, first = made
+    for (row, part), cells in outputs.table_rows(run(place, f"{TABLE} 3").out).items():
+        assert cells == [outputs.table_rows(first)[row, part][0], *["-"] * 9]
+
+
+def test_other_classes_and_methods_have_columns_of_their_own_numbers(made):
+    place, _ = made
+    line, = [line for line in csv.DictReader(io.StringIO(run(
+        place, "table --run --datasets cars --seeds 2 --classes new --methods maple --format csv").out)) if line["metric"] == "All"]
+    assert len(line) == 2 + 10 + 3
+    for key in ("zeroshot/hand", "zeroshot/mp-maple", "finetune/coop/hand", "finetune/coop/mp", "finetune/promptsrc/mp", "finetune/maple/mp"):
+        assert abs(float(line[key]) - expected(key, "cars", 2, "new")["all"]) < 0.00501, key
+    assert outputs.results(place, tuned=True, classes="base") and outputs.results(place, tuned=True, classes="new")
