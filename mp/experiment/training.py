@@ -21,7 +21,7 @@ from mp.learners.settings import method_settings
 from mp.maml import adam_start, unchanged
 from mp.meta import meta_train
 from mp.meta import start as start_learning
-from mp.prompts import PromptFile, learner_of
+from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.processes import agree, first_process, meet, processes, total
@@ -196,7 +196,7 @@ def tuned_prompt(session: Session, arm: Arm, seed: int, dataset: str, place: Pla
             files.discard(place.state)
         if force or place.state.exists() or not is_there(place.prompt, place.learnt_from):
             tune(session, arm, seed, dataset, place, report)
-        return session.open_prompt(place.prompt)
+        return open_prompt(place.prompt)
 
 
 def tune(session: Session, arm: Arm, seed: int, dataset: str, place: Place, report: Report) -> None:

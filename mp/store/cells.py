@@ -32,6 +32,7 @@ from mp.settings import PARTS, with_harmonic_mean
 OUT = "runs"  # where results go, unless --out says otherwise
 FORMAT = 5    # raised by hand when files of the same identity mean something else than before
 DIGITS = 12   # of a digest, in a file's name
+ENDINGS = (".json", ".prompt.pt")  # of results and of fine-tuned prompts; folders have none
 LONGEST = 100  # bytes of the words in a file's name, which systems limit; the digest covers what is cut off
 
 
@@ -88,10 +89,8 @@ def siblings(path: Path) -> list[Path]:
 
 def split_name(path: Path) -> tuple[str, str]:
     """Return the words and the ending of a name such as pets-seed1-0123456789ab.prompt.pt, whose digits may be left out."""
-    stem, dot, ending = path.name.partition(".json")
-    if not dot:
-        stem, dot, ending = path.name.partition(".prompt.pt")
-    return re.sub(f"-[0-9a-f]{{{DIGITS}}}$", "", stem), dot + ending
+    ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), "")
+    return re.sub(f"-[0-9a-f]{{{DIGITS}}}$", "", path.name.removesuffix(ending)), ending
 
 
 def complete(path: Path) -> Path:
