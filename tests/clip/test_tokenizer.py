@@ -24,6 +24,14 @@ def test_golden_rows(golden):
     np.testing.assert_array_equal(rows.numpy(), golden["clip/tokens"])
 
 
+@pytest.mark.parametrize("text, cleaned", [
+    ("a < b &lt; c", "a < b < c"), ("a < b &amp;lt; c", "a < b < c"), ("a < b &amp;amp;lt; c", "a < b &lt; c"),
+    ("  A\tLARGE \n\n Cat ", "a large cat"), ("caf\u00c3\u00a9", "caf\u00e9"), ("\u201ccat\u201d", '"cat"')])
+def test_texts_are_cleaned_as_openais_code_does(text, cleaned):
+    """HTML's entities are undone twice, beside a "<", where ftfy leaves them; its repairs, spaces and case."""
+    assert tokenizer.clean(text) == cleaned
+
+
 def plain_merge(word):
     """One pair at a time, the one learnt earliest and of equal ones the leftmost, until none is left."""
     _, ranks = tokenizer.tables()
