@@ -12,7 +12,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from mp.runtime import tensors
+from mp.runtime import tensors, torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.files import cache_folder
 from mp.runtime.progress import say
@@ -30,7 +30,7 @@ def recall(identity: Identity, dataset: str, images: Sequence[str], width: int,
     """
     path = cache_file(identity, dataset, images)
     try:
-        found = tensors.load(path)
+        found = torchfile.load(path)
     except (OSError, MemoryError, ValueError):
         found = None
     if not tensors.mismatch(found, torch.empty(len(images), width, device="meta")):
