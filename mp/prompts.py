@@ -12,7 +12,7 @@ from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.deep import layers_of
 from mp.learners.prompts import longest_prompt
 from mp.learners.published import different_weights, recognise
-from mp.runtime import tensors
+from mp.runtime import tensors, torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say, say_once
 from mp.settings import PromptSettings
@@ -107,7 +107,7 @@ def require_vectors(file: PromptFile) -> PromptFile:
 def read_published(path: Path) -> dict[str, Any] | None:
     """The `state_dict` of a checkpoint; None if the file is something else, or can't be read."""
     try:
-        content = tensors.load(path, objects=True)
+        content = torchfile.load(path, objects=True)
     except (OSError, MemoryError, ValueError):
         return None
     state = content.get("state_dict") if isinstance(content, dict) else None

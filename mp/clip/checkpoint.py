@@ -2,7 +2,6 @@
 
 Nothing in a file is ever executed.
 """
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mp.runtime import tensors
+from mp.runtime import torchfile
 from mp.runtime.errors import UserError, unreadable
-from mp.runtime.tensors import Inert
+from mp.runtime.torchfile import Inert
 
 State = dict[str, Tensor]
 ADVICE = ("give what torch.save(model.state_dict(), FILE) writes of a ViT CLIP with OpenAI's names, or no --weights: "
           "OpenAI's own are fetched then")
-STORAGES = {"FloatStorage": torch.float, "HalfStorage": torch.half, "BFloat16Storage": torch.bfloat16,
-            "DoubleStorage": torch.double, "LongStorage": torch.long}
-TRACE = "/constants.pkl"  # only TorchScript's archives have it
 FOREIGN = (  # of files that torch can't read: an offset, the bytes that stand there, and what it then is
     (0, b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file itself)"),
     (0, b"<", "a web page (save the file that it offers)"),
@@ -44,9 +40,9 @@ def read_content(path: Path) -> Any:
                 inside = archive.namelist()
         if path.suffix == ".npz" or any(name.endswith(".npy") for name in inside):
             return read_arrays(path)
-        if any(name.endswith(TRACE) for name in inside):
+        if any(name.endswith(torchfile.SCRIPT) for name in inside):
             return read_archive(path)
-        return tensors.load(path)
+        return torchfile.load(path)
     except Exception as e:  # there is nothing that damaged bytes don't raise
         what = "" if isinstance(e, OSError) else foreign(path, inside)
         if what:
@@ -78,30 +74,10 @@ def flat(content: dict, folder: str = "", depth: int = 8) -> dict[str, Any]:
     return entries
 
 
-class ArchiveReader(pickle.Unpickler):
-    """The tensors of a TorchScript archive, read as data: torch.jit.load would run code that it brings along."""
-
-    def __init__(self, archive: zipfile.ZipFile, folder: str):
-        super().__init__(archive.open(f"{folder}/data.pkl"))
-        self.archive, self.folder = archive, folder
-
-    def find_class(self, module: str, name: str):
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
-        return STORAGES.get(name, Inert)
-
-    def persistent_load(self, about) -> Tensor:
-        """The flat tensor of one storage, which `about` names: a word, its type, its file, its device, its length."""
-        _, dtype, key, _, _ = about
-        content = self.archive.read(f"{self.folder}/data/{key}")
-        return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
-
-
 def read_archive(path: Path) -> Inert:
     """OpenAI's archive: its modules' attributes; "activation" is GELU if its code, read as text, has that."""
+    module = torchfile.load(path, script=True)
     with zipfile.ZipFile(path) as archive:
-        trace = next(name for name in archive.namelist() if name.endswith(TRACE))
-        module = ArchiveReader(archive, trace.removesuffix(TRACE)).load()
         for name in archive.namelist():
             if name.endswith(".py") and b"torch.gelu(" in archive.read(name):
                 module["activation"] = "GELU"

@@ -1,20 +1,13 @@
-"""Tensors in files: written whole, read without running code, and held against what they should be."""
-import io
+"""Tensors in files of this project: written whole, read again, and held against what they should be."""
 import math
-import pickle
-import re
-import tarfile
-import warnings
-import zipfile
-from collections import OrderedDict
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mp.runtime.errors import UserError, reason, short_of_memory, unreadable
+from mp.runtime.errors import UserError, unreadable
 from mp.runtime.files import write_whole
+from mp.runtime.torchfile import ForeignObjects, load
 
 FOREIGN = "a checkpoint of another project"
 
@@ -28,10 +21,6 @@ def write(path: Path, value: dict | Tensor) -> None:
     write_whole(path, save)
 
 
-class ForeignObjects(ValueError):
-    """A file holds more than tensors, numbers, strings, lists and dicts: this project wrote none such."""
-
-
 def read(path: Path, advice: str) -> dict:
     """A dict that `write` wrote. Raises UserError with the advice if the file is absent, damaged, or something else."""
     try:
@@ -42,97 +31,6 @@ def read(path: Path, advice: str) -> dict:
     except (OSError, MemoryError, ValueError) as e:
         what = FOREIGN if isinstance(e, ForeignObjects) else "damaged, or not a file of this project"
         raise UserError(unreadable(path, e, what, advice)) from None
-
-
-class Inert(dict):
-    """Stands for whatever a file names besides tensors and containers: holds its attributes and does nothing."""
-
-    __hash__ = object.__hash__
-
-    def __init__(self, *_, **__):
-        super().__init__()
-
-    def __call__(self, *_, **__):
-        return Inert()
-
-    def __setstate__(self, attributes):
-        if isinstance(attributes, dict):
-            self.update(attributes)
-
-    def append(self, *_):
-        """Takes, like `extend` and `add`, what lists and sets of unknown kinds are filled with."""
-
-    extend = add = append
-
-
-class InertUnpickler(pickle.Unpickler):
-    """Rebuilds tensors and containers; everything else that a file names becomes Inert, and nothing of it runs."""
-
-    REBUILT = {("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-               ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-               ("torch", "Size"): torch.Size, ("collections", "OrderedDict"): OrderedDict}
-
-    def find_class(self, module: str, name: str):
-        found = self.REBUILT.get((module, name), Inert)
-        return found if isinstance(found, type) else partial(found)  # a file may set a function's attributes, for good
-
-
-class InertPickle:
-    """What torch.load takes as `pickle_module`."""
-    Unpickler = InertUnpickler
-
-    @staticmethod
-    def load(file, **options):
-        return InertUnpickler(file, **options).load()
-
-
-def load(path: Path, objects: bool = False):
-    """What torch.save wrote, on the CPU, without running code from the file.
-
-    `objects`: of a file that also holds Python objects, such as an optimiser; each becomes an Inert. Raises OSError,
-    MemoryError, and ValueError with the reason for all else.
-    """
-    try:
-        source = path  # torch's formats: zip, and an old one
-        if zipfile.is_zipfile(path):
-            source = checked_copy(path)
-        elif starts_as_zip(path):  # torch may find its end all the same, and run TorchScript
-            raise EOFError
-        elif objects and tarfile.is_tarfile(path):
-            raise ValueError("a tar archive")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols that others use
-            if objects:
-                return torch.load(source, map_location="cpu", weights_only=False, pickle_module=InertPickle)
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as e:  # there is nothing that damaged bytes don't raise
-        if short_of_memory(e):
-            raise MemoryError from None
-        if found := re.search(r"GLOBAL (\S+)", str(e)):
-            raise ForeignObjects(f"Python objects ({found[1][:80]}), which aren't loaded") from None
-        raise ValueError(reason(e)) from None
-
-
-def starts_as_zip(path: Path) -> bool:
-    with open(path, "rb") as f:
-        return f.read(2) == b"PK"
-
-
-def checked_copy(path: Path) -> io.BytesIO:
-    """A zip archive in memory whose entries agreed with their checksums; torch.load compares none."""
-    copy = io.BytesIO()
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as checked:
-        names = archive.namelist()
-        if any(name.endswith("constants.pkl") for name in names):
-            raise ValueError("a TorchScript archive")  # torch.load would run it
-        if len(set(names)) < len(names):
-            raise ValueError("two entries of one name")
-        for name in names:
-            checked.writestr(name, archive.read(name))
-    copy.seek(0)
-    return copy
 
 
 def mismatch(value, like, name: str = "it") -> str:

@@ -13,7 +13,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from mp.runtime import tensors
+from mp.runtime import tensors, torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.files import cache_folder
 from mp.runtime.progress import say
@@ -31,7 +31,7 @@ def recall(depends_on: list[Any], dataset: str, images: Sequence[str], width: in
     """
     path = cache_file(depends_on, dataset, images)
     try:
-        features = tensors.load(path)
+        features = torchfile.load(path)
     except (OSError, MemoryError, ValueError):
         features = None
     if not tensors.mismatch(features, torch.empty(len(images), width, device="meta")):

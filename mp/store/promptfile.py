@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mp.runtime import tensors
+from mp.runtime import tensors, torchfile
 from mp.runtime.errors import UserError
 
 Params = dict[str, Tensor]
@@ -104,7 +104,7 @@ def digest(path: Path, method: str, params: Params) -> str:
 def is_whole(path: Path, identity: dict[str, Any]) -> bool:
     """Whether the content of a prompt file is undamaged and of this identity. Raises OSError and MemoryError."""
     try:
-        content = tensors.load(path)
+        content = torchfile.load(path)
     except ValueError:
         return False
     good = isinstance(content, dict) and isinstance(content.get("method"), str) and isinstance(content.get("provenance"), dict)

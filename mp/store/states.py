@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mp.runtime import tensors
+from mp.runtime import tensors, torchfile
 from mp.store.cells import set_aside
 
 Log = list[dict[str, Any]]  # a line per epoch
@@ -28,7 +28,7 @@ def resume(path: Path, identity: dict[str, Any], fresh: NamedTuple, epochs: int,
     if not path.exists():
         return start
     try:
-        content = tensors.load(path)
+        content = torchfile.load(path)
         log = content["log"]
         like = {"identity": identity, "state": as_dicts(fresh), "log": [line] * len(log)}
         if tensors.mismatch(content, like) or content["identity"] != identity:

@@ -9,7 +9,7 @@ import torch
 from mp.learners import METHODS, learner_class, make_learner
 from mp.learners.published import different_weights
 from mp.prompts import open_prompt
-from mp.runtime import tensors
+from mp.runtime import torchfile
 from mp.runtime.errors import UserError
 from mp.store import promptfile
 from tests.conftest import GOLDEN
@@ -135,7 +135,7 @@ def test_other_containers_of_code_are_not_opened(content, clip, tmp_path, monkey
     else:
         path.write_bytes(pickle.dumps({"state_dict": {"ctx": Evil()}}))
     with pytest.raises((ValueError, UserError)):
-        tensors.load(path, objects=True)
+        torchfile.load(path, objects=True)
     with pytest.raises(UserError):
         open_prompt(path)
     assert not (tmp_path / "ran_code").exists()

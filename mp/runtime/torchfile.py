@@ -1,0 +1,183 @@
+"""The files that torch writes, read as data: its zip archives, its form before 1.6, and TorchScript's archives.
+
+Nothing that a file says is executed. Tensors and plain containers are rebuilt here; torch.load is never asked, as it
+doesn't compare checksums, and runs a TorchScript archive.
+"""
+import io
+import pickle
+import sys
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from mp.runtime.errors import reason, short_of_memory
+
+SCRIPT = "/constants.pkl"  # only TorchScript's archives have it
+BEFORE_ZIP = (0x1950A86A20F9469CFC6C, 1001)  # with which the form before 1.6 begins, each a pickle: a mark, a version
+TYPES = {"Float": torch.float, "Half": torch.half, "BFloat16": torch.bfloat16, "Double": torch.double,
+         "Long": torch.long, "Int": torch.int, "Short": torch.short, "Char": torch.int8, "Byte": torch.uint8,
+         "Bool": torch.bool, "ComplexFloat": torch.cfloat, "ComplexDouble": torch.cdouble}
+STORAGES = {f"{word}Storage": dtype for word, dtype in TYPES.items()} | {"UntypedStorage": torch.uint8}
+TENSORS_IN = ("torch._utils", "torch._tensor", "torch.serialization")  # torch's functions that rebuild tensors
+
+
+class ForeignObjects(ValueError):
+    """A file holds more than tensors, numbers, strings and containers of these: this project wrote none such."""
+
+
+class Inert(dict):
+    """Stands for whatever a file names besides tensors and containers: holds its attributes and does nothing."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, *_, **__):
+        super().__init__()
+
+    def __call__(self, *_, **__):
+        return Inert()
+
+    def __setstate__(self, attributes):
+        if isinstance(attributes, dict):
+            self.update(attributes)
+
+    def append(self, *_):
+        """Takes, like `extend` and `add`, what lists and sets of unknown kinds are filled with."""
+
+    extend = add = append
+
+
+def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
+    """A tensor's view of its storage, which is flat. Raises RuntimeError if it would leave it."""
+    return storage.as_strided(size, stride, offset)
+
+
+REBUILT = {
+    "torch._utils._rebuild_tensor": tensor, "torch._utils._rebuild_tensor_v2": tensor,
+    "torch._utils._rebuild_tensor_v3": lambda storage, offset, size, stride, _, hooks, dtype, *more: tensor(
+        storage.view(dtype), offset, size, stride),
+    "torch._utils._rebuild_parameter": lambda data, *_: data,  # a learnt tensor is a tensor here
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+    "_codecs.encode": lambda text, *_: text.encode("latin1"),  # bytes, in pickles of an early protocol
+    "torch.Size": torch.Size, "torch.device": torch.device,
+    "collections.OrderedDict": OrderedDict, "collections.Counter": Counter,
+    **{f"{python}.{kind.__name__}": kind for python in ("builtins", "__builtin__")
+       for kind in (set, bytearray, complex)}}
+
+
+class Reader(pickle.Unpickler):
+    """Rebuilds tensors and containers. Everything else that the file names is refused, or with `objects` Inert.
+
+    `find_storage` gives the flat tensor of one storage: of its type, its name in the file, and its length.
+    """
+
+    def __init__(self, file: BinaryIO, objects: bool, find_storage: Callable[[torch.dtype, str, int], Tensor]):
+        super().__init__(file)
+        self.objects, self.find_storage = objects, find_storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Raises ForeignObjects for what isn't known, unless it holds `objects`."""
+        full = f"{module}.{name}"
+        if full in REBUILT:
+            known = REBUILT[full]
+            return known if isinstance(known, type) else partial(known)  # as a file may set a function's attributes
+        if module.startswith("torch") and name in STORAGES:
+            return STORAGES[name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        of_odd_tensors = module in TENSORS_IN and name.startswith("_")  # sparse, quantised, without numbers
+        if not self.objects and not of_odd_tensors:
+            raise ForeignObjects(f"Python objects ({full[:80]}), which aren't loaded")
+        return Inert
+
+    def persistent_load(self, about: tuple) -> Tensor:
+        """A storage that `about` names: a word, its type, its name, its device, its length."""
+        _, dtype, name, _, length = about[:5]
+        if not isinstance(dtype, torch.dtype):
+            raise pickle.UnpicklingError
+        return self.find_storage(dtype, name, length)
+
+
+def load(path: Path, objects: bool = False, script: bool = False) -> Any:
+    """What torch.save wrote, on the CPU; with `script` also the modules of a TorchScript archive, by their attributes.
+
+    `objects`: of a file that also holds Python objects, such as an optimiser; each becomes an Inert, as modules do.
+    Raises OSError, MemoryError, ForeignObjects, and ValueError with the reason for all else.
+    """
+    try:
+        with open(path, "rb") as file:
+            if zipfile.is_zipfile(file):
+                return load_zip(file, objects, script)
+            file.seek(0)
+            if file.read(2) == b"PK":
+                raise EOFError  # an archive without its end
+            return load_before_zip(file, objects)
+    except (OSError, ForeignObjects):
+        raise
+    except Exception as e:  # there is nothing that damaged bytes don't raise
+        if short_of_memory(e):
+            raise MemoryError from None
+        raise ValueError(reason(e)) from None
+
+
+def load_zip(file: BinaryIO, objects: bool, script: bool) -> Any:
+    """An archive is a folder with a pickle, and a file for each storage. Every entry is held to its checksum."""
+    with zipfile.ZipFile(file) as archive:
+        unread = set(archive.namelist())
+        if len(unread) < len(archive.namelist()):
+            raise ValueError("two entries of one name")
+        is_script = any(name.endswith(SCRIPT) for name in unread)
+        if is_script and not script:
+            raise ValueError("a TorchScript archive")
+        folder = archive.namelist()[0].partition("/")[0]
+
+        def read(name: str) -> bytes:
+            unread.discard(name)
+            return archive.read(name)
+
+        @cache
+        def find_storage(dtype: torch.dtype, name: str, length: int) -> Tensor:
+            content = read(f"{folder}/data/{name}")
+            return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+        if f"{folder}/byteorder" in unread and read(f"{folder}/byteorder") != sys.byteorder.encode():
+            raise ValueError("numbers of another byte order")
+        pickled = io.BytesIO(read(f"{folder}/data.pkl"))
+        content = Reader(pickled, objects or is_script, find_storage).load()
+        for name in list(unread):
+            read(name)
+        return content
+
+
+def load_before_zip(file: BinaryIO, objects: bool) -> Any:
+    """The form before 1.6: pickles, of which the fourth is the content and the fifth names the storages; then each
+    one's length and bytes."""
+    storages, size = {}, file.seek(0, 2)
+
+    def find_storage(dtype: torch.dtype, name: str, length: int) -> Tensor:
+        if name not in storages:
+            if not 0 <= length * dtype.itemsize <= size:
+                raise EOFError
+            storages[name] = torch.empty(length, dtype=dtype, device="cpu")
+        return storages[name]
+
+    def unpickle() -> Any:
+        return Reader(file, objects, find_storage).load()
+
+    file.seek(0)
+    if any(unpickle() != mark for mark in BEFORE_ZIP):
+        raise pickle.UnpicklingError
+    unpickle()  # how the machine that wrote it holds numbers
+    content, names = unpickle(), unpickle()
+    if set(names) != storages.keys():
+        raise EOFError
+    for name in names:
+        length, content_of = int.from_bytes(file.read(8), "little"), storages[name].view(torch.uint8).numpy()
+        if length != len(storages[name]) or file.readinto(content_of) < len(content_of):
+            raise EOFError
+    return content
