@@ -99,6 +99,18 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tm
     assert all(p.isfinite().all() for p in state["state"]["params"].values())
 
 
+@pytest.mark.parametrize("steps, named", [([0], []), ([2], []), ([0, 1, 2], ["ctx"])])
+def test_a_tensor_without_a_gradient_in_all_steps_is_named(steps, named, clip, recipe, monkeypatch):
+    """Features of zero give logits of zero, whatever the prompt; in the `steps` of an epoch of three."""
+    learner = golden_learner("coop", clip, recipe)
+    inputs, weights = learner.inputs, torch.ones(3)
+    weights[steps] = 0
+    monkeypatch.setattr(learner, "inputs", lambda *args: (inputs(*args)[0] * weights.repeat_interleave(4)[:, None],))
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    state = next(finetune(learner, clip, classes, golden_batches(recipe), settings_of("coop")))
+    assert state.numbers["zero_gradients"] == named
+
+
 def test_steps_equal_those_of_torchs_sgd():
     generator = torch.Generator().manual_seed(1)
     params = {k: torch.randn(shape, generator=generator, requires_grad=True) for k, shape in (("a", (7, 3)), ("b", (5,)))}
