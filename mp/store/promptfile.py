@@ -16,7 +16,7 @@ ADVICE = "give a prompt that `run.py meta` or `finetune` wrote, or the command t
 
 def write(path: Path, method: str, params: Params, identity: dict[str, Any], provenance: dict[str, Any],
           regulator: Params = {}) -> None:
-    """What the tensors were made from is `identity`, as mp/store/identity.py keeps it; who made them, `provenance`.
+    """What the tensors were made from is `identity`, as mp/store/cells.py keeps it; who made them, `provenance`.
     `regulator`: the tensors φ of one that was learnt with them."""
     def on_cpu(some: Params) -> Params:
         return {k: v.detach().cpu() for k, v in some.items()}
