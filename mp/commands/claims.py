@@ -19,12 +19,11 @@ from mp.commands.finetune import check_dataset, check_kept, finetune_settings, f
 from mp.commands.meta import learn
 from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import HANDCRAFTED, Prompt, evaluate, learnt_prompt, words_prompt
-from mp.prompts import learner_of, open_prompt
+from mp.prompts import fingerprint, learner_of, open_prompt
 from mp.runtime.errors import DAMAGE, RunError, UserError, unreadable
 from mp.runtime.pool import open_pool
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
-from mp.store import promptfile
 from mp.table.averages import Accuracies, BySeed
 
 MOST = 4  # processes: each has a CLIP, and its own memory for gradients
@@ -204,8 +203,7 @@ def prompt_of(session: Session, method: str, arm: Arm, seed: int) -> Prompt:
     if given != "handcrafted":
         return learnt_prompt(session, given, settings)
     learner = learner_of(settings, session.clip)
-    fingerprint = promptfile.digest(path, method, learner.state_dict())
-    return Prompt(f"start-{method}", None, learner, fingerprint, seed)
+    return Prompt(f"start-{method}", None, learner, fingerprint(method, learner.state_dict()), seed)
 
 
 def notes_of(session: Session, method: str, rows: list[Comparison], seeds: list[int]) -> dict[str, str]:

@@ -18,12 +18,12 @@ from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, star
 from mp.learners import Learner, learner_class
 from mp.learners.settings import method_settings
 from mp.maml import Params, unchanged
-from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.prompts import PromptFile, fingerprint, learner_of, open_prompt, write_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.progress import Progress, say
 from mp.settings import FinetuneSettings, as_dict, in_words
-from mp.store import promptfile, results, states
+from mp.store import results, states
 from mp.store.identity import Identity, require_same, stored
 
 KIND, PROMPT_KIND = "fine-tuning result", "fine-tuned prompt"
@@ -132,10 +132,10 @@ def tune(session: Session, test: TestSet, settings: FinetuneSettings, init: Prom
     learner.load_state_dict(state.prompt)
     accuracies = test.learnt(learner)
     prompt = path.with_suffix(".prompt.pt")
-    promptfile.write(prompt, settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance,
-                     init.regulator)
+    write_prompt(prompt, settings.method, state.prompt, stored(PROMPT_KIND, identity), session.provenance,
+                 init.regulator)
     return {"accuracies": accuracies, "few_shot_images": len(items), "losses": losses,
-            "prompt_sha256": promptfile.fingerprint(prompt)}
+            "prompt_sha256": fingerprint(settings.method, state.prompt | init.regulator)}
 
 
 def state_file(result: Path) -> Path:

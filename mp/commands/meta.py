@@ -15,13 +15,13 @@ from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
 from mp.maml import adam_start, unchanged
 from mp.meta import MetaState, meta_train, start
-from mp.prompts import learner_of, open_prompt
+from mp.prompts import learner_of, open_prompt, write_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError
 from mp.runtime.processes import agree, first_process, meet, processes, total
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings, as_dict, in_words
-from mp.store import promptfile, results, states
+from mp.store import results, states
 from mp.store.identity import Identity, require_same, stored
 from mp.tasks import Task, check_divisible, make_task
 
@@ -58,7 +58,7 @@ def learn(session: Session, settings: MetaSettings, force: bool = False) -> Path
         if force and first_process():
             files.discard(state)
         if agree(lambda: prompt.exists() and not state.exists() and not force):
-            require_same(prompt, promptfile.read_file(prompt).get("identity"), KIND, identity)
+            require_same(prompt, open_prompt(prompt).identity, KIND, identity)
             say(f"{prompt} is there; --force computes it again")
         else:
             train(session, settings, images, identity, folder)
@@ -88,7 +88,7 @@ def train(session: Session, settings: MetaSettings, images: dict[str, list[Item]
     state = train_and_save(learner, session.clip, tasks, settings, identity, folder, report)
     if first_process():
         params, phi = regulator.split(state.params)
-        promptfile.write(folder / "prompt.pt", settings.method, params, made_from, session.provenance, phi)
+        write_prompt(folder / "prompt.pt", settings.method, params, made_from, session.provenance, phi)
     meet()  # the others read the prompt once it is there
 
 

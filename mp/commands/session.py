@@ -22,7 +22,6 @@ from mp.learners import DEFAULT_METHOD, Learner, learner_class
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
 from mp.learners.settings import method_settings
 from mp.prompts import PromptFile, open_prompt
-from mp.runtime import files
 from mp.runtime.device import choose
 from mp.runtime.errors import UserError
 from mp.runtime.processes import join
@@ -204,13 +203,12 @@ def open_session(args: Namespace) -> Session:
         say(f"{', '.join(own)}: computed with the miniature's small CLIP; for OpenAI's give --weights FILE or "
             "--data DIR")
     clip = load(weights, compute.device, compute.half, compute.memory)
-    sha256 = files.sha256(weights)
-    if weights != suite.weights and sha256 != SHA256:
+    if weights != suite.weights and clip.sha256 != SHA256:
         say(f"{weights}: not OpenAI's ViT-B/16; taken to be trained with QuickGELU, as theirs (weights trained with "
             "GELU, as most of open_clip's, can't be told apart and would give wrong numbers)")
     about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
-    return Session(suite, clip, out, sha256, compute.precision, feed, about, shared_options(args))
+    return Session(suite, clip, out, clip.sha256, compute.precision, feed, about, shared_options(args))
 
 
 def shared_options(args: Namespace) -> list[str]:

@@ -8,12 +8,13 @@ from mp.commands.finetune import Report, check_dataset, draw_items, find_init, f
 from mp.commands.meta import learn
 from mp.commands.session import Session, open_session, shared_options
 from mp.commands.zeroshot import HANDCRAFTED, evaluate, learnt_prompt
+from mp.prompts import open_prompt
 from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.processes import agree, first_process, meet, processes
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings
-from mp.store import promptfile, results
+from mp.store import results
 from mp.store.identity import mismatch, refuse_earlier
 from mp.table import page, render
 from mp.table.columns import COLUMNS, SHOWN, Column, make_columns, methods_of
@@ -135,7 +136,7 @@ def find_work(session: Session, args: Namespace, columns: list[Column]) -> tuple
 
 def other_prompt(session: Session, path: Path, settings: MetaSettings) -> str:
     """Why a meta-prompt isn't of these settings, weights and images; "" if it is, on whatever device it was learnt."""
-    kept = promptfile.read_file(path).get("identity")
+    kept = open_prompt(path).identity
     refuse_earlier(path, kept)
     now = session.identity(settings, trained_on=session.task_images(settings))
     return mismatch(kept, {"weights": now.weights, "settings": now.settings, "trained_on": now.trained_on})

@@ -8,7 +8,8 @@ from statistics import fmean
 from mp.learners import METHODS
 from mp.runtime.errors import DAMAGE, UserError
 from mp.runtime.text import spread
-from mp.store import promptfile, results
+from mp.prompts import open_prompt
+from mp.store import results
 from mp.table.columns import Column
 from mp.table.read import Table
 
@@ -56,7 +57,7 @@ def read_log(prompt: Path) -> Log:
     """Of the meta-training that made the prompt. Nothing if the log isn't there, not readable or of another one."""
     try:
         about = json.loads(prompt.with_name("settings.json").read_text(encoding="utf-8"))
-        kept = promptfile.read_file(prompt)["identity"]
+        kept = open_prompt(prompt).identity
         if json.dumps(kept, sort_keys=True) != json.dumps(about["identity"], sort_keys=True):
             return []
         lines = [json.loads(line) for line in prompt.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()]

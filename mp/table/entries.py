@@ -7,10 +7,11 @@ from typing import Any
 
 from data.suite import Suite
 from mp.learners.settings import of_row
+from mp.prompts import open_prompt
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, as_dict
-from mp.store import promptfile, results
+from mp.store import results
 from mp.store.identity import mismatch, tasks_of
 from mp.table.columns import COLUMNS, Column, methods_of
 
@@ -99,12 +100,12 @@ def fingerprints(out: Path, methods: list[str], seeds: list[int], weights: str |
             try:
                 if not path.is_file():
                     continue
-                kept = promptfile.read_file(path).get("identity")
+                kept = open_prompt(path).identity
                 if set(tasks_of(kept)) != set(tasks):
                     say(f"{path}: trained on other tasks; left out, with what was made from it")
                     found[method, seed] = ""
                 elif not mismatch(kept, wanted):
-                    found[method, seed] = promptfile.fingerprint(path)
+                    found[method, seed] = open_prompt(path).fingerprint
             except UserError as e:
                 say(str(e))
     return found

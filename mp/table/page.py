@@ -6,7 +6,8 @@ from statistics import fmean
 
 from mp.runtime.errors import DAMAGE, UserError, printable
 from mp.settings import PARTS, in_words
-from mp.store import promptfile, results
+from mp.prompts import open_prompt
+from mp.store import results
 from mp.table.averages import averaged
 from mp.table.charts import bars, curves
 from mp.table.columns import Column, methods_of
@@ -119,7 +120,7 @@ def settings_lines(table: Table) -> list[str]:
     lines = []
     for method in methods_of(table.columns):
         try:
-            kept = promptfile.read_file(results.meta_prompt(table.out, method, table.seeds[0]))
+            kept = open_prompt(results.meta_prompt(table.out, method, table.seeds[0])).about
             lines.append(f"meta-training: {in_words(dict(kept['identity']['settings']))}")
         except (UserError, *DAMAGE):
             continue

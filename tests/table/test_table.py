@@ -26,9 +26,10 @@ from data.suite import Suite, open_suite
 from mp.commands import options, session, table
 from mp.commands.zeroshot import HANDCRAFTED
 from mp.learners import METHODS
+from mp.prompts import open_prompt
 from mp.runtime import files
 from mp.settings import PARTS, FinetuneSettings, as_dict
-from mp.store import promptfile, results
+from mp.store import results
 from mp.store.identity import FORMAT, Identity
 from mp.table import averages, charts, columns, page, read, render
 from tests.conftest import ROOT
@@ -57,7 +58,7 @@ def write(out, suite, seeds, value, prompt=None):
 
 def write_prompt(path, **identity):
     about = {"format": FORMAT, "weights": "ab" * 32, "trained_on": TRAINED_ON, **identity}
-    promptfile.write(path, "coop", {"ctx": torch.zeros(4, 8)}, about, {})
+    write_prompt(path, "coop", {"ctx": torch.zeros(4, 8)}, about, {})
 
 
 def change(path, place, value):
@@ -85,7 +86,7 @@ def filled(tmp_path_factory):
 
     for method in columns.SHOWN:
         write_training(out / "mini", method)
-    write(out / "mini", MINI, [1, 2, 3], value, promptfile.fingerprint(results.meta_prompt(out / "mini", "coop", 1)))
+    write(out / "mini", MINI, [1, 2, 3], value, open_prompt(results.meta_prompt(out / "mini", "coop", 1)).fingerprint)
     return out, numbers
 
 
@@ -264,7 +265,7 @@ def test_a_damaged_meta_prompt_is_told_and_its_results_are_shown(tmp_path, capsy
 def test_what_was_made_from_a_meta_prompt_of_other_tasks_is_left_out(tmp_path, capsys, place, value):
     prompt = results.meta_prompt(tmp_path / "mini", "coop", 1)
     write_prompt(prompt)
-    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0, promptfile.fingerprint(prompt))
+    write(tmp_path / "mini", MINI, [1], lambda *_: 50.0, open_prompt(prompt).fingerprint)
     assert printed(tmp_path, capsys=capsys).err == ""
     change(prompt, ["identity", *place], value)
     said = printed(tmp_path, capsys=capsys).err
