@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def compute(folder: Path) -> dict:
 
     import run
     from data import suite
-    from mp.commands import session, table
+    from mp.commands import table
+    from mp.experiment import session
     from mp.learners import METHODS
 
     def small(*args):
@@ -41,7 +43,7 @@ def compute(folder: Path) -> dict:
     out.seek(0)
     found = {"table": list(csv.reader(out.read().splitlines())), "meta": {}, "prompts": {}, "finetune": {}, "accuracies": {}}
     for file in sorted((folder / "mini").rglob("*.*")):
-        name = file.relative_to(folder / "mini").as_posix()
+        name = re.sub("-[0-9a-f]{12}(?=[./])", "", file.relative_to(folder / "mini").as_posix())
         if file.name == "log.jsonl":
             found["meta"][name] = [[line[k] for k in ("query_loss", "grad_norm")] for line in map(json.loads, file.open())]
         elif file.name.endswith("prompt.pt"):

@@ -4,8 +4,9 @@ from pathlib import Path
 from data import paper
 from data.miniature import suite as mini
 from mp.report.columns import make_columns
-from mp.report.table2 import Curve, Shown, Table
+from mp.report.table2 import Curve, Table
 from mp.settings import PARTS
+from mp.store.cells import Result
 
 COLUMNS = {column.key: column for column in make_columns()}
 KEYS = list(COLUMNS)
@@ -24,7 +25,7 @@ def make_table(value, seeds=(1,), roles=MINI, columns=COLUMNS.values(), parts=PA
                 identity = {"weights": "ab" * 32, "settings": settings}
                 made_by = {"command": f"python run.py makes {column.key}", "commit": "c0ffee", "torch": "2",
                            "device": "cpu", "precision": "fp32"}
-                results[column.key, dataset, seed] = Shown(Path("runs") / column.key / f"{dataset}-{seed}.json", {
+                results[column.key, dataset, seed] = Result(Path("runs") / column.key / f"{dataset}-{seed}.json", {
                     "accuracies": accuracies, "identity": identity, "provenance": made_by})
     whole = Table("mini", [], list(seeds), "base", list(columns), roles, results, [], [], False)
     return Table(**vars(whole) | changes)

@@ -1,14 +1,17 @@
 """Averages and harmonic means against published tables, numpy and hand; accuracies as text."""
 import doctest
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mp import settings
+from mp.experiment.arms import HANDCRAFTED, Arm, Job, Results
 from mp.report import accuracies
 from mp.report.averages import averaged_by_seed, numbers, with_averages
 from mp.report.columns import paper_accuracies
 from mp.settings import PARTS, with_harmonic_mean
+from mp.store.cells import Result
 from tests.report.tables import PAPER
 
 
@@ -70,9 +73,18 @@ def test_gains_are_seed_by_seed_or_over_what_has_no_seed():
 
 def test_accuracies_as_text():
     roles = {"one": "train", "two": "test"}
-    hand = {"one": {"base": 50.0, "new": 40.0, "all": 30.0}, "two": {"base": 70.0, "all": 50.0}}
-    seeds = [{"one": {"base": 60.0, "new": 50.0, "all": 40.0}, "two": {"base": b, "all": 60.0}} for b in (70.0, 80.0)]
-    shown = accuracies.table(roles, hand, {"x": seeds})
+    learnt, by_job = Arm("coop", learnt=()), {}
+
+    def add(arm, seed, dataset, **parts):
+        by_job[Job(arm, seed, dataset)] = Result(Path("x.json"), {"accuracies": with_harmonic_mean(parts)})
+
+    add(HANDCRAFTED, None, "one", base=50.0, new=40.0, all=30.0)
+    add(HANDCRAFTED, None, "two", base=70.0, all=50.0)
+    for seed, base in ((1, 70.0), (2, 80.0)):
+        add(learnt, seed, "one", base=60.0, new=50.0, all=40.0)
+        add(learnt, seed, "two", base=base, all=60.0)
+        add(learnt._replace(tuned=()), seed, "two", base=1.0, all=1.0)  # another arm's
+    shown = accuracies.table(roles, Results(by_job), {"x": learnt})
     lines = {line.split("  ")[0].strip(): line.split() for line in shown.splitlines()}
     assert shown.splitlines()[1].split() == ["base", "new", "HM", "all"] * 3
     # Of base 65 and 70 with new 50: 56.522 and 58.333; of base 60 with new 40: 48.

@@ -183,7 +183,7 @@ def test_notes_say_what_the_numbers_are():
 
 def test_two_devices_in_one_table_are_both_named():
     table = make_table(lambda *_: 50.0)
-    other = table.results["finetune/coop/hand", "pets", 1].result
+    other = table.results["finetune/coop/hand", "pets", 1].content
     other["provenance"] |= {"device": "cuda", "precision": "fp16\n\x1b"}
     assert looks.text(table).splitlines()[-2:] == ["commit c0ffee, torch 2, cpu fp32, weights abababababab",
                                                    r"commit c0ffee, torch 2, cuda fp16\n\x1b, weights abababababab"]

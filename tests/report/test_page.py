@@ -84,8 +84,8 @@ def test_every_number_on_the_page_names_its_files_and_their_commands(table, abso
     """And what has no number opens nothing. Two commands made the numbers of one dataset."""
     results = dict(table.results)
     again = results["finetune/coop/mp", "pets", 2]
-    other = again.result | {"provenance": again.result["provenance"] | {"command": "python run.py <&> again"}}
-    results["finetune/coop/mp", "pets", 2] = again._replace(result=other)
+    other = again.content | {"provenance": again.content["provenance"] | {"command": "python run.py <&> again"}}
+    results["finetune/coop/mp", "pets", 2] = again._replace(content=other)
     del results["zeroshot/hand", "cars", None]
     text = page.html(replace(table, results=results), absolute)
     Checker(text)
@@ -108,7 +108,7 @@ def test_every_number_on_the_page_names_its_files_and_their_commands(table, abso
                 told |= {Path(folder) / one: html.unescape(command) for one in names.split(", ")}
             places = product([key], groups[name], (1, 2, 3) if column.method else (None,))
             shown = [results[place] for place in places]
-            assert told == {path: result["provenance"]["command"] for path, result in shown}
+            assert told == {result.path: result.content["provenance"]["command"] for result in shown}
             assert ("python run.py <&> again" in told.values()) == (key == "finetune/coop/mp" and "pets" in groups[name])
 
 
@@ -118,8 +118,8 @@ def test_what_comes_from_files_is_escaped():
                        curves=[curve("coop", settings={nasty: nasty})])
     told = ["</code><script>", "\x1b\ud800", ["<script>"], None]
     for shown, command in zip(table.results.values(), told):
-        shown.result["provenance"]["command"] = command
-        shown.result["identity"]["weights"] = "<script>"
+        shown.content["provenance"]["command"] = command
+        shown.content["identity"]["weights"] = "<script>"
     found = Checker(page.html(table))
     assert "img" not in found.tags and "script" not in found.tags and nasty in "".join(found.texts)
     assert {"</code><script>", r"\x1b\ud800", "['<script>']", "None", "<script>"} <= set(found.texts)

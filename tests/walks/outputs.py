@@ -110,7 +110,7 @@ def numbers(out: Path) -> dict[Path, dict[str, float]]:
 
 def states(out: Path) -> list[Path]:
     """What interrupted runs left to go on from."""
-    return list(out.rglob("*state.pt"))
+    return list(out.rglob("*state-*.pt"))
 
 
 # What is printed
