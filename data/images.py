@@ -29,15 +29,10 @@ def open_image(source: str | np.ndarray) -> Image.Image:
     """
     try:
         return read(source)
-    except NotTaken as e:
-        raise DataError(unreadable_image(source, e, e.advice)) from None
-    except Image.DecompressionBombError as e:
-        raise DataError(unreadable_image(source, e, "make it smaller")) from None
-    except UnidentifiedImageError:
-        e = ValueError(f"not {', '.join(FORMATS)}, or of a rare kind")
-        raise DataError(unreadable_image(source, e, "fetch it again, or convert it to 8-bit RGB")) from None
     except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder
-        raise DataError(unreadable_image(source, e)) from None
+        too_large = isinstance(e, Image.DecompressionBombError)
+        advice = "make it smaller" if too_large else getattr(e, "advice", "fetch it again")
+        raise DataError(unreadable_image(source, e, advice)) from None
 
 
 class NotTaken(ValueError):
@@ -54,7 +49,12 @@ def read(source: str | np.ndarray | Image.Image) -> Image.Image:
         return as_rgb(Image.fromarray(source))
     if isinstance(source, Image.Image):
         return as_rgb(source)
-    with Image.open(source, formats=FORMATS) as image:
+    try:
+        image = Image.open(source, formats=FORMATS)
+    except UnidentifiedImageError:
+        why = f"not {', '.join(FORMATS)}, or of a rare kind"
+        raise NotTaken(why, "fetch it again, or convert it to 8-bit RGB") from None
+    with image:
         return as_rgb(image)
 
 

@@ -46,10 +46,14 @@ def read_split(file: Path, images: Path) -> Lists:
                 raise DataError(f"{where}: class {label} has no name; fetch the file again")
             if names.setdefault(label, name) != name:
                 raise DataError(f"{where}: class {label} is {names[label]!r} and {name!r}; fetch the file again")
-    untrained = set(range(len(names))) - {item.label for item in items["train"]}
-    if untrained:
-        raise DataError(f"{file}: class {min(untrained)} of {len(names)} has no training image; fetch the file again")
+    require_training(file, len(names), items["train"])
     return [names[label] for label in range(len(names))], items["train"], items["test"]
+
+
+def require_training(file: Path, classes: int, train: list[Item]) -> None:
+    """Raises DataError if a class has no image for training, which is also the case if labels aren't 0, 1, …"""
+    if untrained := set(range(classes)) - {item.label for item in train}:
+        raise DataError(f"{file}: class {min(untrained)} of {classes} has no training image; fetch its lists again")
 
 
 def image_path(images: Path, path: str, where: str) -> str:
@@ -76,14 +80,9 @@ def read_aircraft(variants: Path, images: Path) -> Lists:
     if "" in classes:
         raise DataError(f"{variants}, line {classes.index('') + 1} has no name; fetch it again")
     label_of = {name: label for label, name in enumerate(classes)}
-    if len(label_of) < len(classes):
-        twice = max(classes, key=classes.count)
-        raise DataError(f"{variants}: classes {twice!r} and {twice!r} read alike; fetch it again")
     train = read_aircraft_list(variants.with_name("images_variant_train.txt"), images, label_of)
     test = read_aircraft_list(variants.with_name("images_variant_test.txt"), images, label_of)
-    untrained = set(range(len(classes))) - {item.label for item in train}
-    if untrained:
-        raise DataError(f"{variants.parent}: no training image of {classes[min(untrained)]!r}; fetch its lists again")
+    require_training(variants, len(classes), train)
     return classes, train, test
 
 

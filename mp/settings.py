@@ -67,7 +67,8 @@ class PromptSettings:
     """What it takes to make a learner."""
     method: str
     seed: int = field(default=1, kw_only=True)
-    depth: int = setting("layers with prompts, of methods that have deep ones; shallower towers have them in all", at_least(1), 9, "made_with")
+    depth: int = setting("layers with prompts, of methods that have deep ones; in shallower towers all", at_least(1), 9,
+                         "made_with")
     length: int = setting("context vectors, in each of these layers; more than 4 start at random", at_least(1), 4,
                           "made_with")
 

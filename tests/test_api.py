@@ -20,9 +20,9 @@ from mp import api, finetune, learners, meta, regulator, tasks
 from mp.clip import model, tokenizer, weights
 from mp.learners import METHODS
 from mp.learners.promptsrc import PromptSRC
+from mp.prompts import open_prompt, write_prompt
 from mp.runtime.device import let_round
 from mp.settings import FinetuneSettings, MetaSettings
-from mp.store import promptfile
 from tests.conftest import ROOT
 
 NAMES = ["red lake", "river", "a_forest"]
@@ -235,7 +235,7 @@ def test_a_prompt_goes_to_a_file_and_back(method, mini, tmp_path):
     learner = moved(method, mini)
     save_prompt(learner, tmp_path / "p.pt")
     assert same(load_prompt(tmp_path / "p.pt", mini), learner)
-    assert promptfile.read_file(tmp_path / "p.pt")["provenance"]["device"] == "cpu"
+    assert open_prompt(tmp_path / "p.pt").about["provenance"]["device"] == "cpu"
 
 
 def test_run_py_takes_the_file_and_finds_the_same_accuracy(mini, tmp_path, monkeypatch, capsys):
@@ -293,7 +293,7 @@ def test_files_of_the_methods_own_code(mini, tmp_path):
 def test_a_regulator_in_a_file_is_told(mini, tmp_path, capsys):
     learner = moved("coop", mini)
     params = learner.state_dict()
-    promptfile.write(tmp_path / "p.pt", "coop", params, {}, {}, regulator.start(params, 0))
+    write_prompt(tmp_path / "p.pt", "coop", params, {}, {}, regulator.start(params, 0))
     assert same(load_prompt(tmp_path / "p.pt", mini), learner)
     assert "p.pt: its regulator is left out; `run.py finetune --init` takes it" in capsys.readouterr().err
 

@@ -7,8 +7,8 @@ import torch
 import run as program
 from mp import finetune, maml, meta, regulator
 from mp.learners import METHODS, make_learner
+from mp.prompts import open_prompt
 from mp.settings import FinetuneSettings, MetaSettings
-from mp.store import promptfile
 from mp.tasks import draw_batches, make_task
 from tests.test_maml import problem, whole
 
@@ -123,12 +123,12 @@ def test_from_the_command_line(tmp_path, capsys):
     content = torch.load(prompt, weights_only=True)
     assert set(content["params"]) == {"ctx"} and set(content["regulator"]) == {"regulator.ctx.down", "regulator.ctx.up"}
     assert content["regulator"]["regulator.ctx.up"].abs().max() > 0
-    known = promptfile.fingerprint(prompt)
+    known = open_prompt(prompt).fingerprint
     tune = ["finetune", "--init", str(prompt), "--epochs", "3", "--lr", "0.1", "--shots", "4", *out]
     assert program.main(tune) == 0
     content["regulator"]["regulator.ctx.up"] += 1.0
     torch.save(content, tmp_path / "other.pt")
-    assert promptfile.fingerprint(tmp_path / "other.pt") != known
+    assert open_prompt(tmp_path / "other.pt").fingerprint != known
     assert program.main([*tune[:2], str(tmp_path / "other.pt"), *tune[3:]]) == 0
     files = sorted(tmp_path.glob("mini/finetune/coop-*/aircraft-seed1.json"))
     losses = [json.loads(file.read_text())["losses"] for file in files]

@@ -194,7 +194,10 @@ def test_a_command_draws_anew_for_each_seed_and_tests_on_the_same(command, tmp_p
     assert all(len(images) == 2 for images in shown.values()) and all_differ([*shown["1"], *shown["2"]])
     seen_both = [images for images in both.plain + both.augmented if images not in tested]
     assert sorted(seen_both) == sorted(shown["1"] + shown["2"])
-    for seen in (alone["1"][0], alone["2"][0], both):
+    names = {folder.name for folder in folders}
+    for seeds, seen in ((("1",), alone["1"][0]), (("2",), alone["2"][0]), (("1", "2"), both)):
+        expected = {(int(seed), name) for seed in seeds for name in names} if command == "finetune" else set()
+        assert set(seen.seeds) == expected  # of order and augmentation
         assert {tuple(images) for images in seen.plain} >= {tuple(tested[0])}
     learnt = [params for _, some in alone.values() for params in some]
     assert len(learnt) == len(prompts) == (2 if command == "meta" else 4)

@@ -28,12 +28,11 @@ from mp.clip.weights import load
 from mp.evaluate import learnt_classifier, words_classifier
 from mp.learners import METHODS, Learner, learner_class
 from mp.learners.settings import method_settings
-from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.prompts import PromptFile, learner_of, open_prompt, write_prompt
 from mp.runtime.device import choose, let_round
 from mp.runtime.errors import RunError, UserError, printable  # the first for scripts alone
 from mp.runtime.progress import say
 from mp.settings import POSITIVE, FinetuneSettings, MetaSettings, PromptSettings, flag, is_a
-from mp.store import promptfile
 from mp.store.cells import FORMAT
 from mp.store.provenance import provenance
 from mp.tasks import make_task
@@ -100,7 +99,8 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
-    promptfile.write(Path(path), method, learner.state_dict(), {"format": FORMAT}, provenance(str(device)))
+    identity = {"format": FORMAT, "weights": getattr(learner, "weights", "")}
+    write_prompt(Path(path), method, learner.state_dict(), identity, provenance(str(device)))
 
 
 @alone
@@ -153,6 +153,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     for state in meta.meta_train(learner, clip, made, chosen):
         report(state.numbers)
     learner.load_state_dict(state.params)
+    learner.weights = clip.sha256
     return learner
 
 
@@ -179,6 +180,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     for state in finetune.finetune(learner, clip, learner.prepare(clip, names), batches, chosen):
         report(state.numbers)
     learner.load_state_dict(state.prompt)
+    learner.weights = clip.sha256
     return learner
 
 
@@ -209,6 +211,7 @@ def own_copy(learner: Learner, clip: CLIP) -> Learner:
     """The learner again, on CLIP's device. Raises UserError if it doesn't fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
-    prompt = PromptFile(Path("the learner"), method, params)
+    about = {"identity": {"weights": getattr(learner, "weights", "")}}
+    prompt = PromptFile(Path("the learner"), method, params, about)
     learner_of(PromptSettings(prompt.method, **prompt.shape), clip, prompt)
     return copy.deepcopy(learner).to(clip.logit_scale.device)

@@ -117,6 +117,7 @@ class CLIP(nn.Module):
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
         self.tf32 = False                          # of CUDA's float32 products: mp/api/ sets it, and acts on it
         self.memory = MEMORY                       # bytes that one pass may keep for its gradient; `load` sets it
+        self.sha256 = ""                           # of the file that the weights are from; `load` sets it
 
     def precision(self) -> AbstractContextManager:
         """The towers run in this context. Where a gradient is needed it changes nothing."""

@@ -11,6 +11,7 @@ from mp.clip.checkpoint import State, flat, not_clip, read_content
 from mp.clip.model import CLIP
 from mp.runtime.device import MEMORY
 from mp.runtime.errors import UserError
+from mp.runtime.files import sha256
 
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # further tensors in OpenAI's files
 PATCHES = "visual.conv1.weight"  # every CLIP has it
@@ -42,7 +43,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
         clip = kind(**sizes(state, path))
     check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
     clip.load_state_dict(state, assign=True)
-    clip.half_type, clip.memory = half, memory
+    clip.half_type, clip.memory, clip.sha256 = half, memory, sha256(path)
     return clip.to(device).eval().requires_grad_(False)
 
 

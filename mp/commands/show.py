@@ -14,14 +14,12 @@ from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
-from mp.learners.published import different_weights
-from mp.prompts import PromptFile, check_width, open_prompt
-from mp.runtime import files, tensors
+from mp.prompts import PromptFile, learner_of, open_prompt, other_weights
+from mp.runtime import tensors
 from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
 from mp.report.text import line_up
-from mp.settings import in_words, is_a
-from mp.store import promptfile
+from mp.settings import PromptSettings, in_words, is_a
 
 WORDS = 3  # nearest ones that are shown
 Start = dict[str, Tensor]
@@ -37,10 +35,8 @@ def command(args: Namespace) -> None:
         raise UserError(f"--export: {title} has no code of its own that would load it; leave it out")
     weights = args.weights or open_suite(args.data).weights or openai_weights()
     clip = load(weights)
-    check_width(file, clip)
-    learner = make_learner(file.method, clip, **file.sizes)
-    learner.load_state_dict(promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict()))
-    print(line_up(list(facts(file, files.sha256(weights), different_weights(file.frozen, clip))), left=2))
+    learner = learner_of(PromptSettings(file.method, **file.shape), clip, file)
+    print(line_up(list(facts(file, other_weights(file, clip))), left=2))
     start = start_of(file, clip)
     print(f"\n{line_up(list(shapes(file, start)))}")
     print(f"\n{line_up(list(nearest_words(file.params['ctx'], clip)), left=2)}")
@@ -50,28 +46,26 @@ def command(args: Namespace) -> None:
         export(file, args.export)
 
 
-def facts(file: PromptFile, weights: str, differs: str) -> Iterator[list[str]]:
-    """What is known of the file; `weights`: SHA-256 of those at hand, `differs`: where the file's own are others."""
+def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
+    """What is known of the file; `differs`: how it tells that it was learnt with other weights than those at hand."""
     yield ["prompt", str(file.path)]
     yield ["method", f"{METHODS[file.method].title}, tensors {file.fingerprint[:12]}"]
+    identity, made_by = file.identity, as_dict(file.about.get("provenance"))
     if not file.about:
         yield ["made by", "unknown; it is in the form of the method's own code"]
-        if file.frozen:
-            yield ["weights", f"others than those at hand: {differs} differs" if differs else "those at hand"]
-        return
-    identity, made_by = as_dict(file.about.get("identity")), as_dict(file.about.get("provenance"))
-    if not as_dict(identity.get("settings")):
+    elif not as_dict(identity.get("settings")):
         yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
-        return
-    yield ["made by", printable(f"{made_by.get('command')}, commit {made_by.get('commit')}")]
+    else:
+        yield ["made by", printable(f"{made_by.get('command')}, commit {made_by.get('commit')}")]
+        yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]
+        yield ["trained on", printable(", ".join(map(str, as_dict(identity.get("trained_on")))))]
+        yield ["started from", printable(str(identity.get("prompt") or "handcrafted"))]
     if file.regulator:
         yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]
-    yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]
-    yield ["trained on", printable(", ".join(map(str, as_dict(identity.get("trained_on")))))]
-    yield ["started from", printable(str(identity.get("prompt") or "handcrafted"))]
-    made_with = str(identity.get("weights"))
-    same = "those at hand" if made_with == weights else "others than those at hand: distances mean little"
-    yield ["weights", f"{printable(made_with[:12])}, {same}"]
+    if differs:
+        yield ["weights", printable(f"others than those at hand: {differs}; distances mean little")]
+    elif file.frozen or identity.get("weights"):
+        yield ["weights", "those at hand"]
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -81,7 +75,7 @@ def as_dict(value: Any) -> dict[str, Any]:
 
 def start_of(file: PromptFile, clip: CLIP) -> Start:
     """The handcrafted start of the prompt's tensors; of those that start at random only where the seed is known."""
-    seed = as_dict(as_dict(file.about.get("identity")).get("settings")).get("seed")
+    seed = as_dict(file.identity.get("settings")).get("seed")
     known = is_a(int, seed) and 0 <= seed < 2**32
     generator = torch.Generator().manual_seed(seed if known else 0)
     start = make_learner(file.method, clip, generator=generator, **file.sizes).state_dict()

@@ -19,7 +19,6 @@ from mp.evaluate import TestSet
 from mp.learners import Learner, learner_class
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
 from mp.prompts import PromptFile, open_prompt
-from mp.runtime import files
 from mp.runtime.device import Compute, choose
 from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
@@ -133,7 +132,7 @@ class Session:
 
     @cache
     def open_prompt(self, path: str | Path) -> PromptFile:
-        return open_prompt(cells.complete(Path(path)))
+        return open_prompt(Path(path))
 
     # What is said
 
@@ -165,13 +164,12 @@ def open_session(args: Namespace, learns: bool = False) -> Session:
     weights = args.weights or suite.weights or openai_weights()
     say_whose(args, suite, weights)
     clip = load(weights, compute.device, compute.half, compute.memory)
-    sha256 = files.sha256(weights)
-    if weights != suite.weights and sha256 != SHA256:
+    if weights != suite.weights and clip.sha256 != SHA256:
         say(f"{weights}: not OpenAI's ViT-B/16; taken to be trained with QuickGELU, as theirs (weights trained with "
             "GELU, as most of open_clip's, can't be told apart and would give wrong numbers)")
     about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
-    return Session(suite, clip, out, sha256, args.precision, compute, feed, about, shared_options(args), learns)
+    return Session(suite, clip, out, clip.sha256, args.precision, compute, feed, about, shared_options(args), learns)
 
 
 def say_whose(args: Namespace, suite: Suite, weights: Path) -> None:

@@ -21,13 +21,13 @@ from mp.learners.settings import method_settings
 from mp.maml import adam_start, unchanged
 from mp.meta import meta_train
 from mp.meta import start as start_learning
-from mp.prompts import PromptFile, learner_of, open_prompt
+from mp.prompts import PromptFile, is_whole, learner_of, open_prompt, write_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.processes import agree, first_process, meet, processes, total
 from mp.runtime.progress import Progress, say
 from mp.settings import MetaSettings, PromptSettings, as_dict, in_words
-from mp.store import cells, promptfile, states
+from mp.store import cells, states
 from mp.store.cells import Identity
 from mp.tasks import Task, check_divisible, make_task
 
@@ -84,7 +84,7 @@ def is_there(prompt: Path, identity: Identity) -> bool:
     """Whether a prompt file is there and whole; one whose content is damaged, or another's, is set aside."""
     if not prompt.exists():
         return False
-    if promptfile.is_whole(prompt, asdict(identity)):
+    if is_whole(prompt, asdict(identity)):
         return True
     cells.set_aside(prompt)
     return False
@@ -109,7 +109,7 @@ def train(session: Session, arm: Arm, seed: int, identity: Identity, prompt: Pat
     params = train_and_save(session, learner, tasks, settings, asdict(identity), state_file, report)
     if first_process():
         own, phi = regulator.split(params)
-        promptfile.write(prompt, settings.method, own, asdict(identity), session.provenance, phi)
+        write_prompt(prompt, settings.method, own, asdict(identity), session.provenance, phi)
 
 
 def train_and_save(session: Session, learner: Learner, tasks: list[Task], settings: MetaSettings,
@@ -226,7 +226,7 @@ def tune(session: Session, arm: Arm, seed: int, dataset: str, place: Place, repo
     except RunError as e:
         raise RunError(f"{dataset}, {e}; the state of the last good epoch is kept") from None
     about = session.provenance | {"few_shot_images": len(items), "losses": [line["loss"] for line in log]}
-    promptfile.write(place.prompt, settings.method, state.prompt, identity, about, phi)
+    write_prompt(place.prompt, settings.method, state.prompt, identity, about, phi)
 
 
 # Accuracies

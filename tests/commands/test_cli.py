@@ -14,13 +14,13 @@ import torch
 
 import run as program
 from mp.learners import METHODS
-from mp.store import promptfile
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
 DEEP = ("promptsrc", "maple")
 
 
+from mp.prompts import open_prompt
 def run(*args, cwd, code=0, **env):
     result = subprocess.run([sys.executable, str(ROOT / "run.py"), *map(str, args)], cwd=cwd, capture_output=True,
                             text=True, env={k: v for k, v in os.environ.items() if k != "MP_DATA"} | env)
@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 
 
 def files_sha(path):
-    return promptfile.fingerprint(path)[:8]
+    return open_prompt(path).fingerprint[:8]
 
 
 def prompt_of(folder, method):

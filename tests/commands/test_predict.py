@@ -21,9 +21,9 @@ from mp.clip.weights import load
 from mp import evaluate
 from mp.learners import METHODS
 from mp.learners.prompts import class_prompts
+from mp.prompts import write_prompt
 from mp.runtime import files, progress
 from mp.settings import MetaSettings, as_dict
-from mp.store import promptfile
 from mp.store.identity import FORMAT
 from tests.conftest import ROOT
 from tests.learners.test_learners import golden_learner
@@ -41,9 +41,9 @@ def place(recipe, clip, tmp_path_factory):
     for case in ("coop", "cocoop", "promptsrc3"):
         learner = golden_learner(case, clip, recipe)
         learner.ctx.data.mul_(1.5)  # not where it starts
-        promptfile.write(place / f"{case}.pt", case.rstrip("3"), learner.state_dict(), {}, {})
-    promptfile.write(place / "maple.pt", "maple", learner_of("maple2+ctx", clip).state_dict(), {}, {})
-    promptfile.write(place / "wide.pt", "coop", {"ctx": torch.ones(4, 64)}, {}, {})
+        write_prompt(place / f"{case}.pt", case.rstrip("3"), learner.state_dict(), {}, {})
+    write_prompt(place / "maple.pt", "maple", learner_of("maple2+ctx", clip).state_dict(), {}, {})
+    write_prompt(place / "wide.pt", "coop", {"ctx": torch.ones(4, 64)}, {}, {})
     rng = np.random.default_rng(1)
     for folder in ("in/b", "in/a-b", "in/a/deep", "in/.hidden", "empty", "texts", "circle", "crow", "birds/owl", "birds/crow"):
         (place / folder).mkdir(parents=True)
@@ -300,7 +300,7 @@ def test_words_that_the_clip_has_never_seen_are_told(place, monkeypatch, capsys)
 
 
 def test_a_prompt_that_overflows_ends_with_code_1(ask, place):
-    promptfile.write(place / "huge.pt", "coop", {"ctx": torch.full((4, 128), 3e38)}, {}, {})
+    write_prompt(place / "huge.pt", "coop", {"ctx": torch.full((4, 128), 3e38)}, {}, {})
     out, err = ask("in/b", "--names", "a", "b", "--prompt", "huge.pt", code=1)
     assert not out and err[-1].startswith("run.py: the logits of images aren't all finite")
 
@@ -314,7 +314,7 @@ def test_a_meta_prompt(ask, tmp_path, clip):
     given = ["in/b", "--names", "pug", "poodle", "--format", "json"]
     meta = [*given, "--prompt", "meta", "--method", "coop", "--out", tmp_path]
     ctx = torch.randn(4, 128, generator=torch.Generator().manual_seed(1))
-    promptfile.write(usual, "coop", {"ctx": ctx}, about, {})
+    write_prompt(usual, "coop", {"ctx": ctx}, about, {})
     found = answers(ask(*meta, weights=())[0])
     assert found == answers(ask(*given, "--prompt", usual, weights=())[0]) != answers(ask(*given, weights=())[0])
     assert "coop-seed1/prompt.pt: made otherwise: weights" in ask(*meta[:-1], tmp_path, code=2)[1][-1]

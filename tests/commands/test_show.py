@@ -11,9 +11,8 @@ from mp import regulator
 from mp.clip import tokenizer
 from mp.clip.weights import load
 from mp.learners import METHODS, learner_class, make_learner
-from mp.prompts import open_prompt
+from mp.prompts import open_prompt, write_prompt
 from mp.runtime.errors import UserError
-from mp.store import promptfile
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def prompt(mini, tmp_path):
         path = tmp_path / f"{method}.pt"
         settings = {"method": method, "seed": 7, "depth": 3, "lr": 0.25}
         identity = {"weights": "ab" * 32, "settings": settings, "trained_on": {"pets": "1", "cars": "2"}} if identity is None else identity
-        promptfile.write(path, method, params, identity, {"command": "python run.py meta", "commit": "c0ffee"} | about)
+        write_prompt(path, method, params, identity, {"command": "python run.py meta", "commit": "c0ffee"} | about)
         return path, start, params
     return write
 
@@ -52,7 +51,7 @@ def test_shapes_norms_and_distances(method, prompt, mini, capsys):
         assert abs(distance - np.linalg.norm((tensor - start[name]).numpy())) < 1e-4 and distance > 0.1
         assert " × ".join(map(str, tensor.shape)) in lines[name]
     assert METHODS[method].title in out and "python run.py meta, commit c0ffee" in out and "pets, cars" in out and "lr 0.25" in out
-    assert "abababababab, others than those at hand" in out
+    assert "others than those at hand: SHA-256 abababababab" in out
     deep = re.findall(r"^(\d+) +([\d.]+) +([\d.]+)$", out, re.M)
     assert len(deep) == (3 if method in ("promptsrc", "maple") else 0)
     for layer, text, image in deep:
@@ -79,7 +78,7 @@ def test_the_nearest_words(prompt, mini, capsys):
 
 def test_a_vector_that_is_a_word_is_that_word(prompt, mini, capsys, tmp_path):
     path = tmp_path / "p.pt"
-    promptfile.write(path, "coop", {"ctx": make_learner("coop", mini, 1, 4).state_dict()["ctx"]}, {}, {})
+    write_prompt(path, "coop", {"ctx": make_learner("coop", mini, 1, 4).state_dict()["ctx"]}, {}, {})
     out = shown(capsys, path).out
     for number, word in enumerate("a photo of a".split(), 1):
         assert re.search(rf"^ctx {number} +[\d.]+ +{word} 0.0000", out, re.M)
@@ -126,7 +125,7 @@ def test_a_script_s_prompt_says_nothing_of_weights(mini, capsys, tmp_path):
 def test_a_regulator_is_shown_and_told_where_it_is_left_out(mini, capsys, tmp_path):
     params = make_learner("coop", mini).state_dict()
     phi = regulator.start(params, 1)
-    promptfile.write(tmp_path / "p.pt", "coop", params, {"settings": {"seed": 1}}, {}, phi)
+    write_prompt(tmp_path / "p.pt", "coop", params, {"settings": {"seed": 1}}, {}, phi)
     said = shown(capsys, tmp_path / "p.pt", "--export", tmp_path / "e.pt")
     assert re.search(rf"^regulator +{sum(value.numel() for value in phi.values()):,} numbers beside the prompt's$", said.out, re.M)
     assert "the prompt's regulator is left out, as the method's own code has none" in said.err

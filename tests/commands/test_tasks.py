@@ -20,8 +20,8 @@ from mp.clip.weights import load
 from mp.commands import options, session, table
 from mp.learners import METHODS, make_learner
 from mp.meta import meta_train
+from mp.prompts import open_prompt
 from mp.settings import MetaSettings
-from mp.store import promptfile
 from mp.report.columns import make_columns
 from mp.tasks import make_task
 from tests.robustness.tiny import pictures
@@ -99,9 +99,9 @@ def test_the_whole_chain(place, ran):
     shown = ran(META).out
     assert len(row(shown, "a*")) == len(row(shown, "f")) == 12 and not re.search(r"f\*|^a ", shown, re.MULTILINE)
     assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Average", "Average (train)", "Average (test)"]
-    prompt = promptfile.read_file(place / PROMPT)
-    torch.testing.assert_close(prompt["params"], by_hand(), rtol=0, atol=0)
-    assert list(prompt["identity"]["trained_on"]) == TASKS
+    prompt = open_prompt(place / PROMPT)
+    torch.testing.assert_close(prompt.params, by_hand(), rtol=0, atol=0)
+    assert list(prompt.identity["trained_on"]) == TASKS
     tested = {path.name for path in (place / OWN / "zeroshot/meta-coop").glob("*.json")}
     assert tested == {f"{name}-seed1.json" for name in "abcdef"}
     columns = [row(ran(f"zeroshot --method coop --prompt meta --tasks {order} --datasets f").out, "f")
@@ -109,7 +109,7 @@ def test_the_whole_chain(place, ran):
     assert columns == [row(shown, "f")] * 2
     ran("finetune --method coop --init meta --tasks a b c d e --datasets f")
     tuned = json.loads((place / OWN / "finetune/coop-meta-base/f-seed1.json").read_text())
-    assert tuned["identity"]["prompt"] == promptfile.fingerprint(place / PROMPT)
+    assert tuned["identity"]["prompt"] == open_prompt(place / PROMPT).fingerprint
     before = made(place)
     ended = ran(f"{TABLE} --run --format csv")
     assert "Missing" not in ended.err and before.items() <= made(place).items()

@@ -72,7 +72,7 @@ def test_aircraft(tmp_path):
         file.write_text(whole)
     (folder / "images_variant_test.txt").write_text("0003 A 320\n")
     (folder / "variants.txt").write_text("747-100\nA 320\nA 321\n")
-    with pytest.raises(DataError, match="fgvc_aircraft: no training image of 'A 321'"):
+    with pytest.raises(DataError, match="variants.txt: class 2 of 3 has no training image"):
         paper.load("FGVC Aircraft", tmp_path)
     (folder / "variants.txt").write_text("747-100\n \nA 320\n")
     with pytest.raises(DataError, match="variants.txt, line 2 has no name"):

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from mp.learners import METHODS, learner_class, make_learner
-from mp.learners.published import different_weights
-from mp.prompts import open_prompt
+from mp.clip.tokenizer import SOS
+from mp.prompts import fitted, open_prompt, other_weights, write_prompt
 from mp.runtime import torchfile
 from mp.runtime.errors import UserError
-from mp.store import promptfile
 from tests.conftest import GOLDEN
 from tests.golden import recipe, recipe_m
 from tests.learners.test_learners import golden_learner
@@ -55,7 +54,8 @@ def state_of(case, clip, names=None):
     names = names or {"maple": IN_MAPLE, "promptsrc": IN_PROMPTSRC}.get(method, {})
     state = {names.get(name, name): value.clone() for name, value in learner.state_dict().items()}
     prefix = "prompt_learner." if names else ""
-    state |= {f"{prefix}token_prefix": torch.ones(7, 1, 128), f"{prefix}token_suffix": torch.ones(7, 72, 128)}
+    sos = clip.token_embedding.weight[SOS].detach()
+    state |= {f"{prefix}token_prefix": sos.repeat(7, 1, 1), f"{prefix}token_suffix": torch.ones(7, 72, 128)}
     if names:
         for name, value in clip.state_dict().items():
             theirs = "image_encoder." + name.removeprefix("visual.") if name.startswith("visual.") else f"text_encoder.{name}"
@@ -82,8 +82,8 @@ def write(path, state, old=False, evil=False):
 def logits_of(path, clip):
     file = open_prompt(path)
     learner = make_learner(file.method, clip, **({"depth": 1, "length": 1} | file.sizes))
-    assert different_weights(file.frozen, clip) == ""
-    learner.load_state_dict(promptfile.fitted(path, file.method, file.params, file.method, learner.state_dict()))
+    assert other_weights(file, clip) == ""
+    learner.load_state_dict(fitted(file, file.method, learner.state_dict()))
     classes = learner.prepare(clip, recipe.CLASSES["A"])
     inputs = learner.inputs(clip, torch.from_numpy(recipe.images("A", "batch", 6)))
     prompts = getattr(classes, "prompts", classes)
@@ -97,7 +97,7 @@ def test_a_published_prompt_gives_the_golden_logits(case, old, clip, tmp_path, c
     write(path, {f"module.{k}" if old else k: v for k, v in state_of(case, clip).items()}, old)
     file, logits = logits_of(path, clip)
     np.testing.assert_allclose(logits, golden_of(case, clip)[1], rtol=0, atol=1e-4)
-    assert file.method == CASES[case] and bool(file.frozen) == (CASES[case] in ("maple", "promptsrc"))
+    assert file.method == CASES[case] and (len(file.frozen) > 1) == (CASES[case] in ("maple", "promptsrc")) and "sos" in file.frozen
     said = capsys.readouterr().err
     assert f"{path}: a prompt of {METHODS[file.method].title}, as its own code writes it" in said
 
@@ -143,7 +143,7 @@ def test_other_containers_of_code_are_not_opened(content, clip, tmp_path, monkey
 
 def test_sixteen_vectors_and_class_specific_ones(clip, tmp_path):
     path = tmp_path / "model.pth.tar-50"
-    write(path, {"ctx": torch.randn(16, 128), "token_prefix": torch.ones(7, 1, 128)})
+    write(path, {"ctx": torch.randn(16, 128), "token_prefix": clip.token_embedding.weight[SOS].detach().repeat(7, 1, 1)})
     file, logits = logits_of(path, clip)
     assert file.shape == {"length": 16} and logits.shape == (6, 7)
     write(path, {"ctx": torch.randn(7, 16, 128)})
@@ -165,14 +165,14 @@ BESIDE = {
     "CoOp's and PromptSRC's": ({"ctx": torch.zeros(4, 128), "image_encoder.VPT": torch.ones(4, 128)}, "ctx beside a prompt of PromptSRC"),
     "MaPLe's coupling": ({"image_encoder.VPT": torch.ones(4, 128), TEXT.format(1): torch.ones(4, 128),
                           "prompt_learner.proj.weight": torch.ones(128, 128)}, "prompt_learner.proj.weight beside a prompt of Prompt"),
-    "one with module., one without": ({"module.prompt_learner.ctx": torch.zeros(4, 128)}, "module.prompt_learner.ctx")}
+    "one with module., one without": ({"module.prompt_learner.ctx": torch.zeros(4, 128)}, "prompt_learner.ctx twice, also as module.prompt_learner.ctx")}
 
 
 @pytest.mark.parametrize("what", BESIDE)
 def test_what_belongs_to_no_prompt_is_not_dropped(what, tmp_path):
     more, says = BESIDE[what]
     write(tmp_path / "p.pt", CTX | more)
-    with pytest.raises(UserError, match=f"p.pt: holds .*{says}.*, which has none such; give another file"):
+    with pytest.raises(UserError, match=f"p.pt: holds .*{says}.*; give another file"):
         open_prompt(tmp_path / "p.pt")
 
 
@@ -180,7 +180,7 @@ def test_what_a_clip_beside_the_prompt_has_more_is_not_dropped(clip, tmp_path):
     state = state_of("maple2", clip)
     for name, ours in ((VISION.format(1), "visual.transformer.resblocks.1.VPT_shallow"), ("text_encoder.adapter", "adapter")):
         write(tmp_path / "p.pt", state | {name: torch.ones(2, 128)})
-        assert different_weights(open_prompt(tmp_path / "p.pt").frozen, clip) == ours
+        assert other_weights(open_prompt(tmp_path / "p.pt"), clip) == f"{ours} differs"
 
 
 @pytest.mark.filterwarnings("error")
@@ -196,7 +196,7 @@ def test_tensors_that_are_no_prompt(value, tmp_path):
 @pytest.mark.parametrize("state", [{"ctx": torch.ones(())}, {"ctx": torch.ones(0, 128)}])
 def test_a_context_without_vectors(state, tmp_path):
     write(tmp_path / "p.pt", state)
-    promptfile.write(tmp_path / "own.pt", "coop", state, {}, {})
+    write_prompt(tmp_path / "own.pt", "coop", state, {}, {})
     for file in ("p.pt", "own.pt"):
         with pytest.raises(UserError, match=f"{file}: its ctx holds no vectors; give another file"):
             open_prompt(tmp_path / file)
@@ -214,11 +214,11 @@ def test_a_layer_that_is_left_out_is_missed(layers, clip, tmp_path):
     file = open_prompt(tmp_path / "p.pt")
     learner = make_learner(file.method, clip, **file.sizes)
     with pytest.raises(UserError, match="p.pt: holds the tensors .*, and this method needs "):
-        promptfile.fitted(file.path, file.method, file.params, file.method, learner.state_dict())
+        fitted(file, file.method, learner.state_dict())
 
 
 def test_a_name_with_a_number_of_thousands_of_digits(tmp_path):
-    promptfile.write(tmp_path / "p.pt", "promptsrc", {"ctx": torch.ones(4, 128), f"text.{'9' * 5000}": torch.ones(4, 128)}, {}, {})
+    write_prompt(tmp_path / "p.pt", "promptsrc", {"ctx": torch.ones(4, 128), f"text.{'9' * 5000}": torch.ones(4, 128)}, {}, {})
     assert open_prompt(tmp_path / "p.pt").shape["depth"] == 1
 
 
@@ -227,14 +227,14 @@ def test_the_frozen_clip_beside_the_prompt_is_compared(clip, tmp_path):
     rng = torch.Generator().manual_seed(0)
     averaged = {name: value * (1 + 0.002 * torch.rand(value.shape, generator=rng)) for name, value in state.items()}
     write(tmp_path / "p.pt", averaged)
-    assert different_weights(open_prompt(tmp_path / "p.pt").frozen, clip) == ""
+    assert other_weights(open_prompt(tmp_path / "p.pt"), clip) == ""
     for name, ours in (("image_encoder.conv1.weight", "visual.conv1.weight"), ("text_encoder.ln_final.bias", "ln_final.bias"),
                        ("logit_scale", "logit_scale")):
         for other in (state[name] + 0.1, torch.full_like(state[name], torch.nan)):
             write(tmp_path / "p.pt", state | {name: other})
-            assert different_weights(open_prompt(tmp_path / "p.pt").frozen, clip) == ours
+            assert other_weights(open_prompt(tmp_path / "p.pt"), clip) == f"{ours} differs"
     write(tmp_path / "p.pt", state | {"text_encoder.text_projection": torch.ones(2, 2)})
-    assert different_weights(open_prompt(tmp_path / "p.pt").frozen, clip) == "text_projection"
+    assert other_weights(open_prompt(tmp_path / "p.pt"), clip) == "text_projection differs"
 
 
 def test_layers_are_sorted_as_numbers(tmp_path):

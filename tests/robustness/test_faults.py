@@ -174,7 +174,7 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("too long", lines("n01 " + "word " * 90, "n02 x", "n03 y"), "too long for CLIP"),
         ("Windows", lambda path: path.write_bytes("\ufeffn01 tench\r\nn02 great white shark\r\nn03 goldfish\r\n".encode()), "="),
     ],
-    "variants": [("duplicate", lines("747-100", "A 320", "A 320"), "no training image of 'A 320'"),
+    "variants": [("duplicate", lines("747-100", "A 320", "A 320"), "class 1 of 3 has no training image"),
                  ("an empty line", lines("747-100", "", "A 320"), "line 2 has no name")],
     "image list": [("outside", lines("../x A 320", "1 747-100"), "leaves the image folder"),
                    ("a zero byte", lines("\0 A 320", "1 747-100"), "leaves the image folder"),

@@ -18,13 +18,13 @@ import run as program
 from data import paper
 from data.dataset import DataError
 from mp.commands.session import method_of
-from mp.prompts import open_prompt
+from mp.prompts import fitted, open_prompt, write_prompt
 from mp.clip import tokenizer
 from mp.commands import options
 from mp.learners.settings import method_settings
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
-from mp.store import promptfile, results
+from mp.store import results
 from mp.store.identity import FORMAT
 from tests.robustness.counts import COUNTS
 
@@ -216,14 +216,14 @@ def test_prompt_files(tmp_path):
     """Taken only if the tensors are those that were written; a bit that flips inside a tensor is found by zip's checksum."""
     rng, file = random.Random(6), tmp_path / "p.pt"
     like = {name: torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) for name in ("ctx", "text.1")}
-    promptfile.write(file, "coop", like, {"format": FORMAT}, {"commit": "c"})
+    write_prompt(file, "coop", like, {"format": FORMAT}, {"commit": "c"})
     whole, accepted = file.read_bytes(), 0
     for _ in range(2_000):
         file.write_bytes(spoil_bytes(rng, whole))
         COUNTS["fuzzed inputs"] += 1
         try:
             found = open_prompt(file)
-            params = promptfile.fitted(file, found.method, found.params, "coop", like)
+            params = fitted(found, "coop", like)
         except UserError as e:
             assert str(e).startswith(f"{file}: ") and ";" in str(e)
             continue

@@ -11,7 +11,7 @@ from PIL import Image
 from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.learners import make_learner
-from mp.store import promptfile
+from mp.prompts import open_prompt, write_prompt
 from tests.rehearsal import SMALL, random_state
 from tests.robustness import faults
 from tests.robustness.counts import COUNTS
@@ -162,7 +162,7 @@ def deep(world, tmp_path_factory):
     learner = make_learner("promptsrc", clip, 12, 4, torch.Generator().manual_seed(3))
     for number, tensor in enumerate(learner.state_dict().values()):
         tensor += torch.randn(tensor.shape, generator=torch.Generator().manual_seed(number))
-    promptfile.write(place / "deep_prompt.pt", "promptsrc", learner.state_dict(), {}, {})
+    write_prompt(place / "deep_prompt.pt", "promptsrc", learner.state_dict(), {}, {})
     return place, clip, learner
 
 
@@ -201,7 +201,7 @@ def plain_image_features(clip: CLIP, learner, images):
 def test_the_eleventh_layers_prompt_is_the_eleventh(deep):
     place, clip, saved = deep
     learner = make_learner("promptsrc", clip, 12, 4)
-    learner.load_state_dict(promptfile.read_file(place / "deep_prompt.pt")["params"])
+    learner.load_state_dict(open_prompt(place / "deep_prompt.pt").params)
     names, images = ["cat", "sea or lake"], torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     classes = learner.prepare(clip, names)
     assert list(learner.text) == [str(i) for i in range(1, 12)] and list(learner.vision) == [str(i) for i in range(12)]

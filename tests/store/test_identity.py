@@ -10,12 +10,12 @@ from data.feed import Feed
 from data.suite import Suite
 from mp.commands import finetune, meta, zeroshot
 from mp.learners.settings import method_settings
-from mp.prompts import open_prompt
 from mp.commands.session import Session
 from mp.learners import METHODS
+from mp.prompts import open_prompt, write_prompt
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, as_dict
-from mp.store import features, promptfile, results
+from mp.store import features, results
 from mp.store.identity import DEPENDS_ON, FORMAT, Identity, require_same, stored
 
 SAMPLE = Identity(FORMAT, "weights a", "cpu", "fp32", settings={"method": "coop", "lr": 0.1}, trained_on={"pets": "1a"},
@@ -157,8 +157,8 @@ def test_fine_tuning_from_another_prompt_is_refused(open_session, monkeypatch):
     usual, other = run_meta(session), run_meta(session, seed=2)
     assert usual == results.meta_prompt(session.out, "coop", 1)
     run_finetune(session, "meta")
-    others = promptfile.read_file(other)
-    promptfile.write(usual, "coop", others["params"], promptfile.read_file(usual)["identity"], {})
+    others = open_prompt(other).about
+    write_prompt(usual, "coop", others["params"], open_prompt(usual).identity, {})
     with pytest.raises(UserError, match="made otherwise: prompt "):
         run_finetune(session, "meta")
     other.rename(usual)
@@ -186,20 +186,20 @@ def test_a_prompt_learnt_elsewhere_is_welcome_as_an_input(open_session):
     session = open_session()
     path = run_meta(session)
     path = path.rename(path.parent.parent / "prompt.pt")
-    learnt = promptfile.read_file(path)
+    learnt = open_prompt(path).about
     elsewhere = learnt["identity"] | {"device": "cuda", "precision": "fp16", "trained_on": {"one": "x", "two": "y"}}
     elsewhere["settings"] = as_dict(session.meta_settings("coop", 1))
     usual = results.meta_prompt(session.out, "coop", 1)
-    promptfile.write(usual, "coop", learnt["params"], elsewhere, {})
+    write_prompt(usual, "coop", learnt["params"], elsewhere, {})
     settings = method_settings(FinetuneSettings, "coop", {})
     init = finetune.find_init(session, "meta", settings)
-    assert init.fingerprint == promptfile.fingerprint(path)
+    assert init.fingerprint == open_prompt(path).fingerprint
     assert zeroshot.learnt_prompt(session, "meta", settings).fingerprint == init.fingerprint
     whole = elsewhere["trained_on"]
     for change, says in (({"weights": "others"}, "weights others"), ({"trained_on": {"one": "x"}}, r"trained_on.two None \(now a task\)"),
                          ({"trained_on": whole | {"three": "z"}}, r"trained_on.three z \(now None\)"),
                          ({"trained_on": whole | {"one": torch.ones(2)}}, "trained_on.one "), ({"trained_on": 3}, "trained_on 3 ")):
-        promptfile.write(usual, "coop", learnt["params"], elsewhere | change, {})
+        write_prompt(usual, "coop", learnt["params"], elsewhere | change, {})
         with pytest.raises(UserError, match=f"made otherwise: {says}"):
             finetune.find_init(session, "meta", settings)
 
@@ -226,7 +226,7 @@ def test_force_keeps_the_prompt_until_the_new_one_is_made(open_session, monkeypa
             meta.learn(session, small(MetaSettings), force=True)
     assert path.read_bytes() == before
     written = []
-    monkeypatch.setattr(promptfile, "write", lambda *given: written.append(given[0]))
+    monkeypatch.setattr(meta, "write_prompt", lambda *given: written.append(given[0]))
     assert meta.learn(session, small(MetaSettings)) == path and not written
     assert meta.learn(session, small(MetaSettings), force=True) == path and written == [path]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mp.runtime import files, tensors
-from mp.store import promptfile, results, states
+from mp.store import results, states
 from mp.store.identity import FORMAT, Identity
 from mp.runtime.errors import RunError, UserError
 
@@ -48,98 +48,11 @@ def test_a_write_removes_what_killed_writes_of_the_same_file_left_and_nothing_el
     assert {p.name for p in tmp_path.iterdir()} == {path.name, *stays}
 
 
-def test_a_prompts_fingerprint_is_of_its_tensors_alone(tmp_path):
-    path, params = tmp_path / "p.pt", {"ctx": torch.arange(6.0).view(2, 3), "text.1": torch.ones(2)}
-    backwards = dict(reversed(params.items()))
-    found = []
-    for method, values, about in (("coop", params, {"command": "a"}), ("coop", params, {"command": "bc"}),
-                                  ("coop", backwards, {}), ("cocoop", params, {}),
-                                  ("coop", params | {"ctx": params["ctx"].view(3, 2)}, {}),
-                                  ("coop", params | {"ctx": params["ctx"] + 1}, {}),
-                                  ("coop", {"ctx": params["ctx"], "text.2": params["text.1"]}, {})):
-        promptfile.write(path, method, values, about, about)
-        found.append(promptfile.fingerprint(path))
-    assert found[0] == found[1] == found[2] and len(set(found)) == 5
-    for content in ({}, {"params": 3}, {"params": {}}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
-        tensors.write(path, {"method": "coop"} | content)
-        with pytest.raises(UserError, match="not a prompt file"):
-            promptfile.fingerprint(path)
-
-
-def read_prompt(path, method, expected):
-    file = promptfile.read_file(path)
-    return promptfile.fitted(path, file["method"], file["params"], method, expected)
-
-
-def test_a_prompt_file_in_another_order_is_read_by_name(tmp_path):
-    expected = {"ctx": torch.zeros(2), "vision.2": torch.zeros(2), "vision.10": torch.zeros(2)}
-    values = {k: torch.full((2,), float(i)) for i, k in enumerate(expected)}
-    promptfile.write(tmp_path / "p.pt", "promptsrc", dict(sorted(values.items())), {}, {})
-    read = read_prompt(tmp_path / "p.pt", "promptsrc", expected)
-    assert list(read) == list(expected) and all(torch.equal(read[k], values[k]) for k in expected)
-    made = states.placed_like(dict(sorted(values.items())), expected)
-    assert list(made) == list(expected) and all(torch.equal(made[k], values[k]) for k in expected)
-
-
-def deep_params(depth, length, width=8):
-    layers = [f"text.{i}" for i in range(1, depth)] + [f"vision.{i}" for i in range(depth)]
-    return {name: torch.zeros(length, width) for name in ["ctx", *layers]}
-
-
-@pytest.mark.parametrize("kept, says", [
-    (deep_params(3, 4), "holds prompts for 3 layers, not 9; give --depth 3,"), (deep_params(12, 4), "not 9; give --depth 12,"),
-    (deep_params(1, 4), "give --depth 1,"), (deep_params(9, 8), "this model needs [4, 8]; give --length 8"),
-    (deep_params(9, 4, 16), "it was made for another model: give the --weights that it was made with"),
-    (deep_params(9, 4) | {"text.3": torch.zeros(8, 8)}, "it is damaged"), (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "damaged"),
-    ({"ctx": torch.zeros(4, 8)}, "and this method needs ctx, text.1,"), (deep_params(9, 4) | {"more": torch.zeros(1)}, "holds the tensors")])
-def test_a_prompt_of_other_settings_is_refused_with_those_that_fit(kept, says, tmp_path):
-    promptfile.write(tmp_path / "p.pt", "promptsrc", kept, {}, {})
-    with pytest.raises(UserError) as error:
-        read_prompt(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
-    assert says in str(error.value)
-
-
-@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
-def test_other_floating_point_numbers_are_not_called_damaged(dtype, tmp_path):
-    promptfile.write(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8, dtype=dtype)}, {}, {})
-    with pytest.raises(UserError) as error:
-        read_prompt(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
-    assert str(error.value).endswith(f"ctx holds {dtype}, not torch.float32; give a file whose tensors are all float32")
-
-
-def their_checkpoint(objects=True):
-    """What the original trainers write after an epoch: the scheduler's dict holds whole objects, or not."""
-    layer = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)
-    return {"state_dict": {"prompt_learner.ctx": torch.zeros(4, 8, dtype=torch.half), "prompt_learner.token_prefix": torch.zeros(2, 1, 8)},
-            "epoch": 50, "optimizer": optimizer.state_dict(), "scheduler": {"successor": scheduler if objects else None},
-            "val_result": None}
-
-
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("objects", [False, True])
-def test_a_checkpoint_of_the_original_trainers_is_named(objects, old, tmp_path):
-    path = tmp_path / "model.pth.tar-50"
-    torch.save(their_checkpoint(objects), path, _use_new_zipfile_serialization=not old)
-    with pytest.raises(UserError) as error:
-        promptfile.read_file(path)
-    text = str(error.value)
-    assert f"{path}: a checkpoint of another project" in text and "give a prompt that `run.py meta` or `finetune` wrote" in text
-    assert "delete" not in text and "damaged" not in text and ("CosineAnnealingLR" in text) == objects
-
-
-@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02}q\x00.", b"{}", bytes(range(256)) * 9, "cut", "tensor"])
-def test_a_file_that_the_user_names_stays(content, tmp_path):
-    path = tmp_path / "p.pt"
-    torch.save(torch.zeros(3) if content == "tensor" else their_checkpoint(), path)
-    if content == "cut":
-        path.write_bytes(path.read_bytes()[:-99])
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    with pytest.raises(UserError, match="; give a prompt that|not a prompt file; `run.py meta` writes one") as error:
-        promptfile.read_file(path)
-    assert "delete" not in str(error.value).removeprefix(str(tmp_path))
+def test_a_state_in_another_order_is_read_by_name():
+    like = {"ctx": torch.zeros(2), "vision.2": torch.zeros(2), "vision.10": torch.zeros(2)}
+    values = {k: torch.full((2,), float(i)) for i, k in enumerate(like)}
+    made = states.placed_like(dict(sorted(values.items())), like)
+    assert list(made) == list(like) and all(torch.equal(made[k], values[k]) for k in like)
 
 
 def test_a_state_of_the_programs_own_may_be_deleted(tmp_path):
