@@ -167,7 +167,7 @@ def open_session(args: Namespace, learns: bool = False) -> Session:
     if weights != suite.weights and clip.sha256 != SHA256:
         say(f"{weights}: not OpenAI's ViT-B/16; taken to be trained with QuickGELU, as theirs (weights trained with "
             "GELU, as most of open_clip's, can't be told apart and would give wrong numbers)")
-    about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
+    about = provenance(str(compute.device)) | {"precision": compute.precision, "clip": clip.mark()}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
     return Session(suite, clip, out, clip.sha256, args.precision, compute, feed, about, shared_options(args), learns)
 
