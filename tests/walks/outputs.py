@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 def results(out: Path, **wanted: Any) -> list[Result]:
     """All below a folder, in the order of their paths, of this `dataset`, this `prompt` (words or a fingerprint), and with
-    these settings of fine-tuning; `tuned=False`: of prompts as they are alone."""
+    these settings of fine-tuning; `tuned`: whether of fine-tuned prompts or of prompts as they are."""
     found = []
     for path in sorted(out.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -88,16 +88,15 @@ def test_where_it_starts(method, place):
     assert len(both) == 2 and plain.close(ends[-1], both[0].prompt["params"]) != plain.close(ends[-1], both[1].prompt["params"])
 
 
-@pytest.mark.parametrize("name, method", [("regulated", "coop")])
-def test_a_regulator_acts_on(name, method, tmp_path):
+def test_a_regulator_acts_on(tmp_path):
     """Its prompt and the same prompt without it are fine-tuned otherwise."""
-    run(tmp_path, f"meta --method {method} --regulator --datasets cars")
+    run(tmp_path, "meta --method coop --regulator --datasets cars")
     file = outputs.meta_prompt(tmp_path, regulator=True)
     content = {key: value for key, value in file.content.items() if key != "regulator"}
     torch.save(content, tmp_path / "alone.pt")
     for path in (file.path, tmp_path / "alone.pt"):
         run(tmp_path, f"finetune --init {path} --datasets cars --out {path.stem}")
-    expected = plain.tuned(method, file.params, "cars")[0]
+    expected = plain.tuned("coop", file.params, "cars")[0]
     assert plain.close(outputs.result(tmp_path / "alone", tuned=True).prompt["params"], expected)
     acted = outputs.result(tmp_path / "prompt", tuned=True).prompt
     assert not plain.close(acted["params"], expected) and acted["regulator"].keys() == file.content["regulator"].keys()

@@ -29,7 +29,7 @@ HELP = {
 META = {  # flag -> method, and a value that isn't the usual one
     "length": ("coop", 2), "depth": ("maple", 2), "epochs": ("coop", 1), "inner_steps": ("coop", 1), "inner_lr": ("coop", 0.05),
     "meta_lr": ("cocoop", 0.01), "clip_norm": ("coop", 0.7), "shots": ("coop", 4), "support": ("coop", 1), "batch": ("coop", 2),
-    "query_batch": ("coop", 0), "first_order": ("coop", True), "sum_tasks": ("coop", True), "memory": ("coop", 0.0001),
+    "query_batch": ("coop", 2), "first_order": ("coop", True), "sum_tasks": ("coop", True), "memory": ("coop", 0.0001),
 }
 FINETUNE = {
     "length": ("coop", 3), "depth": ("maple", 2), "epochs": ("promptsrc", 5), "lr": ("coop", 0.01), "batch": ("cocoop", 2),
