@@ -52,6 +52,12 @@ class PromptFile(NamedTuple):
         return kept if isinstance(kept, dict) else {}
 
     @property
+    def provenance(self) -> dict[str, Any]:
+        """What made it, as its file says."""
+        kept = self.about.get("provenance")
+        return kept if isinstance(kept, dict) else {}
+
+    @property
     def fingerprint(self) -> str:
         return fingerprint(self.method, self.params | self.regulator)
 
@@ -240,7 +246,7 @@ def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None =
     """The method's learner from its handcrafted start; what is random in it follows the seed. Or with the tensors of a
     prompt file: says if they were learnt with other weights, and raises UserError if they don't fit.
 
-    Its `weights` are the SHA-256 of those that it was learnt with, as far as is known, or is going to be.
+    Its `clip` is the mark of the CLIP that it was learnt with, as far as is known, or is going to be.
     The one place where a depth is brought down to towers that are shallower than all of OpenAI's: it says so.
     """
     sizes = {one.name: getattr(settings, one.name) for one in fields(settings)
@@ -255,12 +261,12 @@ def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None =
             say_once(f"prompt depth {layers} instead of {settings.depth}: these towers have {layers} layers")
     generator = torch.Generator().manual_seed(settings.seed)
     learner = make_learner(settings.method, clip, generator=generator, **sizes)
-    learner.weights = clip.sha256
+    learner.clip = clip.mark()
     if prompt:
         learner.load_state_dict(fitted(prompt, settings.method, learner.state_dict()))
         if why := other_weights(prompt, clip):
             say_once(f"{prompt.path}: learnt with other weights of CLIP than these ({why}); here it may mean little")
-            learner.weights = prompt.identity.get("weights", "")
+            learner.clip = prompt.provenance.get("clip", "")
     return learner
 
 
@@ -278,8 +284,10 @@ def check_context(prompt: PromptFile, clip: CLIP) -> None:
 def other_weights(prompt: PromptFile, clip: CLIP) -> str:
     """How its file tells that a prompt was learnt with other weights of CLIP; "" if it doesn't. Half precision is no
     difference."""
-    sha256 = prompt.identity.get("weights")
-    if isinstance(sha256, str) and sha256 and clip.sha256 and sha256 != clip.sha256:
+    mark, sha256 = prompt.provenance.get("clip"), prompt.identity.get("weights")
+    if isinstance(mark, str) and mark:
+        return "" if mark == clip.mark() else f"{mark}, now {clip.mark()}"
+    if isinstance(sha256, str) and clip.sha256 and sha256 != clip.sha256:
         return f"SHA-256 {sha256[:12]}, now {clip.sha256[:12]}"
     known = dict(clip.named_parameters()) | {"sos": clip.token_embedding.weight[SOS]}
     for name, kept in prompt.frozen.items():

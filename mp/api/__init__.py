@@ -99,8 +99,8 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
-    identity = {"format": FORMAT, "weights": getattr(learner, "weights", "")}
-    write_prompt(Path(path), method, learner.state_dict(), identity, provenance(str(device)))
+    about = provenance(str(device)) | {"clip": getattr(learner, "clip", "")}
+    write_prompt(Path(path), method, learner.state_dict(), {"format": FORMAT}, about)
 
 
 @alone
@@ -153,7 +153,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     for state in meta.meta_train(learner, clip, made, chosen):
         report(state.numbers)
     learner.load_state_dict(state.params)
-    learner.weights = clip.sha256
+    learner.clip = clip.mark()
     return learner
 
 
@@ -180,7 +180,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     for state in finetune.finetune(learner, clip, learner.prepare(clip, names), batches, chosen):
         report(state.numbers)
     learner.load_state_dict(state.prompt)
-    learner.weights = clip.sha256
+    learner.clip = clip.mark()
     return learner
 
 

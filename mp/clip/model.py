@@ -7,6 +7,7 @@ the parameters carry OpenAI's names. Dimensions in the comments:
     classes share, L most own tokens of a class, N own tokens of all classes together, n vectors of a layer's prompt,
     H heads, d = 64 per head, W width of a tower, E joint embedding
 """
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -118,6 +119,13 @@ class CLIP(nn.Module):
         self.tf32 = False                          # of CUDA's float32 products: mp/api/ sets it, and acts on it
         self.memory = MEMORY                       # bytes that one pass may keep for its gradient; `load` sets it
         self.sha256 = ""                           # of the file that the weights are from; `load` sets it
+
+    def mark(self) -> str:
+        """Return 12 hex digits by which this CLIP is known, whatever file and precision its weights are kept in."""
+        digest = hashlib.sha256()
+        for p in self.parameters():
+            digest.update(p.detach().flatten()[:4096].half().cpu().numpy().tobytes())  # a part of each tells
+        return digest.hexdigest()[:12]
 
     def precision(self) -> AbstractContextManager:
         """The towers run in this context. Where a gradient is needed it changes nothing."""

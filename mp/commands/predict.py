@@ -20,12 +20,17 @@ from mp.experiment.training import untuned_learner
 from mp.learners.prompts import START
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
+from mp.settings import OUT
 
 
 def command(args: Namespace) -> None:
     """Raises UserError before any image is classified, RunError at the end if some can't be read."""
     if args.method and not is_file(args.prompt) and args.prompt != "meta":
         raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
+    if args.prompt != "meta":
+        for name, changed in (("tasks", args.tasks), ("out", str(args.out) != OUT)):
+            if changed:
+                raise UserError(f"--{name}: plays no part without --prompt meta; leave it out")
     if not args.datasets:
         require_several(args.names)
     paths = find_images(args.images)

@@ -64,7 +64,7 @@ def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
         yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]
     if differs:
         yield ["weights", printable(f"others than those at hand: {differs}; distances mean little")]
-    elif file.frozen or identity.get("weights"):
+    elif file.frozen or identity.get("weights") or file.provenance.get("clip"):
         yield ["weights", "those at hand"]
 
 

@@ -12,12 +12,7 @@ from mp.settings import PromptSettings, flag
 
 
 def command(args: Namespace) -> None:
-    shape = given_settings(PromptSettings, args)
-    for name in shape:
-        if "meta" not in args.prompt:
-            raise UserError(f"{flag(name)}: plays no part without --prompt meta, as a file's shape is its own; leave it out")
-    for prompt in args.prompt:
-        is_file(prompt)  # refused before anything is opened
+    check(args)
     session = open_session(args)
     columns = {}
     for prompt in dict.fromkeys(args.prompt):
@@ -26,6 +21,20 @@ def command(args: Namespace) -> None:
             columns[f"meta {arm.method}" if prompt == "meta" else prompt] = arm
     results = do_all(session, args, [HANDCRAFTED, *columns.values()])
     print(accuracies.table(session.suite.roles, results, columns))
+
+
+def check(args: Namespace) -> None:
+    """Raises UserError, before anything is opened, for words without {}, and for options that play no part."""
+    files = [prompt for prompt in args.prompt if is_file(prompt)]
+    if "meta" in args.prompt:
+        return
+    for name in given_settings(PromptSettings, args):
+        raise UserError(f"{flag(name)}: plays no part without --prompt meta, as a file's shape is its own; leave it out")
+    if args.seeds != [1]:
+        raise UserError("--seeds: plays no part without --prompt meta, as words and files are the same for all; leave it "
+                        "out")
+    if args.method and not files:
+        raise UserError(f"--method {args.method}: plays no part in words; leave it out")
 
 
 def arm_of(session: Session, args: Namespace, prompt: str) -> Arm:

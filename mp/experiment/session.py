@@ -23,7 +23,7 @@ from mp.runtime.device import Compute, choose
 from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
 from mp.learners.settings import hashed
-from mp.settings import PromptSettings
+from mp.settings import OUT, PromptSettings
 from mp.store import cells, features
 from mp.store.cells import Identity
 from mp.store.provenance import provenance
@@ -167,7 +167,7 @@ def open_session(args: Namespace, learns: bool = False) -> Session:
     if weights != suite.weights and clip.sha256 != SHA256:
         say(f"{weights}: not OpenAI's ViT-B/16; taken to be trained with QuickGELU, as theirs (weights trained with "
             "GELU, as most of open_clip's, can't be told apart and would give wrong numbers)")
-    about = provenance(str(compute.device)) | {"precision": compute.precision, "suite": suite.name}
+    about = provenance(str(compute.device)) | {"precision": compute.precision, "clip": clip.mark()}
     feed = Feed(clip.visual.image_size, compute.device, args.workers)
     return Session(suite, clip, out, clip.sha256, args.precision, compute, feed, about, shared_options(args), learns)
 
@@ -190,6 +190,6 @@ def shared_options(args: Namespace) -> list[str]:
             words += [f"--{name}", *(value if isinstance(value, (list, tuple)) else [str(value)])]
     if args.precision != "auto":
         words += ["--precision", args.precision]
-    if str(args.out) != cells.OUT:
+    if str(args.out) != OUT:
         words += ["--out", str(args.out)]
     return words

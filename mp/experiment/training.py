@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mp.finetune import finetune, gaussian_weights
 from mp.finetune import start as start_tuning
 from mp.learners import Learner, learner_class
 from mp.learners.settings import method_settings
-from mp.maml import adam_start, unchanged
+from mp.maml import adam_start, sgd
 from mp.meta import meta_train
 from mp.meta import start as start_learning
 from mp.prompts import PromptFile, is_whole, learner_of, open_prompt, write_prompt
@@ -121,9 +121,9 @@ def train_and_save(session: Session, learner: Learner, tasks: list[Task], settin
     state of the last good epoch stays.
     """
     fresh = start_learning(learner)
-    regulate = unchanged
+    make_update = sgd
     if settings.regulator:
-        regulate = regulator.regulate
+        make_update = regulator.sgd
         params = fresh.params | regulator.start(fresh.params, settings.seed)
         fresh = fresh._replace(params=params, adam=adam_start(params))
     line = LINE | {"tasks": {task.name: 0.0 for task in tasks}}
@@ -132,7 +132,7 @@ def train_and_save(session: Session, learner: Learner, tasks: list[Task], settin
     if log and first_process():
         write_log(state_file.parent, log)  # perhaps a kill came between an epoch's state and its line
     try:
-        for state in meta_train(learner, session.clip, tasks, settings, state, sum_shares=total, regulate=regulate):
+        for state in meta_train(learner, session.clip, tasks, settings, state, make_update, sum_shares=total):
             log.append({name: state.numbers[name] for name in LINE})
             if first_process():
                 states.save(state_file, identity, state, log)  # first, as the log is written again from it
@@ -213,12 +213,12 @@ def tune(session: Session, arm: Arm, seed: int, dataset: str, place: Place, repo
     items, _ = session.draw_shots(dataset, settings.shots, seed, settings.classes)
     batches = session.feed.augmented(items, settings.batch, settings.seed, dataset)
     phi = {name: value.to(session.clip.logit_scale.device) for name, value in file.regulator.items()} if file else {}
-    regulate = regulator.regulate if phi else unchanged
+    direction = partial(regulator.regulate, phi) if phi else lambda grads: grads
     identity, fresh = asdict(place.learnt_from), start_tuning(learner)
     resumed, log = states.resume(place.state, identity, fresh, settings.epochs, {"loss": 0.0})
     state = states.placed_like(resumed, fresh)
     try:
-        for state in finetune(learner, session.clip, classes, batches, settings, state, regulate, phi):
+        for state in finetune(learner, session.clip, classes, batches, settings, state, direction):
             log.append({"loss": state.numbers["loss"]})
             states.save(place.state, identity, state, log)
             session.say_zero_gradients(state.numbers)

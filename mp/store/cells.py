@@ -29,7 +29,6 @@ from mp.runtime.errors import DAMAGE, RunError, UserError, printable, reason
 from mp.runtime.progress import say
 from mp.settings import PARTS, with_harmonic_mean
 
-OUT = "runs"  # where results go, unless --out says otherwise
 FORMAT = 5    # raised by hand when files of the same identity mean something else than before
 DIGITS = 12   # of a digest, in a file's name
 ENDINGS = (".json", ".prompt.pt")  # of results and of fine-tuned prompts; folders have none
