@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mp.clip.model import CLIP
 from mp.learners import Learner
-from mp.maml import Params, Regulate, gradient, leaves, run, unchanged
+from mp.maml import Params, gradient, leaves, run
 from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings
@@ -28,26 +28,26 @@ class FinetuneState(NamedTuple):
 
     @property
     def prompt(self) -> Params:
-        """After the last epoch: the tensors to use."""
+        """Return the tensors to use, after the last epoch."""
         return self.average or self.params
 
 
 def start(learner: Learner) -> FinetuneState:
-    """The learner's own values."""
+    """Return the state before the first epoch, with the learner's own values."""
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}
     zeros = {k: torch.zeros_like(p) for k, p in params.items()}
     return FinetuneState(0, params, zeros, zeros if learner.averages_epochs else {}, {})
 
 
 def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
-             state: FinetuneState | None = None, regulate: Regulate = unchanged,
-             phi: Params = {}) -> Iterator[FinetuneState]:
+             state: FinetuneState | None = None,
+             direction: Callable[[Params], Params] = lambda grads: grads) -> Iterator[FinetuneState]:
     """Train a learner's parameters on the classes it prepared. Yields a state after every epoch; `prompt` of the last
     one is the result.
 
-    `state`: an earlier one to go on from; the states that follow are the same bits. `regulate`, `phi`: of a regulator
-    that was learnt with the prompt, frozen; gradients pass through it. Raises RunError naming epoch and
-    step if a loss isn't finite, and UserError if the settings' average over epochs has no weight.
+    `state`: an earlier one to go on from; the states that follow are the same bits. `direction`: from gradients to the
+    directions that weight decay and momentum act on, by default the gradients themselves. Raises RunError naming epoch
+    and step if a loss isn't finite, and UserError if the settings' average over epochs has no weight.
     """
     done, params, momentum, average, _ = state or start(learner)
     weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if average else []
@@ -59,7 +59,7 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
             loss = run(learner, params, clip, classes, *inputs, labels)
             grads = gradient(loss, params)
             gradient_norms.append(norms(grads))
-            params, momentum = sgd(params, regulate(phi, grads), momentum, lr, settings)
+            params, momentum = sgd(params, direction(grads), momentum, lr, settings)
             losses.append(loss.detach())
         numbers = summary(epoch + 1, lr, torch.stack(losses).tolist())  # the epoch's one wait for the device
         largest = torch.stack(gradient_norms).amax(0)
@@ -70,7 +70,7 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
 
 def with_inputs(learner: Learner, clip: CLIP,
                 batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """The batches as the learner takes them. Frozen features are computed for many small batches at once."""
+    """Yield the batches as the learner takes them. Frozen features are computed for many small batches at once."""
     if learner.sees_images:
         yield from ((learner.inputs(clip, images), labels) for images, labels in batches)
         return
@@ -84,7 +84,7 @@ def with_inputs(learner: Learner, clip: CLIP,
 
 
 def summary(epoch: int, lr: float, losses: list[float]) -> dict[str, Any]:
-    """An epoch's numbers. Raises RunError naming the first step whose loss isn't finite."""
+    """Return an epoch's numbers. Raises RunError naming the first step whose loss isn't finite."""
     for step, value in enumerate(losses, 1):
         if not math.isfinite(value):
             raise RunError(f"epoch {epoch}, step {step}: the loss is {value}; try a smaller lr")
@@ -92,7 +92,7 @@ def summary(epoch: int, lr: float, losses: list[float]) -> dict[str, Any]:
 
 
 def learning_rate(epoch: int, epochs: int, lr: float) -> float:
-    """Epoch counted from 0: one epoch of warm-up at 1e-5, then a cosine that doesn't reach zero."""
+    """Return the rate of an epoch, from 0: one epoch of warm-up at 1e-5, then a cosine that doesn't reach zero."""
     if epoch == 0:
         return 1e-5
     return lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
@@ -101,7 +101,7 @@ def learning_rate(epoch: int, epochs: int, lr: float) -> float:
 @torch.no_grad()
 def sgd(params: Params, grads: Params, momentum: Params, lr: float,
         settings: FinetuneSettings) -> tuple[Params, Params]:
-    """One step, with torch.optim.SGD's operations: new parameters and new momentum.
+    """Take one step, with torch.optim.SGD's operations: new parameters and new momentum.
 
     That class would import torch's compiler, a second of every start.
     """
@@ -111,7 +111,7 @@ def sgd(params: Params, grads: Params, momentum: Params, lr: float,
 
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
-    """Weights of the prompts at the end of epochs 1..E in PromptSRC's average (GPA); they sum to 1."""
+    """Return the weights of the prompts at the end of epochs 1..E in PromptSRC's average (GPA); they sum to 1."""
     distances = [(epoch - mean) / std for epoch in range(1, epochs + 1)]
     density = [math.exp(-d * d / 2) for d in distances]  # d ** 2 would be an error where d * d is infinite
     if sum(density) == 0:

@@ -2,9 +2,10 @@
 
 A loss is a function `loss(params, part) -> scalar`. A batch is a list of parts with weights, and its loss their
 weighted sum: parts go through the model one after another, so that a batch may be larger than the memory.
+An update is a function `update(params, grad) -> params`, the step of line 7; `sgd` is the paper's.
 Nothing here knows about prompts, CLIP or images.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
@@ -13,153 +14,143 @@ from torch.func import functional_call
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params, object], Tensor]
-Regulate = Callable[[Params, Params], Params]  # from a regulator's parameters φ and a gradient to a direction
+Update = Callable[[Params, Params], Params]  # from parameters and a gradient to the next parameters
 Batch = list[tuple[object, float]]  # parts and weights
 
 
 def run(learner: nn.Module, params: Params, *args) -> Tensor:
-    """`learner(*args)` with `params` in place of its own parameters.
+    """Return `learner(*args)` with `params` in place of its own parameters.
 
     functional_call alone accepts a misspelt or missing name without a word and falls back to the
     learner's own tensor, which would train nothing; here it is a KeyError.
     """
-    own = dict(learner.named_parameters())
-    if own.keys() != params.keys():
-        raise KeyError(f"parameters {sorted(params.keys() ^ own.keys())} are missing or unknown")
+    known = dict(learner.named_parameters())
+    if known.keys() != params.keys():
+        raise KeyError(f"parameters {sorted(params.keys() ^ known.keys())} are missing or unknown")
     return functional_call(learner, params, args)
 
 
-def gradient(value: Tensor, params: Params, **options: bool) -> Params:
-    """∇ of a value, by the names of `params`; the options are torch.autograd.grad's."""
-    return dict(zip(params, torch.autograd.grad(value, tuple(params.values()), **options)))
-
-
-def inner_product(a: Params, b: Params) -> Tensor:
-    """⟨a, b⟩ over all tensors together."""
-    return torch.stack([(a[k] * b[k]).sum() for k in a]).sum()
-
-
-def value_and_grad(loss: Loss, params: Params, batch: Batch,
-                   graphs: list[Params] | None = None) -> tuple[Tensor, Params]:
-    """The loss of a batch and its gradient. A parameter the loss doesn't depend on is an error, not a zero.
-
-    `graphs`: an empty list; it gets the gradient of each part, with its graph.
-    """
-    total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
-    for part, weight in batch:
-        value = loss(params, part)
-        grads = gradient(value, params, create_graph=graphs is not None)
-        if graphs is not None:
-            graphs.append(grads)
-        total = total + weight * value.detach()
-        sums = {k: sums[k] + weight * grads[k].detach() for k in sums}
-    return total, sums
-
-
-def hessian_vector(loss: Loss, params: Params, batch: Batch, vector: Params, graphs: Sequence[Params] = ()) -> Params:
-    """∇²L · vector for the loss of a batch, as the gradient of ⟨∇L, vector⟩. `graphs`: of ∇L of each part, if kept."""
-    sums = {k: torch.zeros_like(p) for k, p in params.items()}
-    for number, (part, weight) in enumerate(batch):
-        grads = graphs[number] if graphs else gradient(loss(params, part), params, create_graph=True)
-        # A parameter may enter a loss linearly, so that its second derivative is a true zero.
-        products = gradient(inner_product(grads, vector), params, materialize_grads=True)
-        sums = {k: sums[k] + weight * products[k] for k in sums}
-    return sums
-
-
 def leaves(params: Params) -> Params:
-    """The same values as fresh leaves of autograd's graph."""
+    """Return the same values as fresh leaves of autograd's graph."""
     return {k: v.detach().requires_grad_() for k, v in params.items()}
 
 
-def unchanged(phi: Params, grad: Params) -> Params:
-    """The direction of line 7: the gradient itself."""
-    return grad
+def gradient(value: Tensor, params: Params, **options: bool) -> Params:
+    """Return ∇ of a value, by the names of `params`; the options are torch.autograd.grad's."""
+    return dict(zip(params, torch.autograd.grad(value, tuple(params.values()), **options)))
+
+
+def value_and_grad(loss: Loss, params: Params, batch: Batch,
+                   keep_graphs: bool = False) -> tuple[Tensor, Params, list[Params]]:
+    """Return the loss of a batch, its gradient and, if they are to be kept, each part's gradient with its graph.
+
+    A parameter the loss doesn't depend on is an error, not a zero.
+    """
+    total, sums, graphs = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}, []
+    for part, weight in batch:
+        value = loss(params, part)
+        grads = gradient(value, params, create_graph=keep_graphs)
+        if keep_graphs:
+            graphs.append(grads)
+        total = total + weight * value.detach()
+        sums = {k: sums[k] + weight * grads[k].detach() for k in sums}
+    return total, sums, graphs
+
+
+def sgd(inner_lr: float) -> Update:
+    """Return the update of line 7, with α = `inner_lr`."""
+    def update(params: Params, grad: Params) -> Params:
+        return {k: p - inner_lr * grad[k] for k, p in params.items()}  # line 7
+
+    return update
 
 
 class Step(NamedTuple):
     """What the way back needs of an inner step."""
-    point: Params                     # p^t, where its gradient was taken
+    params: Params        # p, before the update
     batch: Batch
-    grad: Params                      # ∇L_t(p^t); empty without a regulator
-    graphs: list[Params]              # the gradient of each part, with its graph; empty where none is kept
+    grad: Params          # g = ∇L(p), by the names that the loss depends on
+    graphs: list[Params]  # the gradient of each part, with its graph; empty where they aren't kept
 
 
-def adapt(loss: Loss, params: Params, batches: list[Batch], inner_lr: float, regulate: Regulate = unchanged,
-          phi: Params = {}, kept: int = 0) -> tuple[list[Params], list[Tensor], list[Step]]:
-    """Lines 5 to 7: one gradient step per support batch. Returns [p⁰, p¹, …, p'], each step's loss, and the steps.
+def adapt(loss: Loss, params: Params, batches: list[Batch], update: Update, names: Collection[str] = (),
+          kept: int = 0) -> tuple[Params, list[Tensor], list[Step]]:
+    """Take lines 5 to 7, an update for each support batch. Returns the adapted p', each step's loss, and the steps.
 
-    The graphs of the last `kept` steps stay. α (`inner_lr`) acts here, and in `meta_gradient` on the way back.
+    The loss gets the tensors in `names`, or all; any others are the update's alone. The graphs of the last `kept`
+    steps stay.
     """
-    path, losses, steps = [leaves(params)], [], []
+    p, losses, steps = leaves(params), [], []
     for number, batch in enumerate(batches):
-        p = path[-1]
-        graphs: list[Params] = []  # of this step; empty unless they stay
-        value, grad = value_and_grad(loss, p, batch, graphs if number >= len(batches) - kept else None)  # line 5
-        direction = regulate(phi, grad)  # the gradient itself, where there is no regulator
+        keep_graphs = number >= len(batches) - kept
+        value, grad, graphs = value_and_grad(loss, {k: p[k] for k in names or p}, batch, keep_graphs)   # line 5
         losses.append(value)
-        steps.append(Step(p, batch, {} if regulate is unchanged else grad, graphs))
-        path.append(leaves({k: v - inner_lr * direction[k] for k, v in p.items()}))  # lines 6, 7
-    return path, losses, steps
+        steps.append(Step(p, batch, grad, graphs))
+        p = leaves(update(p, grad))                                                                     # lines 6, 7
+    return p, losses, steps
 
 
-def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, inner_lr: float,
-                  first_order: bool = False, regulate: Regulate = unchanged, phi: Params = {},
-                  kept: int = 0) -> tuple[Tensor, Params]:
-    """Line 9 for one task: the query loss after adaptation, and its exact gradient with respect to `params` and `phi`.
+def back_through(step: Step, loss: Loss, update: Update, v: Params, first_order: bool) -> Params:
+    """Return the gradient by the step's p, where `v` is that by what it led to, p' = update(p, g) with g = ∇L(p).
 
-    support: one batch per inner step. Returns losses [steps + 1], the query loss last, and the gradient.
-
-    With p^{t+1} = p^t - α ∇L_t(p^t), the chain rule gives, from the last step backwards,
-    g ← (I - α ∇²L_t(p^t)) g. Each step costs one Hessian-vector product at the stored p^t, so memory
-    doesn't grow with the number of steps, as it does with a graph through all of them. Of the last `kept` steps,
-    the first ones on the way back, the gradient's own graph was kept: one backward pass, and it is freed.
-    With steps r(φ, ∇L_t) it is g ← g - α ∇²L_t u, where u = (∂r/∂∇L)ᵀ g, and φ's gradient gains -α (∂r/∂φ)ᵀ g.
+    It is (∂p'/∂p)ᵀ v + ∇²L(p) u with u = (∂p'/∂g)ᵀ v; for line 7, v - α ∇²L(p) v.
     """
-    path, losses, steps = adapt(loss, params, support, inner_lr, regulate, phi, 0 if first_order else kept)
-    query_loss, g = value_and_grad(loss, path[-1], query)
-    losses = torch.stack([*losses, query_loss])
-    g_phi = {k: torch.zeros_like(v) for k, v in phi.items()}
+    params, grad = step.params, leaves(step.grad)
+    updated = update(params, grad)
+    products = torch.autograd.grad(tuple(updated.values()), (*params.values(), *grad.values()),
+                                   tuple(v[k] for k in updated), materialize_grads=True)
+    v, u = dict(zip(params, products)), dict(zip(grad, products[len(params) :]))
+    if first_order:  # g counts as a constant
+        return v
+    params = {k: params[k] for k in grad}
+    for number, (part, weight) in enumerate(step.batch):
+        grads = step.graphs[number] if step.graphs else gradient(loss(params, part), params, create_graph=True)
+        inner_product = torch.stack([(grads[k] * u[k]).sum() for k in u]).sum()
+        # A parameter may enter a loss linearly, so that its second derivative is a true zero.
+        hessian_u = gradient(inner_product, params, materialize_grads=True)
+        v |= {k: v[k] + weight * hessian_u[k] for k in u}
+    return v
+
+
+def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, update: Update,
+                  names: Collection[str] = (), first_order: bool = False, kept: int = 0) -> tuple[Tensor, Params]:
+    """Return line 9 for one task: losses [steps + 1], the query loss last, and its exact gradient by all of `params`.
+
+    support: one batch per inner step; `names` and `kept` as in `adapt`. Each step costs one Hessian-vector product at
+    its stored p, so memory doesn't grow with the number of steps, as it does with a graph through all of them. Of the
+    last `kept` steps, the first on the way back, the gradient's graph stayed: one backward pass, and it is freed.
+    """
+    adapted, losses, steps = adapt(loss, params, support, update, names, 0 if first_order else kept)
+    query_loss, by_loss, _ = value_and_grad(loss, {k: adapted[k] for k in names or adapted}, query)    # lines 8, 9
+    v = {k: torch.zeros_like(p) for k, p in params.items()} | by_loss
     while steps:
-        step = steps.pop()  # and with it goes its graph
-        u, along_phi = pull_back(regulate, phi, step.grad, g)
-        g_phi = {k: v - inner_lr * along_phi[k] for k, v in g_phi.items()}
-        if not first_order:  # which takes dp^{t+1}/dp^t for the identity
-            product = hessian_vector(loss, step.point, step.batch, u, step.graphs)
-            g = {k: v - inner_lr * product[k] for k, v in g.items()}
-    return losses, g | g_phi
-
-
-def pull_back(regulate: Regulate, phi: Params, grad: Params, vector: Params) -> tuple[Params, Params]:
-    """(∂r/∂∇L)ᵀ · vector and (∂r/∂φ)ᵀ · vector, where r = regulate(φ, ∇L)."""
-    if regulate is unchanged:
-        return vector, {}
-    grad, phi = leaves(grad), leaves(phi)
-    found = gradient(inner_product(regulate(phi, grad), vector), grad | phi, materialize_grads=True)
-    return {k: found[k] for k in grad}, {k: found[k] for k in phi}
+        v = back_through(steps.pop(), loss, update, v, first_order)  # and with the step go its graphs
+    return torch.stack([*losses, query_loss]), v
 
 
 def clip_by_norm(grad: Params, clip_norm: float) -> tuple[Params, Tensor]:
-    """γ / max(‖G‖, γ) · G over all tensors together (line 10), and ‖G‖ before clipping. γ may be infinite."""
+    """Return γ / max(‖G‖, γ) · G over all tensors together (line 10), and ‖G‖ before clipping. γ may be infinite."""
     norm = torch.stack([g.norm() for g in grad.values()]).norm()
     scale = (clip_norm / norm).clamp(max=1)
     return {k: scale * g for k, g in grad.items()}, norm
 
 
 class AdamState(NamedTuple):
+    """Adam's memory of the gradients so far."""
     step: int
     mean: Params    # running mean of gradients
     square: Params  # running mean of squared gradients
 
 
 def adam_start(params: Params) -> AdamState:
+    """Return the state before the first step, for tensors of these shapes."""
     zeros = {k: torch.zeros_like(p) for k, p in params.items()}
     return AdamState(0, zeros, zeros)
 
 
 def adam(params: Params, grad: Params, state: AdamState, lr: float, beta1: float = 0.9, beta2: float = 0.999,
          eps: float = 1e-8) -> tuple[Params, AdamState]:
-    """One step of Adam (Kingma & Ba 2015): new parameters and new state; the arguments are left as they are."""
+    """Take a step of Adam (Kingma & Ba 2015): new parameters and new state; the arguments are left as they are."""
     t = state.step + 1
     mean = {k: beta1 * state.mean[k] + (1 - beta1) * g for k, g in grad.items()}
     square = {k: beta2 * state.square[k] + (1 - beta2) * g * g for k, g in grad.items()}
@@ -170,7 +161,7 @@ def adam(params: Params, grad: Params, state: AdamState, lr: float, beta1: float
 
 def meta_update(params: Params, grad: Params, state: AdamState, meta_lr: float,
                 clip_norm: float) -> tuple[Params, AdamState, Tensor]:
-    """Line 10: p ← p - Adam(β) γ / max(‖G‖, γ) · G. Returns p, Adam's state and ‖G‖ before clipping."""
+    """Take line 10: p ← p - Adam(β) γ / max(‖G‖, γ) · G. Returns p, Adam's state and ‖G‖ before clipping."""
     clipped, norm = clip_by_norm(grad, clip_norm)
     params, state = adam(params, clipped, state, meta_lr)
     return params, state, norm

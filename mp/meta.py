@@ -19,36 +19,35 @@ from mp.tasks import Indices, Task, draw_batches, kept_steps
 class MetaState(NamedTuple):
     """Where meta-training stands after an epoch."""
     epoch: int                # epochs done
-    params: maml.Params       # the meta-prompt p and, if a regulator is learnt, its φ
+    params: maml.Params       # the meta-prompt p and, if the inner updates have parameters of their own, these
     adam: maml.AdamState
     numbers: dict[str, Any]   # of this epoch, as `summary` gives them
 
 
 def start(learner: Learner) -> MetaState:
-    """Line 1: p is the learner's handcrafted start."""
+    """Take line 1: p is the learner's handcrafted start."""
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}
     return MetaState(0, params, maml.adam_start(params), {})
 
 
 def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSettings, state: MetaState | None = None,
-               sum_shares: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors,
-               regulate: maml.Regulate = maml.unchanged) -> Iterator[MetaState]:
-    """Algorithm 1. Yields a state after every epoch; the last one's `params` are the meta-prompt.
+               make_update: Callable[[float], maml.Update] = maml.sgd,
+               sum_shares: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors) -> Iterator[MetaState]:
+    """Run Algorithm 1. Yields a state after every epoch; the last one's `params` are the meta-prompt.
 
-    `state`: an earlier one to go on from; the states that follow are the same bits. `sum_shares`: where several
-    processes share the tasks out, it sums tensors over them. `regulate`: mp/regulator.py's; then `state` must hold
-    its φ, too. Raises RunError naming epoch, task and step of a loss that isn't finite, epoch and tensor of a gradient.
+    `state`: an earlier one to go on from; the states that follow are the same bits. `make_update`: from α to the update
+    of line 7, whose other parameters, if it has any, are in `state` as well. `sum_shares`: where several processes
+    share the tasks out, it sums tensors over them. Raises RunError naming epoch, task and step of a loss that isn't
+    finite, epoch and tensor of a gradient.
     """
     done, params, adam, _ = state or start(learner)                           # line 1
-    if settings.regulator != (regulate is not maml.unchanged):
-        raise ValueError("settings.regulator is True if, and only if, `regulate` is given")
+    update = make_update(settings.inner_lr)                                   # α acts here
+    names = [name for name, _ in learner.named_parameters()]
     device = clip.logit_scale.device
     weight = 1.0 if settings.sum_tasks else 1 / len(tasks)
     for epoch in range(done, settings.epochs):                                # line 2
         started = time.monotonic()
         G = {k: torch.zeros_like(v) for k, v in params.items()}
-        p = {k: params[k] for k, _ in learner.named_parameters()}
-        phi = {k: v for k, v in params.items() if k not in p}
         losses = torch.zeros(len(tasks), settings.inner_steps + 1, device=device)
         for number, task in enumerate(tasks):                                 # line 3
             if not task.inputs:
@@ -56,8 +55,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
             loss = loss_of(task, learner, clip)
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
-                loss, p, support, query, settings.inner_lr, settings.first_order, regulate, phi,
-                kept_steps(task, settings))
+                loss, params, support, query, update, names, settings.first_order, kept_steps(task, settings))
             G = {k: G[k] + weight * grad[k] for k in G}
         losses, *G_values = sum_shares([losses, *G.values()])
         G = dict(zip(G, G_values))
@@ -67,13 +65,13 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         check_losses(losses, tasks, where)
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
         zero = check_gradients(params, norms(G), where, "inner_lr or meta_lr")
-        numbers["zero_gradients"] = [name for name in zero if name in p]  # φ's are, where it starts
+        numbers["zero_gradients"] = [name for name in zero if name in names]  # an update's own may start with none
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, params, adam, numbers)
 
 
 def loss_of(task: Task, learner: Learner, clip: CLIP) -> maml.Loss:
-    """L_T of the paper: the learner's loss on some of a task's images, as a function of p."""
+    """Return L_T of the paper: the learner's loss on a part of a task's images, as a function of p."""
     device = clip.logit_scale.device
 
     def loss(p: maml.Params, part: Indices) -> Tensor:
@@ -84,7 +82,7 @@ def loss_of(task: Task, learner: Learner, clip: CLIP) -> maml.Loss:
 
 
 def check_losses(losses: Tensor, tasks: list[Task], where: str) -> None:
-    """Raises RunError for the first of the losses [tasks, inner steps + 1], the query loss last, that isn't finite."""
+    """Raise RunError for the first of the losses [tasks, inner steps + 1], the query loss last, that isn't finite."""
     for task, steps in zip(tasks, losses.tolist()):
         for step, value in enumerate(steps, 1):
             if not math.isfinite(value):
@@ -94,7 +92,7 @@ def check_losses(losses: Tensor, tasks: list[Task], where: str) -> None:
 
 
 def check_gradients(params: maml.Params, gradient_norms: Tensor, where: str, rate: str) -> list[str]:
-    """The names of the tensors whose gradient is exactly zero: they learn nothing. `gradient_norms`: one of each.
+    """Return the names of the tensors whose gradient is exactly zero: they learn nothing. `gradient_norms`: of each.
     Raises RunError for the first tensor that isn't finite, or whose gradient isn't."""
     sizes = torch.stack((gradient_norms, norms(params)), 1).tolist()
     zero = []
@@ -107,12 +105,12 @@ def check_gradients(params: maml.Params, gradient_norms: Tensor, where: str, rat
 
 
 def norms(tensors: maml.Params) -> Tensor:
-    """[number of tensors]"""
+    """Return the norm of each tensor [number of tensors]."""
     return torch.stack([t.detach().norm() for t in tensors.values()])
 
 
 def summary(epoch: int, tasks: list[Task], losses: Tensor, norm: Tensor, settings: MetaSettings) -> dict[str, Any]:
-    """An epoch's numbers: the mean query loss, that of every task, and ‖G‖ before and after clipping."""
+    """Return an epoch's numbers: the mean query loss, that of every task, and ‖G‖ before and after clipping."""
     query_losses = losses[:, -1].tolist()
     norm = float(norm)
     return {"epoch": epoch, "query_loss": sum(query_losses) / len(tasks), "grad_norm": norm,

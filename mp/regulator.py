@@ -5,20 +5,21 @@ and ProMetaR (CVPR 2024). No code of the first is public, so this one is only in
 
     r(g) = g + up · relu(down · g)      for each vector g of a gradient, with matrices of its tensor's own
 
-`up` starts at zero, so that every step is the gradient itself, and the bits are those of Algorithm 1.
+`up` starts at zero, so that every step is the gradient itself, and the bits are those of Algorithm 1. The matrices, φ,
+stand among the parameters beside the prompt's, and the meta-gradient is theirs, too.
 """
 import torch
 import torch.nn.functional as F
 
-from mp.maml import Params
+from mp.maml import Params, Update
 
-PREFIX = "regulator."  # of the names of its parameters φ, which stand beside the prompt's
+PREFIX = "regulator."  # of the names of φ
 RANK = 8
 LAST_SEED = 2**32 - 1
 
 
 def start(params: Params, seed: int) -> Params:
-    """φ for gradients of `params`: of each tensor [..., W], `down` [RANK, W], at random, and `up` [W, RANK], zero."""
+    """Return φ for gradients of `params`: for a tensor [..., W], random `down` [RANK, W], and `up` [W, RANK], zero."""
     # Of another seed than what is random in the prompt's start, which would be the same numbers.
     phi, generator = {}, torch.Generator().manual_seed(LAST_SEED - seed)
     for name, p in params.items():
@@ -30,7 +31,7 @@ def start(params: Params, seed: int) -> Params:
 
 
 def regulate(phi: Params, grad: Params) -> Params:
-    """The steps for gradients [..., W] of all tensors, each of its gradient's shape."""
+    """Return r of gradients [..., W], each of its gradient's shape."""
     steps = {}
     for name, g in grad.items():
         down, up = phi[f"{PREFIX}{name}.down"], phi[f"{PREFIX}{name}.up"]
@@ -39,7 +40,16 @@ def regulate(phi: Params, grad: Params) -> Params:
     return steps
 
 
+def sgd(inner_lr: float) -> Update:
+    """Return the update p ← p - α r(∇L(p)), with α = `inner_lr`; φ, among the parameters, passes through unchanged."""
+    def update(params: Params, grad: Params) -> Params:
+        steps = regulate(params, grad)
+        return params | {k: params[k] - inner_lr * step for k, step in steps.items()}
+
+    return update
+
+
 def split(params: Params) -> tuple[Params, Params]:
-    """The prompt's own tensors, and φ; without a regulator, φ is empty."""
+    """Return the prompt's own tensors, and φ; without a regulator, φ is empty."""
     phi = {name: value for name, value in params.items() if name.startswith(PREFIX)}
     return {name: value for name, value in params.items() if name not in phi}, phi

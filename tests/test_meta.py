@@ -287,7 +287,8 @@ def test_a_step_costs_what_the_learner_says(method, clip, recipe, monkeypatch):
     """A task knows it; with room for all graphs the meta-prompt is that of room for none, but for rounding."""
     learner = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0))
     images = torch.from_numpy(recipe.images("A", "r", 6))
-    found = []
+    found, passes, run = [], [], maml.run
+    monkeypatch.setattr(maml, "run", lambda *args: passes.append(memory) or run(*args))
     for memory in (2**31, 1):
         monkeypatch.setattr(clip, "memory", memory)
         task = make_task(learner, clip, "t", ["cat", "red fox"], [images], [0, 0, 0, 1, 1, 1])
@@ -295,6 +296,8 @@ def test_a_step_costs_what_the_learner_says(method, clip, recipe, monkeypatch):
         assert kept_steps(task, config) == (3 if memory > 1 else 0)
         state, = meta_train(learner, clip, [task], config)
         found.append(state.adam.mean)
+    # Of a batch of 2, at once or one by one: 3 steps and a query; on the way back kept graphs, or 3 passes more.
+    assert passes == [2**31] * 4 + [1] * 2 * 7
     tokens = 0 if method == "cocoop" else 7  # cat . EOT, red fox . EOT; CoCoOp takes them with every image
     assert task.class_bytes == SECOND_ORDER * tokens * clip.kept_bytes(clip.transformer)
     for name, one in found[0].items():

@@ -220,6 +220,6 @@ def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], parts
             if plainly:
                 grad = plain.meta_gradient(loss, params, parts[:-1], parts[-1], inner_lr)
             else:
-                _, grad = maml.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr, kept=kept)
+                _, grad = maml.meta_gradient(loss, params, batches[:-1], batches[-1], maml.sgd(inner_lr), kept=kept)
         return list(grad.values())
     return run

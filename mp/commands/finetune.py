@@ -17,7 +17,7 @@ from mp.evaluate import TestSet
 from mp.finetune import Batches, FinetuneState, finetune, gaussian_weights, start
 from mp.learners import Learner, learner_class
 from mp.learners.settings import method_settings
-from mp.maml import Params, unchanged
+from mp.maml import Params
 from mp.prompts import PromptFile, learner_of, open_prompt
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
@@ -172,8 +172,8 @@ def train_and_save(learner: Learner, clip: CLIP, classes: Any, batches: Batches,
     found, log = states.resume(file, PROMPT_KIND, identity, fresh, settings.epochs, {"loss": 0.0})
     state = states.placed_like(found, fresh)
     phi = {name: value.to(clip.logit_scale.device) for name, value in kept_phi.items()}
-    regulate = regulator.regulate if phi else unchanged
-    for state in finetune(learner, clip, classes, batches, settings, state, regulate, phi):
+    direction = partial(regulator.regulate, phi) if phi else lambda grads: grads
+    for state in finetune(learner, clip, classes, batches, settings, state, direction):
         log.append({"loss": state.numbers["loss"]})
         states.save(file, PROMPT_KIND, identity, state, log)
         report(state)

@@ -13,7 +13,7 @@ from mp.commands.options import given_settings
 from mp.commands.session import Session, method_of, open_session
 from mp.commands.zeroshot import compare, learnt_prompt
 from mp.learners import Learner
-from mp.maml import adam_start, unchanged
+from mp.maml import adam_start, sgd
 from mp.meta import MetaState, meta_train, start
 from mp.prompts import learner_of, open_prompt
 from mp.runtime import files
@@ -101,9 +101,9 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     """
     file = folder / "state.pt"
     fresh = start(learner)
-    regulate = unchanged
+    make_update = sgd
     if settings.regulator:
-        regulate = regulator.regulate
+        make_update = regulator.sgd
         params = fresh.params | regulator.start(fresh.params, settings.seed)
         fresh = fresh._replace(params=params, adam=adam_start(params))
     line = LINE | {"tasks": {task.name: 0.0 for task in tasks}}
@@ -112,7 +112,7 @@ def train_and_save(learner: Learner, clip: CLIP, tasks: list[Task], settings: Me
     if log and first_process():
         write_log(folder, log)  # perhaps a kill came between an epoch's state and its line
     try:
-        for state in meta_train(learner, clip, tasks, settings, state, sum_shares=total, regulate=regulate):
+        for state in meta_train(learner, clip, tasks, settings, state, make_update, sum_shares=total):
             log.append({name: state.numbers[name] for name in LINE})
             if first_process():
                 states.save(file, KIND, identity, state, log)  # first, as the log is written again from it
