@@ -5,6 +5,7 @@ import torch
 
 from mp.runtime.device import MEMORY
 from mp.learners import prompts
+from mp.learners import prompts
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.runtime.errors import UserError
