@@ -36,9 +36,9 @@ class PromptFile(NamedTuple):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return what the file says that it was made from; nothing in a file of another project."""
+        """Return what the file says that it was made from; nothing in a file of another project, or if it isn't plain."""
         identity = self.about.get("identity")
-        return identity if isinstance(identity, dict) else {}
+        return identity if isinstance(identity, dict) and promptfile.is_plain(identity) else {}
 
     @property
     def shape(self) -> dict[str, int]:

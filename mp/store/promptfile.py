@@ -1,5 +1,6 @@
 """Prompt files: a method, its learnable tensors, and what made them."""
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -107,5 +108,25 @@ def is_whole(path: Path, identity: dict[str, Any]) -> bool:
         content = tensors.load(path)
     except ValueError:
         return False
-    good = isinstance(content, dict) and isinstance(content.get("method"), str) and isinstance(content.get("provenance"), dict)
-    return good and content.get("identity") == identity and is_params(content.get("params")) and bool(content["params"])
+    if not isinstance(content, dict) or content.get("method") != identity["settings"]["method"]:
+        return False
+    of_identity = not tensors.mismatch(content.get("identity"), identity) and content["identity"] == identity
+    provenance = content.get("provenance")
+    return of_identity and isinstance(provenance, dict) and is_plain(provenance) and has_numbers(content.get("params"))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value from a file holds only what JSON knows, so that it can be compared, and written into results."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def has_numbers(params: Any) -> bool:
+    """Whether these are tensors as they are learnt: plain ones of float32, all finite."""
+    if not (is_params(params) and params):
+        return False
+    like = {name: torch.empty(tensor.shape, device="meta") for name, tensor in params.items()}
+    return not tensors.mismatch(params, like)
