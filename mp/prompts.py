@@ -4,6 +4,7 @@ A file of this project is a dict that torch.load(FILE, weights_only=True) reads:
 by name; `identity`, what they were made from; `provenance`, who made them; `regulator`, φ where one was learnt.
 """
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -47,9 +48,9 @@ class PromptFile(NamedTuple):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What it was made from, as its file says."""
-        kept = self.about.get("identity")
-        return kept if isinstance(kept, dict) else {}
+        """Return what the file says that it was made from; nothing in a file of another project, or if it isn't plain."""
+        identity = self.about.get("identity")
+        return identity if isinstance(identity, dict) and is_json(identity) else {}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -141,10 +142,29 @@ def is_whole(path: Path, identity: dict[str, Any]) -> bool:
         content = torchfile.load(path)
     except ValueError:
         return False
-    if not isinstance(content, dict) or content.get("identity") != identity:
+    if not isinstance(content, dict) or content.get("method") != identity["settings"]["method"]:
         return False
-    good = isinstance(content.get("method"), str) and isinstance(content.get("provenance"), dict)
-    return good and is_params(content.get("params")) and bool(content["params"])
+    if tensors.mismatch(content.get("identity"), identity) or content["identity"] != identity:
+        return False
+    provenance = content.get("provenance")
+    return isinstance(provenance, dict) and is_json(provenance) and has_numbers(content.get("params"))
+
+
+def is_json(value: Any) -> bool:
+    """Whether a value from a file holds only what JSON knows, so that it can be compared, and written into results."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def has_numbers(params: Any) -> bool:
+    """Whether these are tensors as they are learnt: plain ones of float32, all finite."""
+    if not (is_params(params) and params):
+        return False
+    like = {name: torch.empty(tensor.shape, device="meta") for name, tensor in params.items()}
+    return not tensors.mismatch(params, like)
 
 
 def is_params(value: Any) -> bool:

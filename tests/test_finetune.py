@@ -36,9 +36,9 @@ def changes_of(method):
     return {"epochs": 4, "lr": lr, "batch": 4} | ({"gpa_mean": 3, "gpa_std": 1} if method == "promptsrc" else {})
 
 
-def settings_of(case):
+def settings_of(case, **changes):
     method = case.rstrip("23")
-    return FinetuneSettings(method=method, **changes_of(method))
+    return FinetuneSettings(method=method, **changes_of(method) | changes)
 
 
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
