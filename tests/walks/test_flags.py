@@ -85,10 +85,10 @@ def test_options_of_all(tmp_path):
     """The same numbers from a copy of the weights, on the CPU as it is, and of a seed that is given twice."""
     shutil.copy(mini.WEIGHTS, tmp_path / "copy.npz")
     first = run(tmp_path, "zeroshot --datasets cars --prompt 'my {}.'")
-    for more in ("--weights copy.npz", "--device cpu --precision fp32 --workers 1 --memory 0.5", "--seeds 1 1"):
-        again = run(tmp_path, f"zeroshot --datasets cars --prompt 'my {{}}.' --out other {more}")
+    for number, more in enumerate(("--weights copy.npz", "--device cpu --precision fp32 --workers 1 --memory 0.5", "--seeds 1 1")):
+        again = run(tmp_path, f"zeroshot --datasets cars --prompt 'my {{}}.' --out other{number} {more}")
         assert again.out == first.out
-        assert outputs.result(tmp_path / "other", prompt="my {}.").accuracies == outputs.result(tmp_path / "runs", prompt="my {}.").accuracies
+        assert outputs.result(tmp_path / f"other{number}", prompt="my {}.").accuracies == outputs.result(tmp_path / "runs", prompt="my {}.").accuracies
     run(tmp_path, "meta --method coop --datasets cars")
     file = outputs.meta_prompt(tmp_path).path
     for shape in ("--length 2", "--depth 2", "--method cocoop"):
