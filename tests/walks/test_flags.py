@@ -113,7 +113,7 @@ def test_tasks_of_ones_own(tmp_path):
 
 
 EDITS = {  # of what the READMEs say: what isn't here, and what takes long
-    r"--data DIR": "", r"show PROMPT": "show prompt.pt", r"claims --seeds 1 2 3": "claims --seeds 1 2 --only c --jobs 1 --method coop",
+    r"--data DIR": "", r"--jobs \d": "--jobs 1", r"show PROMPT": "show prompt.pt", r"claims --seeds 1 2 3": "claims --seeds 1 2 --only c --jobs 1 --method coop",
     r"a\.jpg": "a.png", r"table --run\b": "table --run --datasets cars pets", r"table --format": "table --datasets cars pets --format",
 }
 
