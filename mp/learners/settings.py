@@ -1,6 +1,6 @@
 """The settings of a method: what is given, else what is usual there, such as a prompt file's shape, else its row in
 METHODS, else the defaults of mp/settings.py."""
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from mp.learners import METHODS, learner_class
@@ -47,7 +47,7 @@ def hashed(settings: PromptSettings) -> dict[str, Any]:
     values = {}
     for one in fields(settings):
         value = getattr(settings, one.name)
-        at_birth = "born" in one.metadata and value == one.metadata["born"]
+        at_birth = value == one.metadata.get("born", MISSING)
         if plays_a_part(one, settings.method) and not at_birth:
             values[one.name] = one.type(value)
     return as_plain(values)
