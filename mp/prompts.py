@@ -18,7 +18,7 @@ from mp.clip.tokenizer import SOS
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.deep import layers_of
 from mp.learners.prompts import longest_prompt
-from mp.runtime import tensors, torchfile
+from mp.runtime import torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say, say_once
 from mp.settings import PromptSettings
@@ -105,7 +105,7 @@ def write_prompt(path: Path, method: str, params: Params, identity: dict[str, An
         return {name: value.detach().cpu() for name, value in some.items()}
 
     content = {"method": method, "params": on_cpu(params), "identity": identity, "provenance": provenance}
-    tensors.write(path, content | ({"regulator": on_cpu(phi)} if phi else {}))
+    torchfile.write(path, content | ({"regulator": on_cpu(phi)} if phi else {}))
 
 
 def open_prompt(path: Path) -> PromptFile:
@@ -122,15 +122,15 @@ def open_prompt(path: Path) -> PromptFile:
 
 
 def read_ours(path: Path) -> PromptFile:
-    file = tensors.read(path, ADVICE)
+    file = torchfile.load_dict(path, ADVICE)
     if "state_dict" in file:
-        raise UserError(f"{path}: {tensors.FOREIGN}; {ADVICE}")
+        raise UserError(f"{path}: {torchfile.FOREIGN}; {ADVICE}")
     method, params, phi = file.get("method"), file.get("params"), file.get("regulator", {})
     if not isinstance(method, str) or not is_params(params) or not params or not is_params(phi):
         raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
     if method not in METHODS:
         raise UserError(f"{path}: made for --method {method[:40]}, which isn't known; give another file")
-    if wrong := tensors.mismatch(phi, regulator.start(params, 0) if phi else {}, "its regulator"):
+    if wrong := torchfile.mismatch(phi, regulator.start(params, 0) if phi else {}, "its regulator"):
         raise UserError(f"{path}: {wrong}; give another file, or the command that made it again with --force")
     return PromptFile(path, method, params, file, regulator=phi)
 
@@ -315,7 +315,7 @@ def fitted(prompt: PromptFile, method: str, expected: Params) -> Params:
                             "weights of at least so many layers")
         raise UserError(f"{path}: holds the tensors {', '.join(params)}, and this method needs {', '.join(expected)}; "
                         "give another, or leave out the options of its shape, which follow from the file")
-    if wrong := tensors.mismatch(params, expected):
+    if wrong := torchfile.mismatch(params, expected):
         raise UserError(f"{path}: {wrong}; {remedy(params, expected)}")
     return {name: params[name] for name in expected}
 
