@@ -1,4 +1,4 @@
-"""One dataset, and the rules every experiment shares: few-shot sampling, and base and new classes."""
+"""One dataset, and the rules that every experiment shares: few-shot sampling, and base and new classes."""
 import hashlib
 import json
 import math
@@ -32,11 +32,11 @@ class Dataset:
     notes: Sequence[str] = ()  # what to tell whoever uses it
 
     def fingerprint(self, items: list[Item]) -> str:
-        """16 hex digits of the class names and of what the items are: their order, labels, pixels or files.
+        """Return 16 hex digits by which results and prompts know the images that they were tested and trained on.
 
-        By it results and prompts know the images they were tested and trained on, wherever the folder lies: of a file
-        counts its path below the folder that all share, its size, and 4 KiB at its start, middle and end. It can't see
-        a change between these that keeps the size. Raises DataError if a file is absent.
+        They depend on the class names and on the items: their order, labels, and pixels or files. A file counts by its
+        path below the folder that all share, its size, and 4 KiB at its start, middle and end. A change between these
+        that keeps the size isn't seen. Raises DataError if a file is absent.
         """
         files = [item.source for item in items if isinstance(item.source, str)]
         start = os.path.commonprefix(files).rfind("/") + 1
@@ -48,36 +48,39 @@ class Dataset:
 
 
 def image_identity(source: str | np.ndarray, start: int) -> bytes:
-    """An array's shape and pixels; a file's size, its path from character `start` on, and its bytes in three places."""
+    """Return an array's shape and pixels; or a file's size, path from character `start` on, and bytes in three places.
+
+    Raises DataError if the file can't be read.
+    """
     if isinstance(source, np.ndarray):
         return f"{source.shape} ".encode() + source.tobytes()
     try:
         with open(source, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            seen = b""
+            samples = b""
             for place in (0, size // 2, max(0, size - SAMPLE)):
                 file.seek(place)
-                seen += file.read(SAMPLE)
+                samples += file.read(SAMPLE)
     except (OSError, ValueError) as e:  # ValueError: no system has files of such names
         raise DataError(unreadable_image(source, e)) from None
-    return f"{size} {composed(source[start:])}\0".encode("utf-8", "surrogatepass") + seen
+    return f"{size} {composed(source[start:])}\0".encode("utf-8", "surrogatepass") + samples
 
 
 def class_range(n_classes: int, part: str) -> range:
-    """Labels of the part "base", which is the first half, rounded up, "new" or "all".
+    """Return the labels of a part of the classes: "base" is the first half, rounded up, "new" the rest, "all" both.
 
     >>> list(class_range(5, "base")), list(class_range(5, "new"))
     ([0, 1, 2], [3, 4])
     """
-    base = math.ceil(n_classes / 2)
-    return {"base": range(base), "new": range(base, n_classes), "all": range(n_classes)}[part]
+    n_base = math.ceil(n_classes / 2)
+    return {"base": range(n_base), "new": range(n_base, n_classes), "all": range(n_classes)}[part]
 
 
 def few_shot(items: list[Item], shots: int, seed: int) -> list[Item]:
-    """At most `shots` items of every class: the very images the published benchmarks draw for `seed`, but ImageNet's.
-    Of these the benchmarks' own draw depends on the file system, because their code lists folders unsorted.
+    """Draw at most `shots` items of every class: the very images that the published benchmarks draw for `seed`.
 
-    Restrict to base or new classes afterwards, never before: the draw depends on all of them, in order of appearance.
+    ImageNet's are others: the benchmarks' code lists its folders unsorted, so that their draw depends on the file
+    system. Restrict to base or new classes afterwards: the draw depends on all classes, in order of appearance.
     """
     by_label: dict[int, list[Item]] = {}
     for item in items:
@@ -90,6 +93,6 @@ def few_shot(items: list[Item], shots: int, seed: int) -> list[Item]:
 
 
 def restrict(items: list[Item], n_classes: int, part: str) -> list[Item]:
-    """The items whose class belongs to `part`, relabelled from 0."""
+    """Return the items whose class belongs to `part` (see `class_range`), relabelled from 0."""
     labels = class_range(n_classes, part)
     return [Item(item.source, item.label - labels.start) for item in items if item.label in labels]

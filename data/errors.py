@@ -1,4 +1,4 @@
-"""What is wrong with a dataset or another file, in one line for the user. Imports no other file of the project."""
+"""Messages about a dataset or another file that can't be read: one line for the user. Imports no other project file."""
 import pickle
 
 
@@ -9,9 +9,7 @@ class DataError(ValueError):
 # What reading a file of text or JSON can raise, whatever somebody put into it.
 DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 SHORT_OF_MEMORY = ("alloc_cpu", "allocate memory", "out of memory", "start new thread")  # in torch's and Python's words
-CHECK_ALL = "; `run.py data --check` lists all such images"  # at the end of what is said of an image
-
-
+CHECK_ALL = "; `run.py data --check` lists all such images"  # at the end of every message about an image
 # Signs that take no room: within Persian words, between the signs of an emoji, and the letters within that of a flag.
 JOINERS = "\u200c\u200d" + "".join(map(chr, range(0xE0020, 0xE0080)))
 
@@ -22,7 +20,10 @@ def printable(text: str) -> str:
 
 
 def unreadable(path, error: Exception, what: str, advice: str) -> str:
-    """Of a file that can't be read: `what` it is, why, and what to do. If the trouble isn't its own, it may be good."""
+    """Return the message about a file that can't be read: `what` it is, why, and the advice.
+
+    If the trouble isn't the file's own, as where its folder can't be entered, the message says so.
+    """
     if isinstance(error, OSError) and error.filename and not isinstance(error, FileNotFoundError):
         return f"{path}: can't be read ({reason(error)}); mend that, then give the same command again"
     if short_of_memory(error):
@@ -32,23 +33,21 @@ def unreadable(path, error: Exception, what: str, advice: str) -> str:
 
 
 def unreadable_image(path, error: Exception, advice: str = "fetch it again") -> str:
-    """The same of an image, which may also be absent."""
+    """Return the message about an image that can't be read, or is absent."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such image; the dataset is incomplete, unpack it again"
     return unreadable(path, error, "not a readable image", advice + CHECK_ALL)
 
 
 def reason(error: Exception) -> str:
-    """What an error says of a file, in a few words. Those of torch's and Python's readers are about themselves."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if "TorchScript" in text:
-        return "a TorchScript archive"
+    """Return why a file can't be read, in a few words; the readers' own words are often about themselves."""
     if isinstance(error, pickle.UnpicklingError):
         return "not plain tensors"
     if isinstance(error, NotImplementedError):
         return "packed in a way that isn't known here"
     if isinstance(error, (RuntimeError, EOFError, LookupError)):
         return "incomplete, or overwritten"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0][:120]
 
 

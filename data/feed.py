@@ -8,7 +8,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,34 +33,35 @@ class Feed:
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
 
     def plain(self, items: Sequence[Item]) -> Iterator[Tensor]:
-        """Test views of the items, in order, at most VIEWS_AT_ONCE at a time. Raises DataError naming a bad image."""
-        views = in_order(self.view, [item.source for item in items], self.threads_for(items))
-        for _ in range(0, len(items), VIEWS_AT_ONCE):
-            yield self.batch_of(views, VIEWS_AT_ONCE)
+        """Yield test views of the items, in order, VIEWS_AT_ONCE at a time. Raises DataError naming a bad image."""
+        return self.batches(in_order(self.view, [item.source for item in items], self.threads_for(items)))
 
     def view(self, source: str | np.ndarray) -> np.ndarray:
+        """Return the test view of an image. Raises DataError if it can't be opened."""
         return np.asarray(crop_centre(open_image(source), self.size))
 
     def readable(self, items: Sequence[Item]) -> Iterator[tuple[Tensor, list[str]]]:
-        """As `plain`, and what is wrong with each image, "" with most; one that can't be opened has a black view."""
-        def attempt(item: Item) -> tuple[np.ndarray, str]:
-            try:
-                return self.view(item.source), ""
-            except DataError as e:
-                return np.zeros((self.size, self.size, 3), np.uint8), str(e)
+        """Yield views as `plain` does, and of each what is wrong with its image: "" with most.
 
-        attempts = in_order(attempt, items, self.threads_for(items))
-        while some := list(islice(attempts, VIEWS_AT_ONCE)):
-            views, troubles = zip(*some)
-            yield self.arriving(np.stack(views)), list(troubles)
+        An image that can't be opened has a black view.
+        """
+        black = np.zeros((self.size, self.size, 3), np.uint8)
+        attempts = in_order(partial(attempt, self.view), [item.source for item in items], self.threads_for(items))
+        while batch := list(islice(attempts, VIEWS_AT_ONCE)):
+            views = [black if view is None else view for view, _ in batch]
+            yield self.arriving(np.stack(views)), [trouble for _, trouble in batch]
+
+    def troubles(self, items: Sequence[Item]) -> Iterator[str]:
+        """Yield for each image what is wrong with it; "" if it can be opened."""
+        return in_order(lambda item: attempt(open_image, item.source)[1], items, self.threads_for(items))
 
     def augmented(self, items: list[Item], batch: int, seed: int,
                   name: str) -> Callable[[int], Iterator[tuple[Tensor, Tensor]]]:
-        """epoch -> batches (images, labels [batch]). The items are opened at once, and those that don't fit into KEPT
-        again in every epoch.
+        """Return a function from the epoch to its batches of training views: (images, labels [batch]).
 
-        Fewer items than a batch make one smaller batch; an incomplete last batch is dropped. `name` keeps datasets
-        of the same seed apart. Raises DataError naming an unreadable image.
+        The items are opened at once; those that don't fit into KEPT are opened again in every epoch. Fewer items than
+        a batch make one smaller batch; an incomplete last batch is dropped. `name` keeps datasets of the same seed
+        apart. Raises DataError naming an unreadable image.
         """
         threads = self.threads_for(items)
         images, room = [], KEPT
@@ -68,7 +71,7 @@ class Feed:
         labels = np.array([item.label for item in items])
         batch = min(batch, len(items))
 
-        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        def batches_of(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             def view(i: int) -> np.ndarray:
                 image = images[i] or open_image(items[i].source)
                 return np.asarray(augment(image, self.size, random.Random(f"{seed}/{name}/{epoch}/{i}")))
@@ -76,41 +79,38 @@ class Feed:
             order = list(range(len(items)))
             random.Random(f"{seed}/{name}/{epoch}").shuffle(order)
             order = order[: len(items) // batch * batch]
-            views = in_order(view, order, threads)
-            for start in range(0, len(order), batch):
-                yield self.batch_of(views, batch), self.arriving(labels[order[start : start + batch]])
+            for number, views in enumerate(self.batches(in_order(view, order, threads), batch)):
+                yield views, self.arriving(labels[order[number * batch : (number + 1) * batch]])
 
-        return batches
-
-    def troubles(self, items: Sequence[Item]) -> Iterator[str]:
-        """For each image what is wrong with it; "" if it can be opened."""
-        def trouble(item: Item) -> str:
-            try:
-                open_image(item.source)
-                return ""
-            except DataError as e:
-                return str(e)
-
-        return in_order(trouble, items, self.threads_for(items))
+        return batches_of
 
     def threads_for(self, items: Sequence[Item]) -> int:
-        """0 for pixels in memory: such images are so small that a thread costs more than it does."""
+        """Return 0 for pixels in memory: such images are so small that a thread costs more than it saves."""
         return self.workers if isinstance(items[0].source, str) else 0
 
+    def batches(self, views: Iterator[np.ndarray], size: int = VIEWS_AT_ONCE) -> Iterator[Tensor]:
+        """Yield `size` views at a time. They stay bytes, a quarter of what floats take; CLIP normalises them."""
+        while batch := list(islice(views, size)):
+            yield self.arriving(np.stack(batch))
+
     def arriving(self, array: np.ndarray) -> Tensor:
-        """The array on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
+        """Return the array on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def batch_of(self, views: Iterator[np.ndarray], n: int) -> Tensor:
-        """At most n of the next views. They stay bytes, a quarter of what floats take; CLIP normalises them."""
-        return self.arriving(np.stack(list(islice(views, n))))
+
+def attempt(function: Callable, source: str | np.ndarray) -> tuple[Any, str]:
+    """Return what a function makes of an image, and ""; or None, and what is wrong with the image."""
+    try:
+        return function(source), ""
+    except DataError as e:
+        return None, str(e)
 
 
 def in_order(function: Callable, arguments: Sequence, threads: int) -> Iterator:
-    """function(argument) of each, in their order; computed in threads, up to AHEAD before they are asked for.
+    """Yield function(argument) of each, in their order; computed in threads, up to AHEAD before they are asked for.
 
     Whatever ends it, an error or a consumer that stops, no thread is left.
     """

@@ -21,10 +21,11 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def open_image(source: str | np.ndarray) -> Image.Image:
-    """An RGB image from a file, or from pixels [height, width, 3]. Not rotated by EXIF: the benchmarks aren't.
+    """Return an RGB image from a file, or from pixels [height, width, 3].
 
-    The conversion comes first, before any resizing: for palette, RGBA, LA and CMYK files it matters. Transparency is
-    left out, of an animation the first frame is taken, and of 16 bits the higher 8.
+    It isn't rotated by EXIF, as the benchmarks' images aren't. The conversion comes first, before any resizing: for
+    palette, RGBA, LA and CMYK files it matters. Transparency is left out, of an animation the first frame is taken, and
+    of 16 bits the higher 8.
     Raises DataError naming a file that is absent, damaged, truncated, too large, or of a kind that isn't taken.
     """
     try:
@@ -36,7 +37,7 @@ def open_image(source: str | np.ndarray) -> Image.Image:
 
 
 class NotTaken(ValueError):
-    """Why an image isn't taken; `advice`: what to do about it."""
+    """An image is of a kind that isn't taken; `advice`: what to do about it."""
 
     def __init__(self, why: str, advice: str):
         super().__init__(why)
@@ -44,7 +45,8 @@ class NotTaken(ValueError):
 
 
 def read(source: str | np.ndarray | Image.Image) -> Image.Image:
-    """As `open_image`, also of an image that Pillow has opened. Raises NotTaken, and whatever damaged bytes raise."""
+    """Return what `open_image` does, also of an image that Pillow has opened. Raises whatever damaged bytes raise, and
+    NotTaken."""
     if isinstance(source, np.ndarray):
         return as_rgb(Image.fromarray(source))
     if isinstance(source, Image.Image):
@@ -59,34 +61,31 @@ def read(source: str | np.ndarray | Image.Image) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB; of grey in 16 bits the higher 8, as Pillow does with colours: its `convert` would make
+    it white. Raises NotTaken for another kind, and for a very narrow image."""
     if not 0 < max(image.size) <= 1000 * min(image.size):  # resizing would need gigabytes
         raise NotTaken("{} by {} pixels".format(*image.size), "crop it")
-    return in_eight_bits(image).convert("RGB")
-
-
-def in_eight_bits(image: Image.Image) -> Image.Image:
-    """The image, or of grey in 16 bits the higher 8, as Pillow does with colours: `convert` would make it white.
-
-    Raises NotTaken for other kinds, and for 16 bits that use only 12; a TIFF file's integers may also have 12 bits, or
-    a sign, or be a negative.
-    """
     if image.mode in MODES:
-        return image
-    grey16 = image.mode.startswith("I")
-    if image.format == "TIFF":
-        kind = image.mode[:4], image.tag_v2.get(BITSPERSAMPLE), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION)
-        grey16 = kind == ("I;16", (16,), 1)  # 1: zero is black
-    if not grey16:
+        return image.convert("RGB")
+    if not is_grey_of_16_bits(image):
         raise NotTaken(f"pixels of another kind, {image.mode} in Pillow's words", "convert it to 8-bit RGB")
     values = np.asarray(image)
     # 12 bits or fewer, as of X-rays: the higher 8 of 16 would be black, or nearly. Pillow may also hold 32 in memory.
     if not 4096 <= values.max() < 2**16 or values.min() < 0:
         raise NotTaken(f"16 bits of grey of which the largest is {values.max()}", "scale it to 8 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def is_grey_of_16_bits(image: Image.Image) -> bool:
+    """Tell whether it is grey in 16 bits; a TIFF file's integers may also have 12 bits or a sign, or be a negative."""
+    if image.format != "TIFF":
+        return image.mode.startswith("I")
+    bits, meaning = image.tag_v2.get(BITSPERSAMPLE), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION)
+    return image.mode.startswith("I;16") and bits == (16,) and meaning == 1  # zero is black
 
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:
-    """Test view: resize the shorter side to `size`, then take the middle; the offset is rounded half to even."""
+    """Return the test view: the shorter side resized to `size`, then the middle; offsets are rounded half to even."""
     w, h = (int(size * side / min(image.size)) for side in image.size)
     image = image.resize((w, h), Image.Resampling.BICUBIC)
     left, top = round((w - size) / 2), round((h - size) / 2)
@@ -94,9 +93,9 @@ def crop_centre(image: Image.Image, size: int) -> Image.Image:
 
 
 def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of a random crop: 8 to 100% of the area, ratio 3/4 to 4/3 with a uniform logarithm.
+    """Draw a crop's left, top, right and bottom: 8 to 100% of the area, ratio 3/4 to 4/3 with a uniform logarithm.
 
-    After ten boxes that don't fit, the largest centred one whose ratio is allowed.
+    After ten boxes that don't fit it is the largest centred one whose ratio is allowed.
     """
     for _ in range(10):
         area = width * height * rng.uniform(*AREA)
@@ -112,9 +111,9 @@ def random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, i
 
 
 def augment(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
-    """Training view: a random resized crop, flipped half of the time.
+    """Draw a training view: a random crop, resized, and flipped half of the time.
 
-    Python's generator, because one per image is cheap and the same whichever thread draws from it.
+    `rng` is Python's generator, because one for each image is cheap and the same whichever thread draws from it.
     """
     image = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:

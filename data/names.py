@@ -41,8 +41,10 @@ def reading(name: str) -> str:
 
 
 def composed(name: str) -> str:
-    """Return the name in one form, whether letters and accents are one sign each on this disk or, as macOS has it, two.
-    What is drawn, sorted and shown goes by it; a path stays as it is."""
+    """Return the name with a letter and its accent as one sign; on macOS's disks they are two.
+
+    What is drawn, sorted and shown goes by it; a path stays as it is.
+    """
     return unicodedata.normalize("NFC", name)
 
 
@@ -58,7 +60,7 @@ def alike(names: list[str]) -> list[tuple[str, str]]:
 
 
 def check_names(names: list[str], where: str) -> None:
-    """Raises DataError for a class's name that is empty or can't be printed, or that reads as another one does."""
+    """Raise DataError for a class's name that is empty or can't be printed, or that reads as another one does."""
     for name in names:
         if printable(name) != name or not reading(name).strip(JOINERS + " "):
             raise DataError(f"{where}: a class's name, {name!r}, is empty or can't be printed; rename it")
@@ -68,25 +70,28 @@ def check_names(names: list[str], where: str) -> None:
 
 def name_notes(names: list[str]) -> list[str]:
     """Return a note about names that are no words, or have a number before them; ordinary names have none."""
-    for what, odd, least, advice in (
-            ("WordNet ids", list(filter(WORDNET_ID.fullmatch, names)), 1, "give words instead (rename the folders); "
-             "CoOp's classnames.txt (data/README.md) has a line for each id, such as 'n01440764 tench'"),
-            ("numbers", list(filter(NUMBER.fullmatch, names)), (len(names) + 1) / 2,
-             "if they stand for words, give these instead (rename the folders)"),
-            ("numbered", names if are_numbered(names) else [], 1, "leave the numbers out (rename the folders)"),
-            ("joined words", list(filter(JOINED.fullmatch, names)), MANY_JOINED * len(names),
-             "write the words apart (rename the folders)")):
-        if odd and len(odd) >= least:
-            return [f"class names such as {odd[0]!r} are {what}, and CLIP reads {reading(odd[0])!r}: {advice}"]
+    kinds = (  # which names are of the kind, how many make a note, what they are, and what to do
+        (list(filter(WORDNET_ID.fullmatch, names)), 1, "WordNet ids", "give words instead (rename the folders); "
+         "CoOp's classnames.txt (data/README.md) has a line for each id, such as 'n01440764 tench'"),
+        (list(filter(NUMBER.fullmatch, names)), (len(names) + 1) / 2, "numbers",
+         "if they stand for words, give these instead (rename the folders)"),
+        (names if are_numbered(names) else [], 1, "numbered", "leave the numbers out (rename the folders)"),
+        (list(filter(JOINED.fullmatch, names)), MANY_JOINED * len(names), "joined words",
+         "write the words apart (rename the folders)"))
+    for odd_names, least, what, advice in kinds:
+        if odd_names and len(odd_names) >= least:
+            odd = odd_names[0]
+            return [f"class names such as {odd!r} are {what}, and CLIP reads {reading(odd)!r}: {advice}"]
     return []
 
 
 def are_numbered(names: list[str]) -> bool:
     """Return whether all of them begin with their number, as 001.cat or 1_cat and 2_dog do; years of cars don't."""
-    begun = [NUMBERED.match(name) for name in names]
-    if not all(begun):
+    matches = [NUMBERED.match(name) for name in names]
+    if not all(matches):
         return False
-    numbers = sorted(int(match[1]) for match in begun)
+    numbers = sorted(int(match[1]) for match in matches)
     in_a_row = numbers in ([*range(len(names))], [*range(1, len(names) + 1)])
-    padded = any(match[1].startswith("0") and len(match[1]) > 1 for match in begun)
-    return in_a_row or padded or all("." in match[2] or ")" in match[2] for match in begun)
+    padded = any(match[1].startswith("0") and len(match[1]) > 1 for match in matches)
+    marked = all("." in match[2] or ")" in match[2] for match in matches)
+    return in_a_row or padded or marked

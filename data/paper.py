@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from data.dataset import Dataset
 from data.errors import DataError
-from data.names import alike, name_notes
+from data.names import alike, check_names, name_notes
 from data.readers import GUIDE, Lists, read_aircraft, read_imagenet, read_split
 
 ANY_COPY = "with the same file names (its own site is often down; `run.py data` checks the copy)"
@@ -70,10 +70,10 @@ TRAINING = [name for name, row in TABLE.items() if row.role == "train"]
 
 
 def load(name: str, root: Path) -> Dataset:
-    """One dataset below `root`; it needs only its own folder. No image is opened. A note tells of counts that aren't
-    the published benchmark's.
+    """Return one dataset below `root`; it needs only its own folder. No image is opened.
 
-    Raises DataError naming what is missing and where to get it, or the file and entry that is wrong.
+    A note tells of counts that aren't the published benchmark's. Raises DataError naming what is missing and where to
+    get it, or the file and entry that is wrong.
     """
     if name not in TABLE:
         raise DataError(f"no dataset {name!r}; there are {', '.join(TABLE)}")
@@ -85,56 +85,59 @@ def load(name: str, root: Path) -> Dataset:
     drive = f"Google Drive id {row.drive_id}" if row.drive_id else download
     require(f"{name}: no file", labels, [row.labels], root, drive)
     classes, train, test = row.read(labels, images)
+    if untrained := set(range(len(classes))) - {item.label for item in train}:  # also if labels aren't 0, 1, …
+        raise DataError(f"{labels}: class {min(untrained)} of {len(classes)} has no training image; fetch its lists "
+                        "again")
     for item in (test[0], train[0]):
         if not os.path.exists(item.source):
             refuse_misplaced(name, item.source, images, folder)
             require(f"{name}: no image folder", images, [], folder, download)
-    found = len(classes), len(train), len(test)
     notes = []
-    if found != row.counts:
-        counts = [f"{here:,} of {published:,}" for here, published in zip(found, row.counts)]
-        notes.append("not the published benchmark: {} classes, {} training and {} test images".format(*counts))
-    pairs = alike(classes)
-    if pairs and found != row.counts and row.read is not read_imagenet:
-        raise DataError("{}: classes {!r} and {!r} read alike; rename or unite them".format(labels, *pairs[0]))
-    notes += ["classes {!r} and {!r} read alike, so CLIP can't tell them apart".format(*pair) for pair in pairs]
-    notes += name_notes(classes)
-    return Dataset(name, row.template, classes, train, test, notes)
+    counts = len(classes), len(train), len(test)
+    if counts != row.counts:
+        shares = [f"{count:,} of {published:,}" for count, published in zip(counts, row.counts)]
+        notes.append("not the published benchmark: {} classes, {} training and {} test images".format(*shares))
+        if row.read is not read_imagenet:  # whose published names read alike, also those of a part
+            check_names(classes, str(labels))
+    for pair in alike(classes):
+        notes.append("classes {!r} and {!r} read alike, so CLIP can't tell them apart".format(*pair))
+    return Dataset(name, row.template, classes, train, test, notes + name_notes(classes))
 
 
 def names_of(name: str) -> list[str]:
-    """What a dataset is called: the paper's name, its folder's, and CoOp's, which is in that of the split file."""
+    """Return what a dataset is called: the paper's name, its folder's, and CoOp's, which the split file's holds."""
     row = TABLE[name]
     return [name, row.folder, row.labels.removeprefix("split_zhou_").removesuffix(".json")]
 
 
 def refuse_misplaced(name: str, image: str, images: Path, folder: Path) -> None:
-    """Raises DataError if the image lies elsewhere in the dataset's folder. It says what to move where: into the
-    deepest folder on the way to the image that is there, so that no folder of the same name is in the way."""
-    found = elsewhere([image.removeprefix(f"{images}/")], folder)
-    if found:
-        here, there = Path(found).parent, Path(image).parent
+    """Raise DataError if the image lies elsewhere in the dataset's folder, saying what to move where.
+
+    That is the deepest folder on the way to the image that is there, so that no folder of the same name is in the way.
+    """
+    if place := elsewhere([image.removeprefix(f"{images}/")], folder):
+        here, there = Path(place).parent, Path(image).parent
         while there != images and not there.is_dir():
             here, there = here.parent, there.parent
         raise DataError(f"{name}: no image {image}; it lies in {here}/: move all that is there to {there}")
 
 
 def require(what: str, path: Path, names: list[str], below: Path, source: str) -> None:
-    """Raises DataError unless the path is there. It says where one of the names lies instead, or where to get it."""
+    """Raise DataError unless the path is there, saying where one of the names lies instead, or where to get it."""
     try:
         os.stat(path)
     except OSError as e:
         why = "" if isinstance(e, FileNotFoundError) else f" ({e.strerror})"
-        found = elsewhere(names, below)
-        advice = f"it may be {found}: move that there" if found else f"get it from {source}"
+        place = elsewhere(names, below)
+        advice = f"it may be {place}: move that there" if place else f"get it from {source}"
         raise DataError(f"{what} {path}{why}; {advice}; {GUIDE}") from None
 
 
 def elsewhere(names: list[str], below: Path) -> str | None:
-    """The path of what has one of the names in the folder, or at most three further down, if there is such a thing."""
+    """Return the path of what has one of the names in the folder, or at most three further down; or None."""
     for depth in range(4):
         for name in names:
-            for found in sorted(glob.glob("*/" * depth + glob.escape(name), root_dir=below)):
-                if os.path.exists(below / found):
-                    return str(below / found)
+            for match in sorted(glob.glob("*/" * depth + glob.escape(name), root_dir=below)):
+                if os.path.exists(below / match):
+                    return str(below / match)
     return None

@@ -1,10 +1,11 @@
 """Three ways in which a dataset lists its images: a split file, FGVC Aircraft's lists, ImageNet's folders.
 
-Each reader takes the file of labels and the image folder and gives (class names, items for training, items for
-testing). No image is opened. All raise DataError naming the file, the entry or line, and what to do.
+Each reader takes the file of labels and the image folder and returns class names, items for training and items for
+testing. No image is opened. All raise DataError naming the file, the entry or line, and what to do.
 """
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -22,9 +23,9 @@ Lists = tuple[list[str], list[Item], list[Item]]
 
 
 def read_split(file: Path, images: Path) -> Lists:
-    """A split file: JSON with keys train, val and test, each a list of [path below `images`, label, class name].
+    """Read a split file: JSON with keys train, val and test, each a list of [path below `images`, label, class name].
 
-    The val part is not used. Labels are 0 to n - 1, each with one name and an image for training.
+    The val part is not used. Labels are 0 to n - 1, each with one name.
     """
     try:
         split = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -46,18 +47,11 @@ def read_split(file: Path, images: Path) -> Lists:
                 raise DataError(f"{where}: class {label} has no name; fetch the file again")
             if names.setdefault(label, name) != name:
                 raise DataError(f"{where}: class {label} is {names[label]!r} and {name!r}; fetch the file again")
-    require_training(file, len(names), items["train"])
-    return [names[label] for label in range(len(names))], items["train"], items["test"]
-
-
-def require_training(file: Path, classes: int, train: list[Item]) -> None:
-    """Raises DataError if a class has no image for training, which is also the case if labels aren't 0, 1, …"""
-    if untrained := set(range(classes)) - {item.label for item in train}:
-        raise DataError(f"{file}: class {min(untrained)} of {classes} has no training image; fetch its lists again")
+    return [names[label] for label in sorted(names)], items["train"], items["test"]
 
 
 def image_path(images: Path, path: str, where: str) -> str:
-    """Of an image that a file names. Raises DataError if it leaves the image folder."""
+    """Return the path of an image that a file names. Raises DataError if it leaves the image folder."""
     parts = path.split("/")
     if not parts[0] or ".." in parts or "\0" in path or "\\" in path:
         raise DataError(f"{where} leaves the image folder: {path[:80]!r}; fetch the file again")
@@ -65,33 +59,38 @@ def image_path(images: Path, path: str, where: str) -> str:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Lines of a text file, whatever ends them; empty ones at the end are left out."""
+    """Return the lines of a text file without the spaces around them, and without empty ones at the end."""
     try:
-        return file.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; {GUIDE}") from None
     except DAMAGE as e:
         raise DataError(unreadable(file, e, "not text in UTF-8", "fetch it again")) from None
+    return [line.strip() for line in text.rstrip().splitlines()]
+
+
+def read_pairs(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield for each line where it is, its first word, and the rest."""
+    for number, line in enumerate(read_lines(file), 1):
+        word, _, rest = line.partition(" ")
+        yield f"{file}, line {number}", word, rest.strip()
 
 
 def read_aircraft(variants: Path, images: Path) -> Lists:
-    """FGVC Aircraft: variants.txt has a class name per line, its line number is the label; beside it, two lists."""
-    classes = [line.strip() for line in read_lines(variants)]
+    """Read FGVC Aircraft: variants.txt has a class name a line, whose number is the label; beside it are two lists."""
+    classes = read_lines(variants)
     if "" in classes:
         raise DataError(f"{variants}, line {classes.index('') + 1} has no name; fetch it again")
-    label_of = {name: label for label, name in enumerate(classes)}
-    train = read_aircraft_list(variants.with_name("images_variant_train.txt"), images, label_of)
-    test = read_aircraft_list(variants.with_name("images_variant_test.txt"), images, label_of)
-    require_training(variants, len(classes), train)
+    train = read_aircraft_list(variants.with_name("images_variant_train.txt"), images, classes)
+    test = read_aircraft_list(variants.with_name("images_variant_test.txt"), images, classes)
     return classes, train, test
 
 
-def read_aircraft_list(file: Path, images: Path, label_of: dict[str, int]) -> list[Item]:
-    """Items of a list with "image name, variant name" per line, such as "0034309 A340-300"."""
+def read_aircraft_list(file: Path, images: Path, classes: list[str]) -> list[Item]:
+    """Return the items of a list with "image name, variant name" per line, such as "0034309 A340-300"."""
+    label_of = {name: label for label, name in enumerate(classes)}
     items = []
-    for number, line in enumerate(read_lines(file), 1):
-        where = f"{file}, line {number}"
-        image, _, variant = line.strip().partition(" ")
+    for where, image, variant in read_pairs(file):
         if variant not in label_of:
             raise DataError(f"{where}: variant {variant!r} is not in variants.txt; fetch both again")
         items.append(Item(image_path(images, image, where) + ".jpg", label_of[variant]))
@@ -101,77 +100,70 @@ def read_aircraft_list(file: Path, images: Path, label_of: dict[str, int]) -> li
 
 
 def read_imagenet(classnames: Path, images: Path) -> Lists:
-    """ImageNet: in train and val a folder of images per WordNet id; the ids in sorted order are labels 0, 1, ..."""
+    """Read ImageNet: in train and val a folder of images per WordNet id; the sorted ids are labels 0, 1, …"""
     names = read_class_names(classnames)
     train, val = images / "train", images / "val"
     ids, _ = list_folder(train)
     if not ids:
         raise DataError(f"{train}: no folders; unpack each archive of images into a folder of its own name")
-    unnamed = set(ids) - set(names)
-    if unnamed:
+    if unnamed := set(ids) - set(names):
         raise DataError(f"{train / min(unnamed)}: {classnames} has no name for it; if class folders are in it, move "
                         f"them up to {train}; if it is none, move it away; if it is one, fetch {classnames.name} again")
-    unsorted = set(ids) - set(list_folder(val)[0])
-    if unsorted:
+    if unsorted := set(ids) - set(list_folder(val)[0]):
         raise DataError(f"{val}: no folder {min(unsorted)}; sort the validation images into class folders, with "
                         f"valprep.sh or as {GUIDE}")
-    return [names[wordnet_id] for wordnet_id in ids], list_classes(train, ids), list_classes(val, ids)
+    return [names[wordnet_id] for wordnet_id in ids], list_classes(train, ids)[0], list_classes(val, ids)[0]
 
 
 def read_class_names(file: Path) -> dict[str, str]:
-    """WordNet id -> class name, of a file with lines such as "n01440764 tench"."""
+    """Return the class name of each WordNet id, from a file with lines such as "n01440764 tench"."""
     names: dict[str, str] = {}
-    for number, line in enumerate(read_lines(file), 1):
-        wordnet_id, _, name = line.strip().partition(" ")
-        name = name.strip()
+    for where, wordnet_id, name in read_pairs(file):
         if not name:
-            raise DataError(f"{file}, line {number}: {line[:40]!r} isn't an id and a name; fetch it again")
+            raise DataError(f"{where}: {wordnet_id[:40]!r} isn't an id and a name; fetch it again")
         if names.setdefault(wordnet_id, name) != name:
-            raise DataError(f"{file}, line {number}: {wordnet_id} has two names; fetch it again")
+            raise DataError(f"{where}: {wordnet_id} has two names; fetch it again")
     return names
 
 
-def list_classes(folder: Path, class_folders: list[str]) -> list[Item]:
-    """Every image in the class folders, which are labelled in their order."""
-    items = []
+def list_classes(folder: Path, class_folders: Iterable[str], least: int = 1) -> tuple[list[Item], list[str]]:
+    """Return every image in the class folders, which are labelled in their order, and the names of all else in them.
+
+    Raises DataError for a class of fewer than `least` images.
+    """
+    items, others = [], []
     for label, name in enumerate(class_folders):
-        images, _ = list_class(folder / name, 1)
-        items += [Item(path, label) for path in images]
-    return items
-
-
-def list_class(folder: Path, least: int) -> tuple[list[str], list[str]]:
-    """Paths of the images in a class's folder, sorted, and names of all else in it. Raises DataError for too few."""
-    others, files = list_folder(folder)
-    images = []
-    for file in files:
-        if file.lower().endswith(ENDINGS):
-            images.append(f"{folder}/{file}")
-        else:
-            others.append(file)
-    if len(images) < least:
-        found = len(images) or "no"
-        raise DataError(f"{folder}: {found} images ({', '.join(ENDINGS)}); a class needs {least} or more: add some, or "
-                        "unpack the archive that they are in")
-    return images, others
+        before = len(items)
+        folders, files = list_folder(folder / name)
+        others += folders
+        for file in files:
+            if file.lower().endswith(ENDINGS):
+                items.append(Item(f"{folder}/{name}/{file}", label))
+            else:
+                others.append(file)
+        count = len(items) - before
+        if count < least:
+            raise DataError(f"{folder / name}: {count or 'no'} images ({', '.join(ENDINGS)}); a class needs {least} or "
+                            "more: add some, or unpack the archive that they are in")
+    return items, others
 
 
 def files_below(folder: Path) -> list[str]:
-    """Paths of all files in the folder and its sub-folders, sorted, without hidden ones and junk.
+    """Return the paths of all files in the folder and its sub-folders, sorted, without hidden ones and junk.
 
     Raises DataError naming a folder that can't be read; of links that lead in a circle, one some 40 levels down.
     """
-    found, left = [], [folder]
-    while left:
-        here = left.pop()
+    paths, waiting = [], [folder]
+    while waiting:
+        here = waiting.pop()
         folders, files = list_folder(here)
-        found += [f"{here}/{name}" for name in files]
-        left += [here / name for name in folders]
-    return sorted(found)
+        paths += [f"{here}/{name}" for name in files]
+        waiting += [here / name for name in folders]
+    return sorted(paths)
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in it, each sorted, without hidden ones, junk and pipes.
+    """Return the names of the folders and of the files in it, each sorted, without hidden ones, junk and pipes.
 
     A link is what it leads to. Raises DataError naming a folder that can't be read.
     """
@@ -179,10 +171,12 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                pipe = not (entry.is_dir() or entry.is_file() or entry.is_symlink())  # or a socket, ...
-                if not entry.name.startswith(".") and entry.name not in JUNK and not pipe:
-                    kind = folders if entry.is_dir() else files
-                    kind.append(entry.name)
+                if entry.name.startswith(".") or entry.name in JUNK:
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file() or entry.is_symlink():  # else it is a pipe, a socket, …
+                    files.append(entry.name)
     except OSError as e:
         raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move the "
                         "folder there if it lies elsewhere") from None

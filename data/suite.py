@@ -1,4 +1,4 @@
-"""The two suites: the embedded miniature, and the paper's eleven datasets in a folder; and datasets of one's own."""
+"""The two suites, the embedded miniature and the paper's eleven datasets in a folder; and the user's own datasets."""
 import os
 from collections.abc import Callable, Container, Sequence
 from functools import cache, partial
@@ -14,7 +14,6 @@ from data.miniature.captions import DOMAIN_CAPTIONS
 from data.names import composed
 
 AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no dataset may be called so
-LONGEST_NAME = 200  # bytes; the names of result files have more in them, and 255 are the most
 
 
 class Suite(NamedTuple):
@@ -36,29 +35,23 @@ class Suite(NamedTuple):
 
     @property
     def roles(self) -> dict[str, str]:
-        """Of each dataset to evaluate on: train, if it is one of the tasks, else test."""
+        """Return for each dataset to evaluate on "train", if it is one of the tasks, else "test"."""
         return {name: "train" if name in self.training else "test" for name in self.datasets}
 
 
 def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[str] | None = None) -> Suite:
-    """The paper's suite in `root`, or without one the miniature; evaluating on `names` and meta-training on `tasks`
-    only, if given.
+    """Return the paper's suite in `root`, or without one the miniature.
 
-    A name is one of the suite's, or a folder with one sub-folder per class.
-    Raises DataError for a folder or dataset that isn't there.
+    It is evaluated on `names` alone; without them on all of the suite, and on the user's own datasets among the tasks.
+    It is meta-trained on `tasks`; without them on Table 1's. A name is one of the suite's, or a folder with one
+    sub-folder per class. Raises DataError for a folder or dataset that isn't there.
     """
     if root is None:
         suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS)
     elif os.path.isdir(root):
-        load = cache(partial(paper.load, root=root))
-        suite = Suite("paper", paper.TRAINING, paper.NAMES, load, None, None)
+        suite = Suite("paper", paper.TRAINING, paper.NAMES, cache(partial(paper.load, root=root)), None, None)
     else:
         raise DataError(f"{root}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
-    return suite if names is None and tasks is None else choose(suite, names, tasks, root)
-
-
-def choose(suite: Suite, names: list[str] | None, tasks: list[str] | None, root: Path | None) -> Suite:
-    """The suite, evaluating on `names` alone; without them, on all of the suite and the user's own among the tasks."""
     folders: dict[str, Path] = {}  # the user's own datasets, by the folder's name
     training, datasets = suite.training, suite.datasets
     if tasks is not None:
@@ -77,7 +70,7 @@ def choose(suite: Suite, names: list[str] | None, tasks: list[str] | None, root:
 
 
 def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str, Path]) -> list[str]:
-    """The datasets that are meant: the suite's in its order, then the user's own, which are added to the folders.
+    """Return the datasets that are meant: the suite's in its order, then the user's own, which are added to `folders`.
 
     Raises DataError for a name that means nothing, or two things.
     """
@@ -87,9 +80,9 @@ def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str
     by_key = papers if suite.name == "paper" else {key(name): name for name in suite.datasets}
     chosen: dict[str, None] = {}  # a set that keeps the order
     for name in names:
-        if key(name) in by_key:
-            require_one_meaning(name, root / paper.TABLE[by_key[key(name)]].folder if root else None)
-            chosen[by_key[key(name)]] = None
+        if dataset := by_key.get(key(name)):
+            require_one_meaning(name, root / paper.TABLE[dataset].folder if root else None)
+            chosen[dataset] = None
         elif key(name) in papers:
             raise DataError(f"{name}: {papers[key(name)]} is of the paper's suite; give --data DIR, the folder that "
                             "holds its datasets; for a folder of your own of this name, give its whole path")
@@ -98,39 +91,36 @@ def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str
         else:
             raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
                             f"{', '.join(suite.datasets)}")
-    of_suite = [name for name in suite.datasets if name in chosen]
-    own_ones = [name for name in chosen if name in folders]
-    return of_suite + own_ones
+    return [name for name in suite.datasets if name in chosen] + [name for name in chosen if name in folders]
 
 
-def require_one_meaning(name: str, own_folder: Path | None) -> None:
-    """Raises DataError if a suite's dataset is called like a folder here that isn't `own_folder`, the dataset's own."""
+def require_one_meaning(name: str, dataset_folder: Path | None) -> None:
+    """Raise DataError if a suite's dataset is called like a folder here that isn't the dataset's."""
     if not os.path.isdir(name):
         return
-    if own_folder is None or not own_folder.exists() or not own_folder.samefile(name):
+    if dataset_folder is None or not dataset_folder.exists() or not dataset_folder.samefile(name):
         raise DataError(f"{name}: a dataset of the suite, and a folder here; rename the folder if that is meant, else "
                         "give the command where there is no such folder")
 
 
-def add_folder(folders: dict[str, Path], path: Path, taken: Container[str]) -> str:
-    """Add a dataset of the user's own; gives its name. Raises DataError unless results can be kept by its folder's."""
+def add_folder(folders: dict[str, Path], path: Path, suite_keys: Container[str]) -> str:
+    """Add a dataset of the user's own, and return its name, which is the folder's.
+
+    Raises DataError unless its results can be kept by that name.
+    """
     name = composed(path.resolve().name)
-    if not name or printable(name) != name or key(name) in taken:
+    if not name or printable(name) != name or key(name) in suite_keys:
         raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
                         "can't be printed; rename it, or give the name alone if the suite's dataset is meant")
     if name in AVERAGES:
         raise DataError(f"{path}: tables have a row of averages of this name; rename the folder")
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        raise DataError(f"{path}: results are kept by the folder's name, which takes more than {LONGEST_NAME} bytes; "
-                        "rename it")
     for other, other_path in folders.items():
-        same_file = other.replace(" ", "") == name.replace(" ", "")  # names of result files are without spaces
-        if same_file and other_path.resolve() != path.resolve():
+        if key(other) == key(name) and other_path.resolve() != path.resolve():
             raise DataError(f"{path}: another folder of that name is given, too; results are kept by name, rename one")
     folders[name] = path
     return name
 
 
 def key(name: str) -> str:
-    """Names are compared without case, spaces, hyphens and underscores, so that they are easy to type."""
+    """Return the name without case, spaces, hyphens and underscores: it is compared so, as that is easy to type."""
     return name.lower().replace(" ", "").replace("_", "").replace("-", "")

@@ -4,6 +4,7 @@ A file of this project is a dict that torch.load(FILE, weights_only=True) reads:
 by name; `identity`, what they were made from; `provenance`, who made them; `regulator`, φ where one was learnt.
 """
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -46,8 +47,9 @@ class PromptFile(NamedTuple):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return what the prompt was made from, as its file says."""
-        return dict_in(self.about, "identity")
+        """Return what the prompt was made from, as its file says; nothing if that isn't plain."""
+        identity = dict_in(self.about, "identity")
+        return identity if is_json(identity) else {}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -143,13 +145,33 @@ def is_whole(path: Path, identity: dict[str, Any]) -> bool:
         content = torchfile.load(path)
     except ValueError:
         return False
-    return is_prompt(content) and content.get("identity") == identity and isinstance(content.get("provenance"), dict)
+    if not is_prompt(content) or content["method"] != identity["settings"]["method"]:
+        return False
+    if tensors.mismatch(content.get("identity"), identity) or content["identity"] != identity:
+        return False
+    provenance = content.get("provenance")
+    return isinstance(provenance, dict) and is_json(provenance) and has_numbers(content["params"])
 
 
 def is_prompt(content: Any) -> bool:
     if not isinstance(content, dict) or not all(is_params(content.get(kind, {})) for kind in ("params", "regulator")):
         return False
     return isinstance(content.get("method"), str) and bool(content.get("params"))
+
+
+def is_json(value: Any) -> bool:
+    """Whether a value from a file holds only what JSON knows, so that it can be compared, and written into results."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def has_numbers(params: Params) -> bool:
+    """Whether these are tensors as they are learnt: plain ones of float32, all finite."""
+    like = {name: torch.empty(tensor.shape, device="meta") for name, tensor in params.items()}
+    return not tensors.mismatch(params, like)
 
 
 def is_params(value: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mp.runtime.errors import UserError
 
 GPA_SHARE = 15 / 20  # of the epochs: where PromptSRC's average over them has its mean
+OUT = "runs"  # the folder that results go to, unless --out says otherwise
 PARTS = ("base", "new", "all")  # of a dataset's classes: the first half, the rest, all of them
 
 

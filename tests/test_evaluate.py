@@ -8,19 +8,15 @@ from PIL import Image
 
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 from data.feed import Feed
-from data.suite import Suite
 from mp import evaluate
-from mp.commands.session import Session
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
 from mp.evaluate import TestSet as Evaluation
 from mp.evaluate import accuracies, words_classifier
 from mp.learners.promptsrc import PromptSRC
 from mp.learners.prompts import class_prompts, template_features
-from mp.learners import METHODS
-from mp.settings import FinetuneSettings
 from mp.store import features
-from mp.store.identity import FORMAT, Identity
+from tests.trainings import session_of
 
 
 def evaluation(dataset, clip, *recall):
@@ -107,11 +103,11 @@ def test_zero_shot_equals_the_handcrafted_learner(clip, dataset):
 
 def test_small_classes_are_named_and_used(dataset, capsys):
     items = [item for item in dataset.train if item.label != 2] + dataset.train[12:14]
-    few = Dataset("five", dataset.template, dataset.classes, items, dataset.test)
-    session = Session(Suite("mini", [], ["five"], lambda name: few, None, None), None, None, "", "fp32", None, {})
-    for _ in range(2):
-        drawn = session.draw_shots("five", FinetuneSettings("coop", **METHODS["coop"].finetune, shots=4))
-        assert drawn == few_shot(items, 4, 1) and len(drawn) == 4 * 4 + 2
+    session = session_of(None, dataset.classes, items=items)
+    drawn, digits = session.draw_shots("five", 4, seed=1)
+    assert drawn == few_shot(items, 4, 1) and len(drawn) == 4 * 4 + 2 and digits == dataset.fingerprint(drawn)
+    base, digits = session.draw_shots("five", 4, seed=1, part="base")
+    assert base == restrict(drawn, 5, "base") and len(base) == 2 * 4 + 2 and digits == dataset.fingerprint(base)
     assert capsys.readouterr().err.count("five: fewer than 4 training images of t-rex (2)") == 1
 
 
@@ -131,17 +127,16 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
     monkeypatch.setattr(type(clip), "encode_image", lambda self, x, *a: calls.append(len(x)) or encode(self, x, *a))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_folder.parent / "features-test"))
 
-    def identity_of(images=on_disk, **changes):
-        made_from = {"weights": "1", "device": "cpu", "precision": "fp32"} | changes
-        return Identity(FORMAT, **made_from, tested_on={images.name: images.fingerprint(images.test)})
+    def depends_on(images=on_disk, weights="1", machine="cpu-fp32"):
+        return [weights, machine, {images.name: images.fingerprint(images.test)}]
 
     def cache_file(images=on_disk, **changes):
-        return features.cache_file(identity_of(images, **changes), images.name, [item.source for item in images.test])
+        return features.cache_file(depends_on(images, **changes), images.name, [item.source for item in images.test])
 
     def computes(images=on_disk, **changes):
         def recall(compute):
             sources = [item.source for item in images.test]
-            return features.recall(identity_of(images, **changes), images.name, sources, expected.shape[1], compute)
+            return features.recall(depends_on(images, **changes), images.name, sources, expected.shape[1], compute)
 
         calls.clear()
         assert torch.equal(evaluation(images, clip, recall).features, expected)
@@ -149,7 +144,7 @@ def test_features_are_kept_on_disk_and_never_trusted(clip, dataset, on_disk, cac
 
     expected = evaluation(dataset, clip).features
     assert computes() and not computes()
-    for change in ({"weights": "2"}, {"device": "cuda"}, {"precision": "bf16"}):
+    for change in ({"weights": "2"}, {"machine": "cpu-bf16"}):
         assert computes(**change) and not computes(**change) and not computes()
     file = cache_file()
     whole = file.read_bytes()

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 
+from data.dataset import Item
 from mp.runtime.errors import RunError, UserError
-from mp.commands.finetune import train_and_save
 from mp.finetune import finetune, gaussian_weights, learning_rate, sgd, with_inputs
 from mp.learners import METHODS, make_learner
 from mp.runtime.progress import Progress
 from mp.settings import FinetuneSettings, as_dict, in_words
-from mp.store import identity
 from tests.learners.test_learners import golden_learner
+from tests.trainings import session_of, tune
 
 
 @pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
@@ -30,10 +30,15 @@ def golden_batches(recipe):
     return batches
 
 
-def settings_of(case, **more):
-    method = case.rstrip("23")
+def changes_of(method):
+    """Of the usual settings."""
     lr = 0.025 if method == "promptsrc" else 0.1  # larger than the recipe's, so that four epochs move the prompts
-    return FinetuneSettings(method=method, epochs=4, lr=lr, batch=4, gpa_mean=3, gpa_std=1, **more)
+    return {"epochs": 4, "lr": lr, "batch": 4} | ({"gpa_mean": 3, "gpa_std": 1} if method == "promptsrc" else {})
+
+
+def settings_of(case, **changes):
+    method = case.rstrip("23")
+    return FinetuneSettings(method=method, **changes_of(method) | changes)
 
 
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
@@ -52,6 +57,31 @@ def test_golden_trajectory(case, clip, golden, recipe):
     assert all(torch.equal(before[k], p) for k, p in learner.named_parameters())  # the learner itself is left as it was
 
 
+def test_decay_and_momentum_act_after_the_direction(clip, recipe):
+    """By default it is the gradient itself; any other takes its place before torch.optim.SGD's formula."""
+    learner = golden_learner("coop", clip, recipe)
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    settings = settings_of("coop", weight_decay=0.5)
+    seen = []
+
+    def doubled(grads):
+        seen.append(grads)
+        return {k: 2 * g for k, g in grads.items()}
+
+    *_, state = finetune(learner, clip, classes, golden_batches(recipe), settings, direction=doubled)
+    *_, plain = finetune(learner, clip, classes, golden_batches(recipe), settings)
+    *_, same = finetune(learner, clip, classes, golden_batches(recipe), settings, direction=dict)
+    assert torch.equal(plain.params["ctx"], same.params["ctx"]) and len(seen) == 12
+    ctx = learner.ctx.detach().clone().requires_grad_()
+    optimizer = torch.optim.SGD([ctx], lr=1.0, momentum=settings.momentum, weight_decay=0.5)
+    for step, grads in enumerate(seen):
+        optimizer.param_groups[0]["lr"] = learning_rate(step // 3, 4, settings.lr)
+        ctx.grad = 2 * grads["ctx"]
+        optimizer.step()
+    torch.testing.assert_close(state.params["ctx"], ctx.detach(), rtol=0, atol=1e-6)
+    assert (state.params["ctx"] - plain.params["ctx"]).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("case", ["coop", "promptsrc2"])
 def test_it_goes_on_from_any_state(case, clip, recipe):
     learner = golden_learner(case, clip, recipe)
@@ -62,53 +92,42 @@ def test_it_goes_on_from_any_state(case, clip, recipe):
     assert all(torch.equal(states[-1].prompt[k], again[-1].prompt[k]) for k in states[-1].prompt)
 
 
-def saved(case, clip, recipe, folder, batches, seed=1, stop_after=None):
-    """What run.py finetune does with one dataset, in a folder: the last state, and the epochs' losses."""
-    def report(state):
-        if state.epoch == stop_after:
-            raise KeyboardInterrupt
-
-    learner, settings = golden_learner(case, clip, recipe), settings_of(case, seed=seed)
-    made_from = identity.Identity(identity.FORMAT, "weights", "cpu", "fp32", settings=as_dict(settings), prompt="handcrafted")
-    classes = learner.prepare(clip, recipe.CLASSES["A"])
-    return train_and_save(learner, clip, classes, batches, settings, made_from, folder / "r.json", report)
+@pytest.fixture
+def items():
+    """Of which only the number counts: what is seen are the golden batches."""
+    return [Item(np.full((2, 2, 3), i, np.uint8), i % 7) for i in range(14)]
 
 
-@pytest.mark.parametrize("case", ["coop", "promptsrc2"])
-def test_an_interrupted_run_ends_with_the_same_bits(case, clip, recipe, tmp_path):
-    batches = golden_batches(recipe)
-    whole, losses = saved(case, clip, recipe, tmp_path / "whole", batches)
+@pytest.mark.parametrize("method", ["coop", "promptsrc"])
+def test_an_interrupted_run_ends_with_the_same_bits(method, clip, recipe, items, tmp_path):
+    def tuned(folder, stop_after=None):
+        def report(epoch, text, new):
+            if epoch == stop_after:
+                raise KeyboardInterrupt
+
+        session = session_of(clip, recipe.CLASSES["A"], golden_batches(recipe), items)
+        return tune(session, method, changes_of(method), tmp_path / folder, report)
+
+    whole, losses = tuned("whole")
     with pytest.raises(KeyboardInterrupt):
-        saved(case, clip, recipe, tmp_path / "broken", batches, stop_after=2)
-    again, losses_again = saved(case, clip, recipe, tmp_path / "broken", batches)
-    assert losses == losses_again and len(losses) == settings_of(case).epochs
-    assert all(torch.equal(whole.prompt[k], again.prompt[k]) for k in whole.prompt)
-    with pytest.raises(UserError, match=r"made otherwise: settings.seed 1 \(now 2\)"):
-        saved(case, clip, recipe, tmp_path / "broken", batches, seed=2)
+        tuned("broken", stop_after=2)
+    assert not (tmp_path / "broken/r.prompt.pt").exists()
+    again, losses_again = tuned("broken")
+    assert losses == losses_again and len(losses) == 4
+    assert whole.keys() == again.keys() and all(torch.equal(whole[k], again[k]) for k in whole)
 
 
-def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, tmp_path):
+def test_nan_stops_with_epoch_and_step_and_keeps_the_last_state(clip, recipe, items, tmp_path):
     def batches(epoch):
         for step, (images, labels) in enumerate(golden_batches(recipe)(epoch)):
             yield images * (float("nan") if (epoch, step) == (1, 2) else 1), labels
 
-    with pytest.raises(RunError, match="epoch 2, step 3: the loss is nan"):
-        saved("coop", clip, recipe, tmp_path, batches)
-    state = torch.load(tmp_path / "r.state.pt", weights_only=True)
-    assert state["state"]["epoch"] == len(state["log"]) == 1
-    assert all(p.isfinite().all() for p in state["state"]["params"].values())
-
-
-@pytest.mark.parametrize("steps, named", [([0], []), ([2], []), ([0, 1, 2], ["ctx"])])
-def test_a_tensor_without_a_gradient_in_all_steps_is_named(steps, named, clip, recipe, monkeypatch):
-    """Features of zero give logits of zero, whatever the prompt; in the `steps` of an epoch of three."""
-    learner = golden_learner("coop", clip, recipe)
-    inputs, weights = learner.inputs, torch.ones(3)
-    weights[steps] = 0
-    monkeypatch.setattr(learner, "inputs", lambda *args: (inputs(*args)[0] * weights.repeat_interleave(4)[:, None],))
-    classes = learner.prepare(clip, recipe.CLASSES["A"])
-    state = next(finetune(learner, clip, classes, golden_batches(recipe), settings_of("coop")))
-    assert state.numbers["zero_gradients"] == named
+    with pytest.raises(RunError, match="five, epoch 2, step 3: the loss is nan; .*; the state of the last good epoch is kept"):
+        tune(session_of(clip, recipe.CLASSES["A"], batches, items), "coop", changes_of("coop"), tmp_path)
+    state, = tmp_path.glob("*.pt")
+    content = torch.load(state, weights_only=True)
+    assert content["state"]["epoch"] == len(content["log"]) == 1
+    assert all(p.isfinite().all() for p in content["state"]["params"].values())
 
 
 def test_steps_equal_those_of_torchs_sgd():

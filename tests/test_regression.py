@@ -8,18 +8,17 @@ import pytest
 import torch
 
 from mp import maml
-from mp.commands import finetune, meta
-from mp.commands.session import Session
+from mp.experiment import training
 from mp.runtime.errors import RunError
 from mp.evaluate import accuracies
-from mp.settings import MetaSettings, as_dict
-from mp.store.identity import FORMAT, Identity
+from mp.settings import MetaSettings
 from mp.tasks import Task
 from tests.conftest import ROOT
 from tests.robustness.counts import COUNTS
 from tests.golden.regression import FILE
-from tests.test_finetune import golden_batches, settings_of
 from tests.learners.test_learners import golden_learner
+from tests.test_finetune import changes_of, golden_batches
+from tests.trainings import learn, session_of, tune
 
 # Rounding differs between machines and numbers of threads by 1e-6, and Adam's first steps turn what is near zero into
 # steps of full length; one of a dataset's test images may fall on the other side of a border between classes.
@@ -57,25 +56,21 @@ def test_a_short_run_of_everything(threads, tmp_path):
     assert not wrong
 
 
-def meta_run(learner, clip, recipe, folder, epochs=3):
-    """What run.py meta does; the lines that it says."""
+def meta_run(learner, clip, recipe, folder):
     images = torch.from_numpy(recipe.images("A", "one", 16))
     labels = torch.arange(2).repeat_interleave(8)
     task = Task("one", learner.prepare(clip, ["cat", "t-rex"]), learner.inputs(clip, images), labels)
-    settings = MetaSettings("coop", epochs=epochs, inner_lr=0.025 / 6, shots=8, support=4, batch=6)
-    session = Session(*[None] * 7)
-    meta.train_and_save(learner, clip, [task], settings, made_from(settings), folder, session.say_zero_gradients)
+    settings = MetaSettings("coop", epochs=3, inner_lr=0.025 / 6, shots=8, support=4, batch=6)
+    session = session_of(clip)
+    learn(session, learner, [task], settings, folder, session.say_zero_gradients)
 
 
 def tune_run(learner, clip, recipe, folder):
-    """What run.py finetune does with one dataset."""
-    classes, settings, session = learner.prepare(clip, recipe.CLASSES["A"]), settings_of("coop"), Session(*[None] * 7)
-    finetune.train_and_save(learner, clip, classes, golden_batches(recipe), settings, made_from(settings), folder / "x.json",
-                            lambda state: session.say_zero_gradients(state.numbers))
-
-
-def made_from(settings):
-    return Identity(FORMAT, "weights", "cpu", "fp32", as_dict(settings))
+    """Of this very learner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "learner_of", lambda *_: learner)
+        session = session_of(clip, recipe.CLASSES["A"], golden_batches(recipe))
+        tune(session, "coop", changes_of("coop"), folder)
 
 
 @pytest.mark.parametrize("run", [meta_run, tune_run])
@@ -92,10 +87,10 @@ def test_a_gradient_of_exactly_zero_is_reported_once(run, clip, recipe, tmp_path
     assert "exactly zero" not in capsys.readouterr().err
 
 
-def test_a_gradient_that_is_not_finite_stops_the_fine_tuning(clip, recipe, tmp_path):
+def test_a_gradient_that_is_not_finite_stops_the_fine_tuning(clip, recipe, tmp_path, monkeypatch):
     """In the last step of the last epoch, where no later loss would tell."""
     learner, steps = golden_learner("coop", clip, recipe), []
-    forward = learner.forward
+    forward = type(learner).forward
 
     def poisoned(*args):
         loss = forward(*args)
@@ -104,10 +99,10 @@ def test_a_gradient_that_is_not_finite_stops_the_fine_tuning(clip, recipe, tmp_p
             loss.register_hook(lambda gradient: gradient * float("inf"))
         return loss
 
-    learner.forward = poisoned
+    monkeypatch.setattr(type(learner), "forward", poisoned)
     with pytest.raises(RunError, match="epoch 4: ctx or its gradient isn't finite.*try a smaller lr"):
         tune_run(learner, clip, recipe, tmp_path)
-    assert len(torch.load(tmp_path / "x.state.pt", weights_only=True)["log"]) == 3
+    assert len(torch.load(tmp_path / "r.state-cpu-fp32.pt", weights_only=True)["log"]) == 3
 
 
 def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp_path, monkeypatch):
@@ -122,7 +117,7 @@ def test_parameters_that_are_not_finite_stop_the_meta_training(clip, recipe, tmp
     monkeypatch.setattr(maml, "meta_update", poison)
     with pytest.raises(RunError, match="epoch 3: ctx or its gradient isn't finite.*try a smaller inner_lr or meta_lr"):
         meta_run(golden_learner("coop", clip, recipe), clip, recipe, tmp_path)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state = torch.load(tmp_path / "state-cpu-fp32.pt", weights_only=True)
     assert len(state["log"]) == 2 and state["state"]["params"]["ctx"].isfinite().all()
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.errors import DataError, reason
-from data.feed import VIEWS_AT_ONCE, Feed, in_order
+from data.feed import Feed, in_order
 from data.images import crop_centre, read
 from data.names import check_names, name_notes
 from mp.clip.model import CLIP
@@ -85,8 +85,7 @@ def plain_views(clip: CLIP, images: Sequence[Picture], where: str = "") -> Itera
     # An image may be there twice, and Pillow opens it when it is first looked at: that isn't for two threads.
     threads = feed.workers if all(isinstance(image, (str, Path)) for image in images) else 0
     views = in_order(view, range(len(images)), threads)
-    for _ in range(0, len(images), VIEWS_AT_ONCE):
-        yield feed.batch_of(views, VIEWS_AT_ONCE)
+    yield from feed.batches(views)
 
 
 def opened(image: Picture, place: str) -> Image.Image:

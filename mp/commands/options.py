@@ -10,8 +10,7 @@ from mp.commands.values import at_home, number, path, positive, read_names, up_t
 from mp.learners import DEFAULT_METHOD, METHODS
 from mp.learners.settings import of_row
 from mp.runtime.errors import UserError
-from mp.store.cells import OUT
-from mp.settings import PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
+from mp.settings import OUT, PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
 
 class Parser(argparse.ArgumentParser):

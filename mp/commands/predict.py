@@ -20,7 +20,7 @@ from mp.experiment.training import untuned_learner
 from mp.learners.prompts import START
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
-from mp.store.cells import OUT
+from mp.settings import OUT
 
 
 def command(args: Namespace) -> None:

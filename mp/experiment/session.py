@@ -23,7 +23,7 @@ from mp.runtime.device import Compute, choose
 from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
 from mp.learners.settings import hashed
-from mp.settings import PromptSettings
+from mp.settings import OUT, PromptSettings
 from mp.store import cells, features
 from mp.store.cells import Identity
 from mp.store.provenance import provenance
@@ -190,6 +190,6 @@ def shared_options(args: Namespace) -> list[str]:
             words += [f"--{name}", *(value if isinstance(value, (list, tuple)) else [str(value)])]
     if args.precision != "auto":
         words += ["--precision", args.precision]
-    if str(args.out) != cells.OUT:
+    if str(args.out) != OUT:
         words += ["--out", str(args.out)]
     return words

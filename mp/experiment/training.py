@@ -247,7 +247,7 @@ def evaluate(session: Session, arm: Arm, seed: int | None, dataset: str, force: 
         learner = learner_of(arms.tuning_settings(arm, seed), session.clip, file)
         about = file.about["provenance"]
         return {"accuracies": test.learnt(learner), "prompt_sha256": file.fingerprint,
-                "few_shot_images": about["few_shot_images"], "losses": about["losses"]}
+                "few_shot_images": about.get("few_shot_images"), "losses": about.get("losses")}
 
     return cells.result(place.path, place.identity, session.provenance, compute, force, place.state)
 

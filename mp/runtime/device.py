@@ -7,7 +7,6 @@ import torch
 import torch.utils.deterministic
 
 from mp.runtime.errors import UserError
-from mp.runtime.processes import processes
 
 MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
 WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its sums have one order
@@ -74,7 +73,7 @@ def find(device: str) -> torch.device:
         device = f"cuda:{own}"
     if not device.startswith("cuda:"):
         raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N")
-    if device != f"cuda:{own}" and processes()[1] > 1:
+    if device != f"cuda:{own}" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(f"--device {device}: with torchrun every process has a GPU of its own; give --device cuda")
     count = torch.cuda.device_count()
     if device not in [f"cuda:{number}" for number in range(count)]:

@@ -60,5 +60,5 @@ def say(text: str) -> None:
 
 @cache
 def say_once(text: str) -> None:
-    """Of this process; a session (mp/commands/session.py) says its own things once."""
+    """Of this process; a session (mp/experiment/session.py) says its own things once."""
     say(text)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 PARTS = ("base", "new", "all")
+MEASURES = ("base", "new", "HM", "all")  # as printed
 
 
 class Result(NamedTuple):
@@ -42,7 +43,7 @@ class Result(NamedTuple):
 
 def results(out: Path, **wanted: Any) -> list[Result]:
     """All below a folder, in the order of their paths, of this `dataset`, this `prompt` (words or a fingerprint), and with
-    these settings of fine-tuning; `tuned=False`: of prompts as they are alone."""
+    these settings of fine-tuning; `tuned`: whether of fine-tuned prompts or of prompts as they are."""
     found = []
     for path in sorted(out.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -116,22 +117,23 @@ def states(out: Path) -> list[Path]:
 # What is printed
 
 def rows(text: str, groups: int) -> dict[str, list[list[str]]]:
-    """Of the table of zeroshot, meta and finetune: by dataset or average, for each group of columns its three cells."""
+    """Of the table of zeroshot, meta and finetune: by dataset or average, for each group of columns its cells, one of each of MEASURES."""
     found = {}
     for line in text.splitlines():
         words = line.split()
-        cells = words[-3 * groups :]
-        name = " ".join(words[: -3 * groups]).rstrip("*")
+        count = len(MEASURES)
+        cells = words[-count * groups :]
+        name = " ".join(words[: -count * groups]).rstrip("*")
         if name and all(re.fullmatch(r"[+-]?\d+\.\d(±\d+\.\d)?|-", cell) for cell in cells):
-            found[name] = [cells[i : i + 3] for i in range(0, len(cells), 3)]
+            found[name] = [cells[i : i + count] for i in range(0, len(cells), count)]
     return found
 
 
 def table_rows(text: str) -> dict[tuple[str, str], list[str]]:
-    """Of Table 2: by dataset or average and part, the cells."""
+    """Of Table 2: by dataset or average and measure, the cells."""
     found, name = {}, ""
     for line in text.splitlines():
-        match = re.match(r"(.*?)\s*\b(base|new|all)\s{2,}(.*)$", line)
+        match = re.match(r"(.*?)\s*\b(base|new|HM|all)\s{2,}(.*)$", line)
         if match:
             name = match[1].rstrip("*") or name
             found[name, match[2]] = match[3].split()

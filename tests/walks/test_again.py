@@ -38,7 +38,7 @@ def test_interrupted_it_goes_on_to_the_same(command, share, tmp_path):
     assert outputs.states(tmp_path / "broken")
     with counted() as rest:
         assert run(tmp_path, f"{command} --out broken").out == shown.out
-    assert 0 < rest.calls < (1 - share) * whole.calls + 0.35 * whole.calls
+    assert 0 < rest.calls <= (1 - share + 0.35) * whole.calls  # an epoch is a third at most
     assert not outputs.states(tmp_path / "broken")
     ours, theirs = (outputs.prompts(tmp_path / name) for name in ("broken", "whole"))
     assert ours.keys() == theirs.keys() and ours
@@ -63,7 +63,7 @@ def test_an_interrupted_force_goes_on_to_the_new_numbers(tmp_path):
     """And not back to the older result beside the state."""
     command = "finetune --method coop --shots 5 --batch 2 --datasets cars"
     run(tmp_path, command)
-    with counted(4), pytest.raises(KeyboardInterrupt):
+    with counted(8), pytest.raises(KeyboardInterrupt):
         run(tmp_path, f"{command} --force")
     with counted() as rest:
         run(tmp_path, command)
