@@ -1,7 +1,7 @@
 """Files of tensors in torch's formats: written whole, read as data, and held against what they should be.
 
-Zip archives are read, the form before 1.6, and TorchScript's archives. Nothing that a file says is executed. Tensors and
-plain containers are rebuilt here; torch.load is never asked, as it doesn't compare checksums, and runs TorchScript.
+Zip archives are read, the form before 1.6, and TorchScript's archives. Nothing that a file says is executed: tensors
+and plain containers are rebuilt here. torch.load is never asked, as it doesn't compare checksums, and runs TorchScript.
 """
 import io
 import math
@@ -44,7 +44,7 @@ def write(path: Path, value: dict | Tensor) -> None:
 
 
 def load_dict(path: Path, advice: str) -> dict:
-    """Return a dict that `write` wrote. Raises UserError with the advice if it is absent, damaged, or something else."""
+    """Return a dict that `write` wrote. Raises UserError with the advice if it is absent, damaged or something else."""
     try:
         value = load(path)
         if not isinstance(value, dict):
@@ -127,7 +127,7 @@ class Reader(pickle.Unpickler):
         self.objects, self.find_storage = objects, find_storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name in the file. Raises ForeignObjects for an unknown one, unless with `objects`."""
+        """Return what stands for a name in the file. Raises ForeignObjects for an unknown one without `objects`."""
         full = f"{module}.{name}".replace("__builtin__", "builtins")  # as Python 2 called it
         if full in REBUILT:
             known = REBUILT[full]
