@@ -47,6 +47,7 @@ def do_all(session: Session, args: Namespace, wanted: Iterable[Arm], count: int 
     with workers(session, args, count, leave_out) as run:
         for verb in ("learns", "evaluates", "tunes"):
             lost |= run([job for job in missing if job.verb == verb and learning_of(job) not in lost])
+            training.forget_prompts()  # a pool's processes may have learnt them
     meet()
     by_job = {}
     for job in evaluating:

@@ -1,5 +1,5 @@
 """Choose the settings of a method: the defaults of mp/settings.py, and what takes their place."""
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from mp.learners import METHODS, learner_class
@@ -56,7 +56,7 @@ def hashed(settings: PromptSettings) -> dict[str, Any]:
     values = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
-        at_birth = "born" in field.metadata and value == field.metadata["born"]
+        at_birth = value == field.metadata.get("born", MISSING)
         if plays_a_part(field, settings.method) and not at_birth:
             values[field.name] = field.type(value)
     return as_plain(values)

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from mp.runtime import files, tensors
+from mp.runtime import files, torchfile
 from mp.store import results, states
 from mp.store.identity import FORMAT, Identity
 from mp.runtime.errors import RunError, UserError
