@@ -160,7 +160,8 @@ def is_prompt(content: Any) -> bool:
 
 
 def is_json(value: Any) -> bool:
-    """Whether a value from a file holds only what JSON knows, so that it can be compared, and written into results."""
+    """Return whether a value from a file holds only what JSON knows, so that it can be compared, and written into
+    results."""
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):
@@ -169,7 +170,7 @@ def is_json(value: Any) -> bool:
 
 
 def has_numbers(params: Params) -> bool:
-    """Whether these are tensors as they are learnt: plain ones of float32, all finite."""
+    """Return whether these are tensors as they are learnt: plain ones of float32, all finite."""
     like = {name: torch.empty(tensor.shape, device="meta") for name, tensor in params.items()}
     return not torchfile.mismatch(params, like)
 
@@ -317,7 +318,7 @@ def other_weights(prompt: PromptFile, clip: CLIP) -> str:
         if ours is None or value.shape != ours.shape:
             return f"{name} differs"
         difference = value.detach().float().to(ours.device) - ours
-        if not difference.abs().max() <= NEAR * ours.abs().max():  # nor if it is NaN
+        if not difference.abs().max() <= NEAR * ours.abs().max():  # so written, NaN differs, too
             return f"{name} differs"
     return ""
 

@@ -25,8 +25,10 @@ class CoCoOp(CoOp):
 
     @staticmethod
     def published() -> dict[str, str]:
-        linear = [f"meta_net.{layer}.{kind}" for layer in ("linear1", "linear2") for kind in ("weight", "bias")]
-        return {name: name for name in ["ctx", *linear]}
+        names = ["ctx"]
+        for layer in ("linear1", "linear2"):
+            names += [f"meta_net.{layer}.weight", f"meta_net.{layer}.bias"]
+        return {name: name for name in names}
 
     def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
         return clip.kept_bytes(clip.transformer) * classes.tokens()

@@ -1,5 +1,6 @@
 """Learn CoOp (Zhou et al. 2022): four context vectors in place of "a photo of a", the same for every class."""
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class CoOp(nn.Module):
     def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
         return 0  # the classes are encoded once for all images
 
-    def class_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
+    def class_bytes(self, clip: CLIP, classes: Any) -> int:
         return clip.kept_bytes(clip.transformer) * classes.tokens()
 
     @torch.no_grad()

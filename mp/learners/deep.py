@@ -28,7 +28,9 @@ class DeepPrompts(CoOp):
             self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
 
     def kept_bytes(self, clip: CLIP, classes: Any) -> int:
-        tokens = len(clip.visual.positional_embedding) + sum(len(prompt) for prompt in self.image_prompts()[:1])
+        tokens = len(clip.visual.positional_embedding)
+        if prompts := self.image_prompts():
+            tokens += len(prompts[0])
         return clip.kept_bytes(clip.visual.transformer) * tokens
 
     def text_features(self, clip: CLIP, prompts: ClassPrompts) -> Tensor:

@@ -71,8 +71,8 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
     class name that is empty or doesn't fit into CLIP's 77 tokens."""
     device = clip.logit_scale.device
     tokens = tokenize_names(f"{START} {{}}.", names)                        # [C, 77]
-    own = tokens[:, 1 + START_TOKENS :]                                     # [C, 72] of the classes, then zeros
-    lengths = own.argmax(-1) + 1                                            # [C] EOT, the largest id, is the last
+    own_tokens = tokens[:, 1 + START_TOKENS :]                              # [C, 72] of the classes, then zeros
+    lengths = own_tokens.argmax(-1) + 1                                     # [C] EOT, the largest id, is the last
     bytes_so_far = lengths.cumsum(0) * clip.kept_bytes(clip.transformer)    # [C] of a class and all before it
     chunk_of_class = (bytes_so_far - 1) // clip.memory                      # [C] 0 while all fit the budget, then 1, …
     chunks = []
@@ -80,7 +80,7 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
         chosen = chunk_of_class == number
         packing = pack(lengths[chosen])
         longest = packing.padded.shape[1]
-        packed = own[chosen, :longest].flatten()[packing.own]               # [N]
+        packed = own_tokens[chosen, :longest].flatten()[packing.own]        # [N]
         packing = Packing(*(t.to(device) for t in packing))
         chunks.append(Chunk(clip.token_embedding(packed.to(device)), packing))
     return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks), handcrafted_context(clip))
