@@ -96,9 +96,7 @@ class Feed:
     def arriving(self, array: np.ndarray) -> Tensor:
         """Return the array on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
         tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
 def attempt(function: Callable, source: str | np.ndarray) -> tuple[Any, str]:

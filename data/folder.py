@@ -1,4 +1,4 @@
-"""A user's own dataset: a folder with one sub-folder of images per class, named after the class."""
+"""Datasets of the user's own: a folder with one sub-folder of images per class, named after the class."""
 import hashlib
 import os
 import random
@@ -91,8 +91,8 @@ def class_folders(folder: Path) -> dict[str, str]:
     """
     names, _ = list_folder(folder)
     if len(names) < 2:
-        there = f"only the sub-folder {names[0]!r}" if names else "no sub-folders"
-        raise DataError(f"{folder}: {there}; a dataset of your own has one for each class, two or more: make them, or "
+        too_few = f"only the sub-folder {names[0]!r}" if names else "no sub-folders"
+        raise DataError(f"{folder}: {too_few}; a dataset of your own has one for each class, two or more: make them, or "
                         "give the folder that they are in")
     if all(name.lower().rstrip("0123456789") in NO_CLASSES for name in names):
         raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images "

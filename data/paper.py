@@ -116,10 +116,10 @@ def refuse_misplaced(name: str, image: str, images: Path, folder: Path) -> None:
     That is the deepest folder on the way to the image that is there, so that no folder of the same name is in the way.
     """
     if place := elsewhere([image.removeprefix(f"{images}/")], folder):
-        here, there = Path(place).parent, Path(image).parent
-        while there != images and not there.is_dir():
-            here, there = here.parent, there.parent
-        raise DataError(f"{name}: no image {image}; it lies in {here}/: move all that is there to {there}")
+        source, target = Path(place).parent, Path(image).parent
+        while target != images and not target.is_dir():
+            source, target = source.parent, target.parent
+        raise DataError(f"{name}: no image {image}; it lies in {source}/: move all that is there to {target}")
 
 
 def require(what: str, path: Path, names: list[str], below: Path, source: str) -> None:

@@ -5,8 +5,9 @@ testing. No image is opened. All raise DataError naming the file, the entry or l
 """
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -27,10 +28,7 @@ def read_split(file: Path, images: Path) -> Lists:
 
     The val part is not used. Labels are 0 to n - 1, each with one name.
     """
-    try:
-        split = json.loads(file.read_text(encoding="utf-8-sig"))
-    except DAMAGE as e:
-        raise DataError(unreadable(file, e, "not readable as JSON", "fetch it again")) from None
+    split = parsed(file, json.loads, "not readable as JSON")
     names: dict[int, str] = {}
     items: dict[str, list[Item]] = {"train": [], "test": []}
     for part in items:
@@ -58,14 +56,19 @@ def image_path(images: Path, path: str, where: str) -> str:
     return f"{images}/{path}"
 
 
-def read_lines(file: Path) -> list[str]:
-    """Return the lines of a text file without the spaces around them, and without empty ones at the end."""
+def parsed(file: Path, parse: Callable[[str], Any], failure: str) -> Any:
+    """Return what `parse` makes of a text file. Raises DataError, with `failure` if it can make nothing of it."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return parse(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; {GUIDE}") from None
     except DAMAGE as e:
-        raise DataError(unreadable(file, e, "not text in UTF-8", "fetch it again")) from None
+        raise DataError(unreadable(file, e, failure, "fetch it again")) from None
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text file without the spaces around them, and without empty ones at the end."""
+    text = parsed(file, str, "not text in UTF-8")
     return [line.strip() for line in text.rstrip().splitlines()]
 
 

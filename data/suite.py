@@ -5,8 +5,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data import folder as own
-from data import paper
+from data import folder, paper
 from data.dataset import Dataset
 from data.errors import DataError, printable
 from data.miniature import suite as mini
@@ -31,7 +30,7 @@ class Suite(NamedTuple):
             return paper.TABLE[name].template
         if self.name == "mini" and name in mini.TABLE:
             return DOMAIN_CAPTIONS[name][0]
-        return own.TEMPLATE
+        return folder.TEMPLATE
 
     @property
     def roles(self) -> dict[str, str]:
@@ -63,7 +62,7 @@ def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[st
 
     @cache
     def load(name: str) -> Dataset:
-        return own.load(folders[name]) if name in folders else suite.load(name)
+        return folder.load(folders[name]) if name in folders else suite.load(name)
 
     other_tasks = [] if training == suite.training else training
     return suite._replace(training=training, datasets=datasets, load=load, other_tasks=other_tasks)

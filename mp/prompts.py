@@ -18,7 +18,7 @@ from mp.clip.model import CLIP
 from mp.clip.tokenizer import SOS
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.deep import layers_of
-from mp.runtime import tensors, torchfile
+from mp.runtime import torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say, say_once
 from mp.settings import PromptSettings
@@ -105,7 +105,7 @@ def write_prompt(path: Path, method: str, params: Params, identity: dict[str, An
     content = {"method": method, "params": on_cpu(params), "identity": identity, "provenance": provenance}
     if phi:
         content["regulator"] = on_cpu(phi)
-    tensors.write(path, content)
+    torchfile.write(path, content)
 
 
 def on_cpu(params: Params) -> Params:
@@ -126,15 +126,15 @@ def open_prompt(path: Path) -> PromptFile:
 
 
 def read_ours(path: Path) -> PromptFile:
-    content = tensors.read(path, ADVICE)
+    content = torchfile.load_dict(path, ADVICE)
     if "state_dict" in content:
-        raise UserError(f"{path}: {tensors.FOREIGN}; {ADVICE}")
+        raise UserError(f"{path}: {torchfile.FOREIGN}; {ADVICE}")
     if not is_prompt(content):
         raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
     method, params, phi = content["method"], content["params"], content.get("regulator", {})
     if method not in METHODS:
         raise UserError(f"{path}: made for --method {method[:40]}, which isn't known; give another file")
-    if wrong := tensors.mismatch(phi, regulator.start(params, 0) if phi else {}, "its regulator"):
+    if wrong := torchfile.mismatch(phi, regulator.start(params, 0) if phi else {}, "its regulator"):
         raise UserError(f"{path}: {wrong}; give another file, or the command that made it again with --force")
     return PromptFile(path, method, params, content, regulator=phi)
 
@@ -147,7 +147,7 @@ def is_whole(path: Path, identity: dict[str, Any]) -> bool:
         return False
     if not is_prompt(content) or content["method"] != identity["settings"]["method"]:
         return False
-    if tensors.mismatch(content.get("identity"), identity) or content["identity"] != identity:
+    if torchfile.mismatch(content.get("identity"), identity) or content["identity"] != identity:
         return False
     provenance = content.get("provenance")
     return isinstance(provenance, dict) and is_json(provenance) and has_numbers(content["params"])
@@ -160,7 +160,8 @@ def is_prompt(content: Any) -> bool:
 
 
 def is_json(value: Any) -> bool:
-    """Whether a value from a file holds only what JSON knows, so that it can be compared, and written into results."""
+    """Return whether a value from a file holds only what JSON knows, so that it can be compared, and written into
+    results."""
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):
@@ -169,9 +170,9 @@ def is_json(value: Any) -> bool:
 
 
 def has_numbers(params: Params) -> bool:
-    """Whether these are tensors as they are learnt: plain ones of float32, all finite."""
+    """Return whether these are tensors as they are learnt: plain ones of float32, all finite."""
     like = {name: torch.empty(tensor.shape, device="meta") for name, tensor in params.items()}
-    return not tensors.mismatch(params, like)
+    return not torchfile.mismatch(params, like)
 
 
 def is_params(value: Any) -> bool:
@@ -317,7 +318,7 @@ def other_weights(prompt: PromptFile, clip: CLIP) -> str:
         if ours is None or value.shape != ours.shape:
             return f"{name} differs"
         difference = value.detach().float().to(ours.device) - ours
-        if not difference.abs().max() <= NEAR * ours.abs().max():  # nor if it is NaN
+        if not difference.abs().max() <= NEAR * ours.abs().max():  # so written, NaN differs, too
             return f"{name} differs"
     return ""
 
@@ -347,7 +348,7 @@ def misfit(params: Params, expected: Params) -> str:
     if params.keys() != expected.keys():
         return (f"holds the tensors {', '.join(params)}, and this method needs {', '.join(expected)}; give another, or "
                 "leave out the options of its shape, which follow from the file")
-    wrong = tensors.mismatch(params, expected)
+    wrong = torchfile.mismatch(params, expected)
     if wrong and len(params["ctx"]) != len(expected["ctx"]):
         return f"{wrong}; give --length {len(params['ctx'])}"
     if wrong and any(params[name].dtype != expected[name].dtype for name in expected):

@@ -10,7 +10,7 @@ from mp.clip import weights
 from mp.clip.tokenizer import SOS
 from mp.learners import METHODS, learner_class, make_learner
 from mp.prompts import fitted, learner_of, open_prompt, write_prompt
-from mp.runtime import progress, tensors
+from mp.runtime import progress, torchfile
 from mp.runtime.errors import UserError
 from mp.settings import PromptSettings
 
@@ -28,7 +28,7 @@ def test_a_prompts_fingerprint_is_of_its_tensors_alone(tmp_path):
         found.append(open_prompt(path).fingerprint)
     assert found[0] == found[1] == found[2] and len(set(found)) == 5
     for content in ({}, {"params": 3}, {"params": {}}, {"params": {"ctx": [1.0]}}, {"params": {"ctx": torch.eye(2).to_sparse()}}):
-        tensors.write(path, {"method": "coop"} | content)
+        torchfile.write(path, {"method": "coop"} | content)
         with pytest.raises(UserError, match="not a prompt file"):
             open_prompt(path)
 

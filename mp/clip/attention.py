@@ -7,14 +7,14 @@ tower, itself and those before it. Two things are left out here, and what remain
   there once, and the tokens that are a text's own see it as if it stood before them.
 * Of a last layer only some tokens are read: each text's last one, or an image's class token. Only these ask.
 
-With a prefix p p and the texts "a a a" and "b b":
+With the prefix "p p" and the texts "a a a" and "b b", where each query sees the keys up to its own place:
 
-    rows of x [P + N, W]       what is seen, k and v            who asks, q              in a last layer, `wanted`
+    rows of x [P + N, W]     keys, values                      queries           queries of a last layer
 
-    p p  a a a  b b            the prefix:  p p                 each p, those up to it   -
-                               text a:      p p  a a a          each a, those up to it   the last a
-                               text b:      p p  b b ·          each b, those up to it   the last b
-                                            [C, H, P + L, d]    [C, H, L, d]             [C, H, 1, d]
+    p p  a a a  b b          of the prefix  p p                p p               none
+                             of text a      p p  a a a         a a a             a, the last one
+                             of text b      p p  b b ·         b b ·             b, the last one
+                             of the texts   [C, H, P + L, d]   [C, H, L, d]      [C, H, 1, d]
 
 The five dimensions of texts are [B, C, H, L, d]: B prefixes, C texts, H heads, L tokens (the longest text's: shorter
 ones are padded, after their last token, which causal tokens don't see either), d = 64 numbers. Without texts there are
@@ -91,7 +91,8 @@ class Attention(nn.Module):
         q = F.linear(x.index_select(-2, wanted), self.in_proj_weight[:W], self.in_proj_bias[:W])
         kv = F.linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:])           # [..., T, 2W]
         if packing is None:
-            (q,), (k, v) = self.split_heads(q), self.split_heads(kv)               # [..., H, R, d], each [..., H, T, d]
+            (q,) = self.split_heads(q)                                             # [..., H, R, d]
+            k, v = self.split_heads(kv)                                            # each [..., H, T, d]
             mask = torch.arange(x.shape[-2], device=x.device) <= wanted[:, None]   # [R, T]
             return merge_heads(attend(q, k, v, mask if causal else None))
         # Each of the C texts has one token that asks: R = C, and it is the only one of its sequence.

@@ -49,8 +49,8 @@ def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
             partial.replace(path)
     except (ConnectionError, urllib.error.HTTPError) as e:
         mb = size(partial) // MB
-        kept = f"; the first {mb} MB are kept, and the same command goes on" if mb else ""
-        raise UserError(f"{url} can't be fetched ({reason(e)}){kept}. {by_hand}") from None
+        hint = f"; the first {mb} MB are kept, and the same command goes on" if mb else ""
+        raise UserError(f"{url} can't be fetched ({reason(e)}){hint}. {by_hand}") from None
     except OSError as e:
         raise UserError(f"{path}: can't be written ({reason(e)}); free some space, or set XDG_CACHE_HOME to "
                         f"another folder. {by_hand}") from None

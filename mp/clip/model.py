@@ -177,9 +177,9 @@ class CLIP(nn.Module):
         shared = int(same.long().cumprod(0).sum())                   # how many positions before the first that differs
         P = min(shared, int(eot.min()))                              # EOT is never part of the shared prefix
         packing = pack(eot + 1 - P)
-        own = tokens[:, P : int(eot.max()) + 1].flatten()            # [C * L]
+        own_tokens = tokens[:, P : int(eot.max()) + 1].flatten()     # [C * L]
         prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]
-        suffix = self.token_embedding(own[packing.own])              # [N, W]
+        suffix = self.token_embedding(own_tokens[packing.own])       # [N, W]
         return self.encode_prompts(prefix, suffix, packing)[0]
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
@@ -197,7 +197,8 @@ class CLIP(nn.Module):
             prefix = prefix + self.positional_embedding[:P]
             suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
             x = torch.cat([prefix, suffix], 1)                                    # [B, P + N, W]
-            eots, last_block = P + packing.last, self.transformer.resblocks[-1]
+            eots = P + packing.last                                               # [C] their rows
+            last_block = self.transformer.resblocks[-1]
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
                     n = len(deep[i - 1])

@@ -102,7 +102,8 @@ def decode(ids: list[int]) -> str:
 
 
 def tokenize(texts: str | list[str]) -> torch.Tensor:
-    """Return token ids [n, 77]: SOS, the text's ids, EOT, zeros. Raises ValueError naming a text of more than 75."""
+    """Return token ids [n, 77]: SOS, the text's ids, EOT, zeros. Raises ValueError naming a text that has more than 75
+    ids."""
     texts = [texts] if isinstance(texts, str) else texts
     tokens = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.long)
     for row, text in zip(tokens, texts):

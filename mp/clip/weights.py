@@ -43,7 +43,9 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
         clip = kind(**sizes(state, path))
     check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
     clip.load_state_dict(state, assign=True)
-    clip.half_type, clip.memory, clip.sha256 = half, memory, sha256(path)
+    clip.half_type = half
+    clip.memory = memory
+    clip.sha256 = sha256(path)
     return clip.to(device).eval().requires_grad_(False)
 
 

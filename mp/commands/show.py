@@ -15,7 +15,7 @@ from mp.clip.weights import load
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
 from mp.prompts import PromptFile, learner_of, open_prompt, other_weights
-from mp.runtime import tensors
+from mp.runtime import torchfile
 from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
 from mp.report.text import line_up
@@ -126,7 +126,7 @@ def export(file: PromptFile, path: Path) -> None:
     kind = learner_class(file.method)
     names = kind.published()
     state = {names[name]: tensor for name, tensor in file.params.items()}
-    tensors.write(path, {"state_dict": state, "epoch": 1})
+    torchfile.write(path, {"state_dict": state, "epoch": 1})
     if file.regulator:
         say(f"{path}: the prompt's regulator is left out, as the method's own code has none")
     say(f"{path} written; {METHODS[file.method].title}'s own code loads it as {kind.published_as}/model.pth.tar-1 in "

@@ -60,9 +60,14 @@ def learn(session: Session, arm: Arm, seed: int, force: bool = False) -> Path:
         if first_process():
             files.discard(state)
         meet()  # the others read the prompt once it is there
+    forget_prompts()
+    return prompt
+
+
+def forget_prompts() -> None:
+    """Let meta-prompts be read from their files again, as they may have been learnt anew."""
     learnt_before.cache_clear()
     Session.open_prompt.cache_clear()
-    return prompt
 
 
 def learnt_files(session: Session, folder: Path) -> tuple[Path, Path]:

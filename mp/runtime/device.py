@@ -26,54 +26,51 @@ class Compute(NamedTuple):
 
 
 def choose(device: str, precision: str = "auto", memory: float | None = None) -> Compute:
-    """`device`: auto (CUDA if there is one), cpu, cuda or cuda:1; `precision`: auto, fp32, tf32, bf16 or fp16.
+    """Return where and how to compute, and set torch's switches for it.
 
-    Parameters and whatever has a gradient are float32 everywhere. fp32 is exactly that; tf32 lets CUDA round
-    the inputs of matrix products; bf16 and fp16 also run the towers in half precision where no gradient is
-    needed. auto is fp32 on the CPU and fp16, the precision of OpenAI's weights, on CUDA.
-    `memory`: GiB that one pass may keep for its gradient; None is half of a GPU's, or 2: not the free memory, so
-    that the same command gives the same bits. Raises UserError for an unknown precision or device, or one this machine
-    lacks.
+    `device`: auto (CUDA if there is one), cpu, cuda or cuda:1. `precision`: auto, fp32, tf32, bf16 or fp16. Parameters
+    and whatever has a gradient are float32 everywhere. fp32 is exactly that; tf32 lets CUDA round the inputs of matrix
+    products; bf16 and fp16 also run the towers in half precision where no gradient is needed. auto is fp32 on the CPU
+    and fp16, the precision of OpenAI's weights, on CUDA. `memory`: GiB that one pass may keep for its gradient; None is
+    half of a GPU's, or 2: not the free memory, so that the same command gives the same bits.
+    Raises UserError for an unknown precision or device, or one that this machine lacks.
     """
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: unknown; use {', '.join(PRECISIONS)}")
-    chosen = find(device)
-    on_gpu = chosen.type == "cuda"
-    if precision == "auto":
-        precision = "fp16" if on_gpu else "fp32"
-    if on_gpu:
+    place = find(device)
+    memory_bytes = MEMORY
+    if place.type == "cuda":
         same_bits_on_cuda()
-        torch.cuda.set_device(chosen)
+        torch.cuda.set_device(place)
+        memory_bytes = torch.cuda.get_device_properties(place).total_memory // 2
     if memory is not None:
-        kept = min(max(1, int(memory * 2**30)), sys.maxsize)
-    elif on_gpu:
-        kept = torch.cuda.get_device_properties(chosen).total_memory // 2
-    else:
-        kept = MEMORY
-    compute = Compute(chosen, precision, HALF.get(precision), kept)
-    let_round(chosen, compute.tf32)
+        memory_bytes = min(max(1, int(memory * 2**30)), sys.maxsize)
+    if precision == "auto":
+        precision = "fp16" if place.type == "cuda" else "fp32"
+    compute = Compute(place, precision, HALF.get(precision), memory_bytes)
+    let_round(place, compute.tf32)
     return compute
 
 
 def let_round(device: torch.device, tf32: bool) -> None:
-    """Whether CUDA may round the inputs of matrix products from here on: torch has one switch for the whole process."""
+    """Set whether CUDA may round the inputs of matrix products: torch has one switch for the whole process."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
 
 
 def find(device: str) -> torch.device:
-    """The device of that name, a GPU with its index. Raises UserError if there is none."""
+    """Return the device of that name, a GPU with its index. Raises UserError if there is none."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    own = os.environ.get("LOCAL_RANK", "0")  # with torchrun every process of a machine has a GPU of its own
     if device == "cpu":
         return torch.device("cpu")
+    process_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # with torchrun every process of a machine has its GPU
     if device == "cuda":
-        device = f"cuda:{own}"
+        device = process_gpu
     if not device.startswith("cuda:"):
         raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N")
-    if device != f"cuda:{own}" and os.environ.get("WORLD_SIZE", "1") != "1":
+    if device != process_gpu and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(f"--device {device}: with torchrun every process has a GPU of its own; give --device cuda")
     count = torch.cuda.device_count()
     if device not in [f"cuda:{number}" for number in range(count)]:
@@ -82,7 +79,7 @@ def find(device: str) -> torch.device:
 
 
 def same_bits_on_cuda() -> None:
-    """From here on an operation that has several orders takes a fixed one, or is a RuntimeError if it has none.
+    """Have every operation that knows several orders take a fixed one, or raise RuntimeError if it has none.
 
     Raises UserError if the environment asks cuBLAS for something else.
     """
@@ -96,5 +93,5 @@ def same_bits_on_cuda() -> None:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor there; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
+    """Return the tensor on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

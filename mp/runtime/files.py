@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, one process at a time; and where what can be made again is kept."""
+"""Files that appear whole or not at all, one process at a time; and the folder of what can be made again."""
 import glob
 import hashlib
 import json
@@ -14,7 +14,10 @@ from mp.runtime.progress import say, say_once
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/meta-prompts, or ~/.cache/meta-prompts. May be deleted at any time."""
+    """Return $XDG_CACHE_HOME/meta-prompts, or ~/.cache/meta-prompts, which may be deleted at any time.
+
+    Raises UserError if the user has no home folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
@@ -24,10 +27,10 @@ def cache_folder() -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary name beside `path`, then rename it, so a reader never sees half a file. What is no
-    file, such as /dev/stdout, is written to.
+    """Call `write` with a temporary name beside `path`, then rename it, so that a reader never sees half a file.
 
-    Raises UserError if the folder can't be written or the disk is full; an older file stays intact.
+    What is no file, such as /dev/stdout, is written to. Raises UserError if the folder can't be written or the disk is
+    full; an older file stays intact.
     """
     temporary = None
     try:
@@ -69,12 +72,13 @@ def discard(path: Path) -> None:
 
 
 def write_json(path: Path, value) -> None:
+    """Write the value as JSON. Raises what `write_whole` does."""
     text = json.dumps(value, indent=1) + "\n"
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def sha256(path: Path) -> str:
-    """In hexadecimal. Raises OSError if the file can't be read."""
+    """Return a file's SHA-256 in hexadecimal. Raises OSError if the file can't be read."""
     digest = hashlib.sha256()
     with open(path, "rb") as f:
         while block := f.read(1 << 20):
@@ -84,7 +88,7 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
-    """One process at a time; the others wait. The system frees the lock of a process that dies.
+    """Let one process at a time do something; the others wait. The system frees the lock of a process that dies.
 
     Raises UserError with the advice if the folder can't be written.
     """
@@ -99,7 +103,7 @@ def locked(path: Path, advice: str = "choose another --out") -> Iterator[None]:
 
 
 def take(lock: TextIO, folder: Path) -> None:
-    """Wait for the lock; some systems, Windows, and some networks' file systems have none."""
+    """Wait for the lock, and say so; or say that there is none, as on Windows and some networks' file systems."""
     try:
         import fcntl
         try:

@@ -10,7 +10,7 @@ KEEP_NOTHING = ("data", "predict", "show")
 
 
 def end_when_interrupted() -> None:
-    """Both end this process, and those it started, at once, with code 130.
+    """Let both signals end this process, and those that it started, at once, with code 130.
 
     Files are whole at every moment. An exception that comes just anywhere isn't: libraries swallow it, or crash of it.
     """
@@ -24,19 +24,18 @@ def end_when_interrupted() -> None:
         finally:
             os._exit(130)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for jobs in the background
-            signal.signal(number, end)
+    for number in heeded_signals():
+        signal.signal(number, end)
 
 
 @contextmanager
 def not_now() -> Iterator[None]:
-    """A signal that comes meanwhile acts afterwards. For the start of a process, which isn't among the children yet and
-    would complain that its parent is gone."""
-    came, before = [], {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, lambda number, _: came.append(number))
+    """Let a signal that comes meanwhile act afterwards.
+
+    It is for the start of a process, which isn't among the children yet and would complain that its parent is gone.
+    """
+    came = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in heeded_signals()}
     try:
         yield
     finally:
@@ -44,6 +43,11 @@ def not_now() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came:
             signal.raise_signal(number)
+
+
+def heeded_signals() -> list[signal.Signals]:
+    """Return those of both signals that aren't ignored, as a shell has it for jobs in the background."""
+    return [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def advice(arguments: list[str]) -> str:

@@ -27,43 +27,33 @@ def open_pool(count: int, log: Path, **variables: str) -> Iterator[Run]:
         open(log, "a").close()  # here, where somebody hears of it
     except OSError as e:
         raise UserError(f"{log}: can't be written ({reason(e)}); delete it, or choose another --out") from None
-    # Python's helper that tidies up after an interruption would complain about it.
-    usual = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:resource_tracker"}
-    with environment(usual | variables):
-        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
-
-        def run(function: Callable, jobs: Iterable) -> Iterator[tuple[Any, Any]]:
-            with not_now():
-                waiting = {pool.submit(function, job): job for job in jobs}
-            return ((waiting[future], future.result()) for future in as_completed(waiting))
-
-        try:
-            yield run
-        except BrokenProcessPool:
-            raise RunError("a process was killed, perhaps for lack of memory; the same command goes on, try a smaller "
-                           "--jobs") from None
-        except BaseException:
-            for child in active_children():  # an error, or Ctrl-C, needn't wait for hours; their states are kept
-                child.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables of the processes that are started meanwhile."""
     before = dict(os.environ)
-    os.environ.update(values)
+    # Python's helper that tidies up after an interruption would complain about it.
+    os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:resource_tracker"} | variables)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin, initargs=(log,))
+
+    def run(function: Callable, jobs: Iterable) -> Iterator[tuple[Any, Any]]:
+        with not_now():
+            waiting = {pool.submit(function, job): job for job in jobs}
+        return ((waiting[future], future.result()) for future in as_completed(waiting))
+
     try:
-        yield
+        yield run
+    except BrokenProcessPool:
+        raise RunError("a process was killed, perhaps for lack of memory; the same command goes on, try a smaller "
+                       "--jobs") from None
+    except BaseException:
+        for child in active_children():  # an error, or Ctrl-C, needn't wait for hours; their states are kept
+            child.kill()
+        raise
     finally:
+        pool.shutdown(cancel_futures=True)
         os.environ.clear()
         os.environ.update(before)
 
 
 def begin(log: Path) -> None:
-    """A process that speaks into the log, and ends when its parent does, however that is killed."""
+    """Let this process speak into the log, and end when its parent does, however that is killed."""
     def follow() -> None:
         parent_process().join()
         os._exit(1)

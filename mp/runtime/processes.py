@@ -1,12 +1,11 @@
 """Several processes, started by torchrun: each takes a share of the work, and the first one writes the files.
 
-torch is imported where it is needed, so that who asks for a process's number alone needn't wait for it.
+What is slow to import is imported where it is needed: who asks for a process's number alone needn't wait for it.
 """
 import atexit
 import io
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +15,17 @@ from typing import TypeVar
 
 from mp.runtime.errors import RunError, UserError
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 PATIENCE = timedelta(days=7)  # torch gives up after 10 or 30 minutes; a process that died is noticed without this
 LOOK_AGAIN = 0.1  # seconds
-AT_ONCE = 1  # second; nothing is said of waiting that is shorter
+AT_ONCE = 1  # second; a shorter wait goes unsaid
 
 
 def processes() -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun says; 0 and 1 without it."""
+    """Return this process's number and how many there are, as torchrun says; 0 and 1 without it.
+
+    Raises UserError if the environment holds something else than torchrun's numbers.
+    """
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
         raise UserError(f"RANK {rank!r} and WORLD_SIZE {world!r} in the environment aren't torchrun's; unset both, or "
@@ -36,7 +38,7 @@ def first_process() -> bool:
 
 
 def join(device: "torch.device") -> None:
-    """Meet the other processes, if there are any; a second call does nothing."""
+    """Meet the other processes, if there are any; a second call does nothing. Raises UserError if they can't be met."""
     import torch.distributed as dist
     rank, world = processes()
     if world == 1 or dist.is_initialized():
@@ -44,8 +46,8 @@ def join(device: "torch.device") -> None:
 
     def meet_all() -> None:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        own = dist.PrefixStore("group", messages())
-        dist.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=world)
+        store = dist.PrefixStore("group", messages())
+        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=world)
 
     place = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
     try:
@@ -66,28 +68,21 @@ def messages() -> "torch.distributed.Store":
 
 
 def listening(wait: Callable[[], None], text: str = "") -> None:
-    """Call `wait` in another thread, as no signal is heard within torch's waiting. The text says what is waited for,
-    unless it comes at once."""
-    errors = []
+    """Call `wait` in another thread, as no signal is heard within torch's waiting.
 
-    def work() -> None:
-        try:
-            wait()
-        except Exception as e:
-            errors.append(e)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(AT_ONCE)
-    if text and thread.is_alive():
-        print(text, file=sys.stderr, flush=True)
-    thread.join()
-    if errors:
-        raise errors[0]
+    The text says what is waited for; it is printed unless that comes at once.
+    """
+    from concurrent import futures
+    with futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(wait)
+        _, waiting = futures.wait([call], timeout=AT_ONCE)
+        if text and waiting:
+            print(text, file=sys.stderr, flush=True)
+        call.result()
 
 
 def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
-    """The sums over all processes, the same bits in each. Raises RunError if another one is gone."""
+    """Return the sums over all processes, the same bits in each. Raises RunError if another one is gone."""
     import torch
     import torch.distributed as dist
     if processes()[1] == 1:
@@ -97,44 +92,37 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
         work = dist.all_reduce(flat, async_op=True)
         work.wait() if flat.is_cuda else listening(work.wait)  # on a GPU it only keeps the order
     sums = flat.split([t.numel() for t in tensors])
-    return [one.view_as(t) for one, t in zip(sums, tensors)]
+    return [sum_of_all.view_as(t) for sum_of_all, t in zip(sums, tensors)]
 
 
-def agree(find: Callable[[], Found]) -> Found:
-    """What the first process finds, in all of them: its disk decides. It finds tensors, which come on the CPU, numbers,
-    strings, and lists, tuples and dicts of them.
+def agree(find: Callable[[], Answer], speaker: int = 0) -> Answer:
+    """Return what `find` returns in the first process, or in the `speaker`, in all of them: its disk decides.
 
-    The others may wait for hours, as it may be kept waiting by another run's lock: they look now and then for its
-    message, which no time-out ends. Raises RunError if it is gone.
+    That is tensors, which come on the CPU, numbers, strings, and lists, tuples and dicts of them. The others may wait
+    for hours, as the speaker may be kept waiting by another run's lock: they look now and then for its message, which
+    no time-out ends. Raises RunError if it is gone.
     """
     import torch
     rank, world = processes()
     if world == 1:
         return find()
     packed = io.BytesIO()
-    if rank == 0:
+    if rank == speaker:
         torch.save(find(), packed)
     with gone_is_an_error():
-        number = messages().add(f"calls of {rank}", 1)
-        if rank == 0:
-            messages().set(f"found {number}", packed.getvalue())
-        while not messages().check([f"found {number}"]):
+        call = messages().add(f"calls of {rank}", 1)
+        if rank == speaker:
+            messages().set(f"answer {call}", packed.getvalue())
+        while not messages().check([f"answer {call}"]):
             time.sleep(LOOK_AGAIN)
-        found = messages().get(f"found {number}")
-    return torch.load(io.BytesIO(found), map_location="cpu", weights_only=True)
+        answer = messages().get(f"answer {call}")
+    return torch.load(io.BytesIO(answer), map_location="cpu", weights_only=True)
 
 
 def meet() -> None:
-    """Returns once every process has come here. Raises RunError if one is gone."""
-    rank, world = processes()
-    if world == 1:
-        return
-    with gone_is_an_error():
-        number = messages().add(f"meetings of {rank}", 1)
-        arrived = messages().add(f"meeting {number}", 1)
-        while arrived < world:
-            time.sleep(LOOK_AGAIN)
-            arrived = messages().add(f"meeting {number}", 0)
+    """Return once every process has come here, and each has heard of each. Raises RunError if one is gone."""
+    for rank in range(processes()[1]):
+        agree(lambda: None, speaker=rank)
 
 
 @contextmanager

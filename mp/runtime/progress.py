@@ -7,7 +7,7 @@ from mp.runtime.processes import first_process
 
 
 class Progress:
-    """One line for one loop. `patience`: nothing is shown of what takes less than so many seconds."""
+    """A line for one loop. `patience`: nothing is shown of what takes less than so many seconds."""
 
     def __init__(self, label: str, patience: float = 0):
         self.label, self.patience = label, patience
@@ -15,9 +15,9 @@ class Progress:
         self.started, self.shown = time.monotonic(), 0.0
 
     def update(self, done: int, total: int, text: str = "", new: float | None = None) -> None:
-        """`done` of `total` steps are finished; `new`: of those since the last update, how many this run did, or all.
+        """Show that `done` of `total` steps are finished, in the first of several processes.
 
-        Of several processes the first one speaks.
+        `new`: how many of those since the last update this run did; without it, all of `done`.
         """
         if not first_process():
             return
@@ -33,6 +33,7 @@ class Progress:
         print(wipe() + line, end=end, file=sys.stderr, flush=True)
 
     def timing(self, done: int, total: int, seconds: float) -> str:
+        """Return the time that the loop took; before its end the time that is left, if it can be told."""
         if done >= total:
             return f"took {clock(seconds)}"
         if not self.new:  # what an earlier run did says nothing about the time a step takes
@@ -41,24 +42,24 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """1:02:03, or 2:03 under an hour."""
+    """Return a time such as 1:02:03, or 2:03 under an hour."""
     minutes, s = divmod(round(seconds), 60)
     h, m = divmod(minutes, 60)
     return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"
 
 
 def wipe() -> str:
-    """On a terminal: to the line's beginning, and wipe it."""
+    """Return what takes a terminal to the line's beginning and wipes it; "" elsewhere."""
     return "\r\033[K" if sys.stderr.isatty() else ""
 
 
 def say(text: str) -> None:
-    """A line on stderr, in place of a progress line that stands there, from the first process alone."""
+    """Print a line on stderr, in place of a progress line that stands there, from the first process alone."""
     if first_process():
         print(wipe() + text, file=sys.stderr, flush=True)
 
 
 @cache
 def say_once(text: str) -> None:
-    """Of this process; a session (mp/experiment/session.py) says its own things once."""
+    """Print a line once in this process; a session (mp/experiment/session.py) has its own memory of what it said."""
     say(text)

@@ -1,9 +1,10 @@
-"""The files that torch writes, read as data: its zip archives, its form before 1.6, and TorchScript's archives.
+"""Files of tensors in torch's formats: written whole, read as data, and held against what they should be.
 
-Nothing that a file says is executed. Tensors and plain containers are rebuilt here; torch.load is never asked, as it
-doesn't compare checksums, and runs a TorchScript archive.
+Zip archives are read, the form before 1.6, and TorchScript's archives. Nothing that a file says is executed: tensors
+and plain containers are rebuilt here. torch.load is never asked, as it doesn't compare checksums, and runs TorchScript.
 """
 import io
+import math
 import pickle
 import sys
 import zipfile
@@ -16,8 +17,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from mp.runtime.errors import reason, short_of_memory
+from mp.runtime.errors import UserError, reason, short_of_memory, unreadable
+from mp.runtime.files import write_whole
 
+FOREIGN = "a checkpoint of another project"
 SCRIPT = "/constants.pkl"  # only TorchScript's archives have it
 BEFORE_ZIP = (0x1950A86A20F9469CFC6C, 1001)  # with which the form before 1.6 begins, each a pickle: a mark, a version
 TYPES = {"Float": torch.float, "Half": torch.half, "BFloat16": torch.bfloat16, "Double": torch.double,
@@ -31,82 +34,32 @@ class ForeignObjects(ValueError):
     """A file holds more than tensors, numbers, strings and containers of these: this project wrote none such."""
 
 
-class Inert(dict):
-    """Stands for whatever a file names besides tensors and containers: holds its attributes and does nothing."""
+def write(path: Path, value: dict | Tensor) -> None:
+    """Write tensors, numbers, strings, lists and dicts, as torch.save does. Raises UserError if it can't be written."""
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as f:  # a file object, so that the bytes don't depend on the file's name
+            torch.save(value, f)
 
-    __hash__ = object.__hash__
-
-    def __init__(self, *_, **__):
-        super().__init__()
-
-    def __call__(self, *_, **__):
-        return Inert()
-
-    def __setstate__(self, attributes):
-        if isinstance(attributes, dict):
-            self.update(attributes)
-
-    def append(self, *_):
-        """Takes, like `extend` and `add`, what lists and sets of unknown kinds are filled with."""
-
-    extend = add = append
+    write_whole(path, save)
 
 
-def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
-    """A tensor's view of its storage, which is flat. Raises RuntimeError if it would leave it."""
-    return storage.as_strided(size, stride, offset)
-
-
-REBUILT = {
-    "torch._utils._rebuild_tensor": tensor, "torch._utils._rebuild_tensor_v2": tensor,
-    "torch._utils._rebuild_tensor_v3": lambda storage, offset, size, stride, _, hooks, dtype, *more: tensor(
-        storage.view(dtype), offset, size, stride),
-    "torch._utils._rebuild_parameter": lambda data, *_: data,  # a learnt tensor is a tensor here
-    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
-    "_codecs.encode": lambda text, *_: text.encode("latin1"),  # bytes, in pickles of an early protocol
-    "torch.Size": torch.Size, "torch.device": torch.device,
-    "collections.OrderedDict": OrderedDict, "collections.Counter": Counter,
-    **{f"{python}.{kind.__name__}": kind for python in ("builtins", "__builtin__")
-       for kind in (set, bytearray, complex)}}
-
-
-class Reader(pickle.Unpickler):
-    """Rebuilds tensors and containers. Everything else that the file names is refused, or with `objects` Inert.
-
-    `find_storage` gives the flat tensor of one storage: of its type, its name in the file, and its length.
-    """
-
-    def __init__(self, file: BinaryIO, objects: bool, find_storage: Callable[[torch.dtype, str, int], Tensor]):
-        super().__init__(file)
-        self.objects, self.find_storage = objects, find_storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Raises ForeignObjects for what isn't known, unless it holds `objects`."""
-        full = f"{module}.{name}"
-        if full in REBUILT:
-            known = REBUILT[full]
-            return known if isinstance(known, type) else partial(known)  # as a file may set a function's attributes
-        if module.startswith("torch") and name in STORAGES:
-            return STORAGES[name]
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        of_odd_tensors = module in TENSORS_IN and name.startswith("_")  # sparse, quantised, without numbers
-        if not self.objects and not of_odd_tensors:
-            raise ForeignObjects(f"Python objects ({full[:80]}), which aren't loaded")
-        return Inert
-
-    def persistent_load(self, about: tuple) -> Tensor:
-        """A storage that `about` names: a word, its type, its name, its device, its length."""
-        _, dtype, name, _, length = about[:5]
-        if not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError
-        return self.find_storage(dtype, name, length)
+def load_dict(path: Path, advice: str) -> dict:
+    """Return a dict that `write` wrote. Raises UserError with the advice if it is absent, damaged or something else."""
+    try:
+        value = load(path)
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__}")
+        return value
+    except (OSError, MemoryError, ValueError) as e:
+        what = FOREIGN if isinstance(e, ForeignObjects) else "damaged, or not a file of this project"
+        raise UserError(unreadable(path, e, what, advice)) from None
 
 
 def load(path: Path, objects: bool = False, script: bool = False) -> Any:
-    """What torch.save wrote, on the CPU; with `script` also the modules of a TorchScript archive, by their attributes.
+    """Return what torch.save wrote, on the CPU.
 
-    `objects`: of a file that also holds Python objects, such as an optimiser; each becomes an Inert, as modules do.
+    `script`: read a TorchScript archive, too; its modules are dicts of their attributes. `objects`: read a file that
+    holds other Python objects, too, such as an optimiser; each becomes an Inert, as modules do.
     Raises OSError, MemoryError, ForeignObjects, and ValueError with the reason for all else.
     """
     try:
@@ -125,8 +78,79 @@ def load(path: Path, objects: bool = False, script: bool = False) -> Any:
         raise ValueError(reason(e)) from None
 
 
+class Inert(dict):
+    """A stand-in for whatever a file names besides tensors and containers: holds its attributes and does nothing."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, *_, **__):
+        super().__init__()
+
+    def __call__(self, *_, **__):
+        return Inert()
+
+    def __setstate__(self, attributes):
+        if isinstance(attributes, dict):
+            self.update(attributes)
+
+    def append(self, *_):
+        """Take, like `extend` and `add`, what lists and sets of unknown kinds are filled with."""
+
+    extend = add = append
+
+
+def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
+    """Return a tensor's view of its storage, which is flat. Raises RuntimeError if it would leave it."""
+    return storage.as_strided(size, stride, offset)
+
+
+REBUILT = {
+    "torch._utils._rebuild_tensor": tensor, "torch._utils._rebuild_tensor_v2": tensor,
+    "torch._utils._rebuild_tensor_v3": lambda storage, offset, size, stride, _, hooks, dtype, *more: tensor(
+        storage.view(dtype), offset, size, stride),
+    "torch._utils._rebuild_parameter": lambda data, *_: data,  # a learnt tensor is a tensor here
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+    "_codecs.encode": lambda text, *_: text.encode("latin1"),  # bytes, in pickles of an early protocol
+    "torch.Size": torch.Size, "torch.device": torch.device,
+    "collections.OrderedDict": OrderedDict, "collections.Counter": Counter,
+    "builtins.set": set, "builtins.bytearray": bytearray, "builtins.complex": complex}
+
+
+class Reader(pickle.Unpickler):
+    """Rebuilds tensors and containers. Everything else that the file names is refused, or with `objects` Inert.
+
+    `find_storage` gives the flat tensor of one storage: of its type, its name in the file, and its length.
+    """
+
+    def __init__(self, file: BinaryIO, objects: bool, find_storage: Callable[[torch.dtype, str, int], Tensor]):
+        super().__init__(file)
+        self.objects, self.find_storage = objects, find_storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a name in the file. Raises ForeignObjects for an unknown one without `objects`."""
+        full = f"{module}.{name}".replace("__builtin__", "builtins")  # as Python 2 called it
+        if full in REBUILT:
+            known = REBUILT[full]
+            return known if isinstance(known, type) else partial(known)  # as a file may set a function's attributes
+        if module.startswith("torch") and name in STORAGES:
+            return STORAGES[name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        of_odd_tensors = module in TENSORS_IN and name.startswith("_")  # sparse, quantised, without numbers
+        if not self.objects and not of_odd_tensors:
+            raise ForeignObjects(f"Python objects ({full[:80]}), which aren't loaded")
+        return Inert
+
+    def persistent_load(self, about: tuple) -> Tensor:
+        """Return the storage that `about` tells: a word, its type, its name, its device, its length."""
+        _, dtype, name, _, length = about[:5]
+        if not isinstance(dtype, torch.dtype):
+            raise pickle.UnpicklingError
+        return self.find_storage(dtype, name, length)
+
+
 def load_zip(file: BinaryIO, objects: bool, script: bool) -> Any:
-    """An archive is a folder with a pickle, and a file for each storage. Every entry is held to its checksum."""
+    """Read an archive: a folder with a pickle, and a file for each storage. Every entry is held to its checksum."""
     with zipfile.ZipFile(file) as archive:
         unread = set(archive.namelist())
         if len(unread) < len(archive.namelist()):
@@ -155,8 +179,8 @@ def load_zip(file: BinaryIO, objects: bool, script: bool) -> Any:
 
 
 def load_before_zip(file: BinaryIO, objects: bool) -> Any:
-    """The form before 1.6: pickles, of which the fourth is the content and the fifth names the storages; then each
-    one's length and bytes."""
+    """Read the form before 1.6: pickles, of which the fourth is the content and the fifth names the storages; then the
+    length and bytes of each storage."""
     storages, size = {}, file.seek(0, 2)
 
     def find_storage(dtype: torch.dtype, name: str, length: int) -> Tensor:
@@ -177,7 +201,40 @@ def load_before_zip(file: BinaryIO, objects: bool) -> Any:
     if set(names) != storages.keys():
         raise EOFError
     for name in names:
-        length, content_of = int.from_bytes(file.read(8), "little"), storages[name].view(torch.uint8).numpy()
-        if length != len(storages[name]) or file.readinto(content_of) < len(content_of):
+        length = int.from_bytes(file.read(8), "little")
+        storage_bytes = storages[name].view(torch.uint8).numpy()
+        if length != len(storages[name]) or file.readinto(storage_bytes) < len(storage_bytes):
             raise EOFError
     return content
+
+
+def mismatch(value: Any, like: Any, name: str = "it") -> str:
+    """Return what keeps `value`, read from a file, from taking the place of `like`; "" if nothing does.
+
+    Dicts and lists have the same entries, tensors the same type and shape, and every number is finite.
+    """
+    if isinstance(like, Tensor):
+        return tensor_mismatch(value, like, name)
+    if isinstance(like, dict):
+        value = value if isinstance(value, dict) else {}
+        if value.keys() != like.keys():
+            return f"{name} holds {', '.join(map(str, value)) or 'nothing'}, not {', '.join(map(str, like))}"
+        entries = [(value[key], like[key], key) for key in like]
+    elif isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            return f"{name} isn't a list of {len(like)}"
+        entries = [(inner, inner_like, name) for inner, inner_like in zip(value, like)]
+    else:
+        fits = type(value) is type(like) and (not isinstance(value, float) or math.isfinite(value))
+        return "" if fits else f"{name} is {str(value)[:40]}"
+    return next(filter(None, (mismatch(*entry) for entry in entries)), "")
+
+
+def tensor_mismatch(value: Any, like: Tensor, name: str) -> str:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return f"{name} is not a plain tensor"
+    if value.shape != like.shape:
+        return f"{name} is {list(value.shape)}, this model needs {list(like.shape)}"
+    if value.dtype != like.dtype:
+        return f"{name} holds {value.dtype}, not {like.dtype}"
+    return "" if value.isfinite().all() else f"{name} holds NaN or infinite values"

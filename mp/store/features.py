@@ -13,7 +13,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from mp.runtime import tensors, torchfile
+from mp.runtime import torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.files import cache_folder
 from mp.runtime.progress import say
@@ -34,11 +34,11 @@ def recall(depends_on: list[Any], dataset: str, images: Sequence[str], width: in
         features = torchfile.load(path)
     except (OSError, MemoryError, ValueError):
         features = None
-    if not tensors.mismatch(features, torch.empty(len(images), width, device="meta")):
+    if not torchfile.mismatch(features, torch.empty(len(images), width, device="meta")):
         return features
     features = compute()
     try:
-        tensors.write(path, features.cpu())
+        torchfile.write(path, features.cpu())
     except UserError as e:
         say(f"{dataset}: the features are computed again next time: {e}")
     return features

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mp.runtime import tensors, torchfile
+from mp.runtime import torchfile
 from mp.store.cells import set_aside
 
 Log = list[dict[str, Any]]  # a line per epoch
@@ -15,7 +15,7 @@ Log = list[dict[str, Any]]  # a line per epoch
 
 def save(path: Path, identity: dict[str, Any], state: NamedTuple, log: Log) -> None:
     """Write a `state`, which has `epoch`, the number of epochs done, tensors by name, and `numbers`, which the log holds."""
-    tensors.write(path, {"identity": identity, "state": as_dicts(state._replace(numbers={})), "log": log})
+    torchfile.write(path, {"identity": identity, "state": as_dicts(state._replace(numbers={})), "log": log})
 
 
 def resume(path: Path, identity: dict[str, Any], fresh: NamedTuple, epochs: int,
@@ -31,7 +31,7 @@ def resume(path: Path, identity: dict[str, Any], fresh: NamedTuple, epochs: int,
         content = torchfile.load(path)
         log = content["log"]
         like = {"identity": identity, "state": as_dicts(fresh), "log": [line] * len(log)}
-        if tensors.mismatch(content, like) or content["identity"] != identity:
+        if torchfile.mismatch(content, like) or content["identity"] != identity:
             raise ValueError("of something else")
         if not 0 < len(log) == content["state"]["epoch"] <= epochs:
             raise ValueError("another number of epochs")

@@ -4,16 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import run as program
 from data import paper
-from data.errors import DataError
 from data.suite import open_suite
-from mp.commands import table
 from tests.conftest import ROOT
 from tests.rehearsal import openai_archive, write_dataset
 
@@ -180,16 +177,11 @@ def test_a_dataset_without_test_images_is_refused_before_any_work(two, tmp_path,
         assert message in capsys.readouterr().err
 
 
-def test_the_table_computes_no_cell_if_a_later_one_cannot_be(birds, monkeypatch):
+def test_the_table_computes_no_cell_if_a_later_one_cannot_be(birds, tmp_path, capsys):
     (birds / "owl/1.PNG").unlink()
-    suite = open_suite(None, ["satellite", str(birds)])
-    cells = [("zeroshot/hand", name, None) for name in suite.datasets]
-    computed = []
-    monkeypatch.setattr(table, "find_work", lambda *_: ([], cells))
-    monkeypatch.setattr(table, "compute", lambda *given: computed.append(given))
-    with pytest.raises(DataError, match="owl: 1 images"):
-        table.compute_missing(SimpleNamespace(test_set=suite.load), None)
-    assert not computed
+    out = tmp_path / "runs"
+    assert program.main(["table", "--run", "--datasets", "satellite", str(birds), "--out", str(out)]) == 2
+    assert "owl: 1 images" in capsys.readouterr().err and not list(out.rglob("*.*"))
 
 
 def test_weights_that_are_wrong(two, tmp_path, capsys, cache_folder, monkeypatch):

@@ -15,7 +15,7 @@ from tests.test_regulator import a_regulator
 
 CASES = {"coop": plain.coop, "cocoop": plain.cocoop, "promptsrc3": plain.promptsrc, "promptsrc2": plain.promptsrc,
          "maple3": plain.maple, "maple1": plain.maple, "maple2+ctx": plain.maple, "ivlp_v3x1_t2x2": plain.ivlp}
-NAMES = recipe.CLASSES["A"]
+NAMES = recipe.CLASSES["A"][:4]  # of different lengths
 NEAR = 1e-9  # of a tensor's largest entry
 
 
@@ -95,9 +95,9 @@ def test_the_loss_is_the_formula(both):
     relatively_near(found, expected, NEAR)
 
 
-@pytest.mark.parametrize("steps, memory", [(4, MEMORY), (1, 1)])
+@pytest.mark.parametrize("steps, memory", [(3, MEMORY), (1, 1)])
 def test_the_meta_gradient_equals_a_graph_through_all_steps(both, steps, memory, second_derivatives, monkeypatch):
-    """With no, one and all graphs kept. With memory for one byte every prompt becomes a chunk of its own, computed again
+    """With no graph kept, with one and with all. With memory for one byte every prompt becomes a chunk of its own, computed again
     on the way back."""
     monkeypatch.setattr(both.clip, "memory", memory)
     both.classes = both.learner.prepare(both.clip, NAMES)
@@ -138,7 +138,7 @@ def test_with_a_regulator(both, second_derivatives):
     *support, query = (both.batch(f"meta{step}") for step in range(3))
     _, expected = through_all_steps(both.theirs, params, support, query, plainly, names)
     assert all(e.abs().max() > 1e-6 for e in expected.values())
-    for kept in (0, 1, 2):
+    for kept in (0, 1):
         _, found = maml.meta_gradient(both.ours, params, support, query, regulator.sgd(0.05), names, kept=kept)
         relatively_near(found, expected, NEAR)
         assert second_derivatives and both.passes == 2 * (3 + 2 - kept)
