@@ -39,7 +39,7 @@ Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of
 # Learning a meta-prompt
 
 def check_tasks(session: Session, arm: Arm, seed: int) -> None:
-    """Raises UserError, before any work, for tasks that can't be divided, or class names that don't fit."""
+    """Raise UserError, before any work, for tasks that can't be divided, or class names that don't fit."""
     settings = arms.meta_settings(session.suite, arm, seed)
     for name in session.suite.training:
         items, _ = session.draw_shots(name, settings.shots, seed)
@@ -154,7 +154,7 @@ def write_log(folder: Path, log: states.Log) -> None:
 
 
 def make_tasks(session: Session, learner: Learner, settings: MetaSettings) -> list[Task]:
-    """Return the training tasks in their order; with torchrun, this process's share of them, and the names of others."""
+    """Return the training tasks in their order; with torchrun, this process's share, and the names of the others."""
     rank, world = processes()
     tasks = []
     for number, name in enumerate(session.suite.training):
@@ -181,8 +181,8 @@ def say_if_too_large(task: Task) -> None:
 # Fine-tuning
 
 def check_tunable(session: Session, arm: Arm, seed: int, dataset: str) -> None:
-    """Raises UserError, before any work, if a class name doesn't fit, there is nothing to tell apart, or the average over
-    epochs has no weight."""
+    """Raise UserError, before any work, if a class name doesn't fit, there is nothing to tell apart, or the average
+    over epochs has no weight."""
     settings = arms.tuning_settings(arm, seed)
     if learner_class(arm.method).averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
