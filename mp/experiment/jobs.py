@@ -136,6 +136,8 @@ def check(session: Session, job: Job) -> None:
         training.check_tasks(session, job.arm, job.seed)
     elif job.arm.tuned is not None:
         training.check_tunable(session, job.arm, job.seed, job.dataset)
+    else:
+        training.check_names(session, job.arm, job.seed, job.dataset)
 
 
 @cache

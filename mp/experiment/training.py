@@ -17,6 +17,7 @@ from mp.experiment.session import Session
 from mp.finetune import finetune, gaussian_weights
 from mp.finetune import start as start_tuning
 from mp.learners import Learner, learner_class
+from mp.learners.prompts import tokenize_names
 from mp.learners.settings import method_settings
 from mp.maml import adam_start, sgd
 from mp.meta import meta_train
@@ -257,13 +258,25 @@ def evaluate(session: Session, arm: Arm, seed: int | None, dataset: str, force: 
     return cells.result(place.path, place.identity, session.provenance, compute, force, place.state)
 
 
+def check_names(session: Session, arm: Arm, seed: int | None, dataset: str) -> None:
+    """Raises UserError, before any work, for class names that don't fit beside an arm's prompt as it is."""
+    data = session.suite.load(dataset)
+    if arm.words is not None:
+        tokenize_names(arm.words or data.template, data.classes)
+    else:
+        session.check_names(dataset, untuned_settings(session, arm, seed))
+
+
 def untuned_learner(session: Session, arm: Arm, seed: int | None) -> Learner:
     """Return the learner of an arm's prompt before fine-tuning. Raises UserError for a file that doesn't fit."""
-    file = places.prompt_file(session, arm, seed)
+    settings = untuned_settings(session, arm, seed)
+    return learner_of(settings, session.clip, places.prompt_file(session, arm, seed))
+
+
+def untuned_settings(session: Session, arm: Arm, seed: int | None) -> PromptSettings:
+    """Return the settings of an arm's prompt before fine-tuning; a file's shape is its own."""
     if arm.learnt is not None:
-        settings = arms.meta_settings(session.suite, arm, seed)
-    elif file is not None:
-        settings = method_settings(PromptSettings, arm.method, {}, **file.shape)
-    else:
-        settings = arms.start_settings(arm, seed)
-    return learner_of(settings, session.clip, file)
+        return arms.meta_settings(session.suite, arm, seed)
+    if arm.file is not None:
+        return method_settings(PromptSettings, arm.method, {}, **session.open_prompt(arm.file).shape)
+    return arms.start_settings(arm, seed)
