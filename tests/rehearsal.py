@@ -142,7 +142,7 @@ def commands(root: Path, weights: Path, meta: bool) -> list[list[str]]:
     if meta:
         return [["meta", "--method", method, "--epochs", "3", *run] for method in METHODS]
     shots = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "eurosat", "dtd"]
-    prompts = {m: root / f"runs/paper/meta/{m}-epochs1-shots2-support1-batch4-seed1/prompt.pt" for m in ("coop", "promptsrc")}
+    prompts = {m: root / f"runs/paper/meta/{m}-seed1-epochs1-shots2-support1-batch4/prompt.pt" for m in ("coop", "promptsrc")}
     tune = ["--shots", "2", "--epochs", "2", "--datasets", "eurosat"]
     return [
         ["data", *common, "--check"],

@@ -14,7 +14,7 @@ import torch
 
 import run as program
 from mp.learners import METHODS
-from mp.store.cells import complete
+from mp.store.cells import complete, digits_of
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
@@ -225,10 +225,11 @@ def test_prompts_that_cannot_be_used(trained, tmp_path, fails):
     refuse("holds prompts for 3 layers, not 2; give --depth 3", "--init", prompt_of(trained, "promptsrc"), "--depth", 2)
     refuse("ctx is [4, 128], this model needs [2, 128]; give --length 4", "--init", prompt_of(trained, "promptsrc"), "--length", 2)
     kept = torch.load(prompt_of(trained, "coop"), weights_only=True)
-    other = tmp_path / "runs/mini/meta/coop-seed1-0123456789ab"
+    identity = kept["identity"] | {"weights": "abc"}
+    other = tmp_path / f"runs/mini/meta/coop-seed1-{digits_of(identity)}"
     other.mkdir(parents=True)
-    torch.save(kept | {"identity": kept["identity"] | {"weights": "abc"}}, other / "prompt.pt")
-    refuse("no meta-prompt coop-seed1; coop-seed1-0123456789ab differs in weights", "--init", "meta", "--method", "coop")
+    torch.save(kept | {"identity": identity}, other / "prompt.pt")
+    refuse(f"no meta-prompt coop-seed1; {other.name} differs in weights", "--init", "meta", "--method", "coop")
     whole = prompt_of(trained, "coop").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[:700])
     refuse("cut.pt: damaged", "--init", tmp_path / "cut.pt", "--method", "coop")

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -21,10 +22,11 @@ from mp.clip.weights import load
 from mp import evaluate
 from mp.learners import METHODS
 from mp.learners.prompts import class_prompts
+from mp.learners.settings import hashed
 from mp.prompts import write_prompt
 from mp.runtime import files, progress
-from mp.settings import MetaSettings, as_dict
-from mp.store.cells import FORMAT
+from mp.settings import MetaSettings
+from mp.store.cells import Identity, name_of
 from tests.conftest import ROOT
 from tests.learners.test_learners import golden_learner
 from tests.learners.test_maple import learner_of
@@ -308,16 +310,17 @@ def test_a_prompt_that_overflows_ends_with_code_1(ask, place):
 def test_a_meta_prompt(ask, tmp_path, clip):
     """The one of seed 1 below --out that was made with these weights and the usual settings."""
     settings = MetaSettings("coop", **METHODS["coop"].meta, epochs=mini.META_EPOCHS)
-    about = {"format": FORMAT, "weights": files.sha256(mini.WEIGHTS), "settings": as_dict(settings),
-             "trained_on": dict.fromkeys(mini.TRAINING, "its images")}
-    usual = tmp_path / "mini/meta/coop-seed1/prompt.pt"
+    images = dict.fromkeys(mini.TRAINING, "its images")
+    identity = Identity(files.sha256(mini.WEIGHTS), "auto", "handcrafted", hashed(settings), images)
+    usual = tmp_path / "mini/meta" / name_of("coop-seed1", identity) / "prompt.pt"
     given = ["in/b", "--names", "pug", "poodle", "--format", "json"]
     meta = [*given, "--prompt", "meta", "--method", "coop", "--out", tmp_path]
     ctx = torch.randn(4, 128, generator=torch.Generator().manual_seed(1))
-    write_prompt(usual, "coop", {"ctx": ctx}, about, {})
+    write_prompt(usual, "coop", {"ctx": ctx}, asdict(identity), {})
     found = answers(ask(*meta, weights=())[0])
     assert found == answers(ask(*given, "--prompt", usual, weights=())[0]) != answers(ask(*given, weights=())[0])
-    assert "coop-seed1/prompt.pt: made otherwise: weights" in ask(*meta[:-1], tmp_path, code=2)[1][-1]
+    said = ask(*meta, code=2)[1][-1]
+    assert f"no meta-prompt coop-seed1; {usual.parent.name} differs in weights; make it with" in said
 
 
 def test_a_line_on_a_terminal_takes_the_place_of_the_progress_line(monkeypatch, capsys):

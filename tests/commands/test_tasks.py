@@ -1,11 +1,9 @@
 """Meta-training on tasks of one's own: five folders of pictures and a sixth that is new, from the command line to the table."""
 import csv
 import io
-import json
 import re
 import shlex
 import shutil
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,8 @@ from data.dataset import few_shot
 from data.feed import Feed
 from data.suite import open_suite
 from mp.clip.weights import load
-from mp.commands import options, session, table
+from mp.commands import table
+from mp.experiment import session
 from mp.learners import METHODS, make_learner
 from mp.meta import meta_train
 from mp.prompts import open_prompt
@@ -25,11 +24,11 @@ from mp.settings import MetaSettings
 from mp.report.columns import make_columns
 from mp.tasks import make_task
 from tests.robustness.tiny import pictures
+from tests.walks.outputs import result, results
 
 WORDS = ["rose", "tulip", "cup", "lamp"]  # that the miniature's CLIP knows
 TASKS = "a b c d e".split()
-OWN = "runs/mini/tasks/a+b+c+d+e-" + sha256(b'["a", "b", "c", "d", "e"]').hexdigest()[:8]
-PROMPT = f"{OWN}/meta/coop-seed1/prompt.pt"
+PROMPT = "runs/mini/meta/coop-seed1-a+b+c+d+e/prompt.pt"  # without its digits
 META = "meta --method coop --tasks e a c b d --datasets a b c d e f"
 TABLE = "table --tasks a b c d e --datasets a f"
 
@@ -97,91 +96,71 @@ def by_hand():
 
 def test_the_whole_chain(place, ran):
     shown = ran(META).out
-    assert len(row(shown, "a*")) == len(row(shown, "f")) == 12 and not re.search(r"f\*|^a ", shown, re.MULTILINE)
+    assert len(row(shown, "a*")) == len(row(shown, "f")) == 16 and not re.search(r"f\*|^a ", shown, re.MULTILINE)
     assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Average", "Average (train)", "Average (test)"]
     prompt = open_prompt(place / PROMPT)
     torch.testing.assert_close(prompt.params, by_hand(), rtol=0, atol=0)
     assert list(prompt.identity["trained_on"]) == TASKS
-    tested = {path.name for path in (place / OWN / "zeroshot/meta-coop").glob("*.json")}
-    assert tested == {f"{name}-seed1.json" for name in "abcdef"}
+    tested = {result.dataset for result in results(place) if "meta-coop-a+b+c+d+e" in result.path.parts}
+    assert tested == {*"abcdef"}
     columns = [row(ran(f"zeroshot --method coop --prompt meta --tasks {order} --datasets f").out, "f")
                for order in ("a b c d e", "./e/ d c b a a")]
     assert columns == [row(shown, "f")] * 2
     ran("finetune --method coop --init meta --tasks a b c d e --datasets f")
-    tuned = json.loads((place / OWN / "finetune/coop-meta-base/f-seed1.json").read_text())
-    assert tuned["identity"]["prompt"] == open_prompt(place / PROMPT).fingerprint
+    tuned = result(place, tuned=True)
+    assert tuned.identity["prompt"] == prompt.fingerprint and "coop-meta-a+b+c+d+e-base" in tuned.path.parts
     before = made(place)
     ended = ran(f"{TABLE} --run --format csv")
-    assert "Missing" not in ended.err and before.items() <= made(place).items()
+    assert "missing" not in ended.err and before.items() <= made(place).items()
     cells = {line["dataset"]: line for line in csv.DictReader(io.StringIO(ended.out)) if line["metric"] == "Base"}
     assert list(cells) == ["a", "f"] and set(cells["f"]) == {"dataset", "metric", *(column.key for column in make_columns())}
-    assert "" not in cells["a"].values() and float(cells["f"]["finetune/coop/mp"]) == round(tuned["accuracies"]["base"], 2)
+    assert "" not in cells["a"].values() and float(cells["f"]["finetune/coop/mp"]) == round(tuned.accuracies["base"], 2)
     shown = ran(TABLE)
-    assert "meta-prompts of the tasks a, b, c, d, e\n" in shown.out and shown.err == ""
+    assert "meta-prompts of the tasks a, b, c, d, e\n" in shown.out
     averages = [line.split()[3:] for line in shown.out.splitlines() if line.startswith("Average (")]
     assert averages == [row(shown.out, "a*")[1:], row(shown.out, "f")[1:]]
 
 
 def test_nothing_is_mixed_with_table_1s_tasks(place, ran):
+    """What doesn't depend on tasks serves both."""
     ran(f"{TABLE} --run")
-    beside = {path.parent.name for path in (place / "runs/mini").glob("*/*/*.json")} - {Path(OWN).name}
-    assert beside == {"handcrafted", *(f"{method}-handcrafted-base" for method in ("coop", "cocoop", "promptsrc"))}
     before = made(place)
     for command in ("zeroshot --prompt meta --method coop --datasets f", "finetune --init meta --method coop --datasets f"):
-        said = ran(command, 2).err
-        assert "runs/mini/meta/coop-seed1/prompt.pt: no such prompt file; make it with: python run.py meta --method coop" in said
+        for tasks in ("", "--tasks a b"):
+            said = ran(f"{command} {tasks}", 2).err
+            assert "no meta-prompt coop-seed1" in said and "make it with: python run.py meta --method coop" in said
     shown = ran("table --datasets a f")
     assert "meta-prompts of" not in shown.out and "*" not in row(shown.out, "a")
     assert row(shown.out, "a")[1:] == [cell if column.arm.learnt is None else "-" for cell, column in
                                        zip(row(ran(TABLE).out, "a*")[1:], make_columns())]
-    assert sum(f"--init {init}" in shown.err for init in ("meta", "handcrafted")) == 1
     assert made(place) == before
 
 
-@pytest.mark.parametrize("where, asked", [("runs/mini", ""), ("runs/mini/tasks/a+b-" + sha256(b'["a", "b"]').hexdigest()[:8], "--tasks b a")])
-def test_a_copied_folder_is_not_taken_for_another_tasks(where, asked, place, ran):
+@pytest.mark.parametrize("words", ["coop-seed1", "coop-seed1-a+b"])
+def test_a_copied_folder_is_not_taken_for_another_tasks(words, place, ran):
+    """Whatever the names say."""
     ran("meta --method coop --tasks a b c d e --datasets f")
-    ran("finetune --method coop --init meta --tasks a b c d e --datasets f")
-    for name in ("meta", "zeroshot", "finetune"):
-        shutil.copytree(place / OWN / name, place / where / name, dirs_exist_ok=True)
-    for command in ("zeroshot --prompt meta", "finetune --init meta", "table --run", "meta"):
-        method = "" if command == "table --run" else "--method coop"
-        said = ran(f"{command} {method} {asked} --datasets f", 2).err
-        assert f"{where}/meta/coop-seed1/prompt.pt: made otherwise: " in said and "trained_on." in said
+    folder = complete(place / PROMPT).parent
+    shutil.copytree(folder, folder.with_name(words + folder.name[-13:]))
+    asked = "--tasks b a" if "+" in words else ""
+    for command in ("zeroshot --prompt meta", "finetune --init meta"):
+        said = ran(f"{command} --method coop {asked} --datasets f", 2).err
+        assert f"no meta-prompt {words}" in said and "differs in trained_on" in said
     shown = ran(f"table {asked} --datasets f")
-    assert row(shown.out, "f")[2] == "-" and f"{where}/meta/coop-seed1/prompt.pt: trained on other tasks; left out" in shown.err
-    assert f"meta --method coop --seeds 1 --datasets f {asked}".strip() + " --force\n" in shown.err
+    assert row(shown.out, "f")[2] == "-"
 
 
 def test_tasks_of_other_images_are_other_tasks(place, ran):
-    """Of the same names, where they lie now."""
+    """Of the same names, where they lie now: `meta` learns anew, and what is meant by "meta" then has to be said."""
     ran("meta --method coop --tasks a b --datasets f")
     for word in WORDS:
         shutil.copy(place / "b" / word / "0.png", place / "a" / word / "4.png")
-    for command in ("meta --method coop", "zeroshot --prompt meta --method coop", "finetune --init meta --method coop"):
-        assert "prompt.pt: made otherwise: trained_on.a " in ran(f"{command} --tasks a b --datasets f", 2).err
-
-
-def test_the_commands_for_missing_cells_fill_them(place, ran):
-    """They name the tasks; what is left out is made anew on all datasets, as a folder's name doesn't say where it is."""
-    (place / "deep").mkdir()
-    (place / "b").rename(place / "deep/b")
-    ran("table --run --tasks deep/b pets --datasets f deep/b")
-    for path in place.glob("runs/**/f-seed1.json"):
-        if "coop" in str(path):
-            path.unlink()
-    changed, = place.glob("runs/mini/tasks/*/finetune/promptsrc-meta-base/b-seed1.json")
-    changed.write_text(changed.read_text().replace('"epochs": 1', '"epochs": 2'))
-    shutil.rmtree(next(place.glob("runs/mini/tasks/*/meta/cocoop-seed1")))
-    for left_out in ("", "--datasets f deep/b"):
-        commands = [line.strip() for line in ran(f"table --tasks deep/b pets {left_out}").err.splitlines() if line.startswith("  python")]
-        parsed = [options.parse(shlex.split(line)[2:], "") for line in commands]
-        assert all(one.tasks == ["deep/b", "pets"] and one.datasets in (None, ["f", "deep/b"]) for one in parsed)
-    assert [one.command for one in parsed] == ["zeroshot", "meta", "finetune", "finetune", "finetune", "finetune", "finetune"]
-    assert "--force" in commands[-1] and sum("--force" in line for line in commands) == 1
-    for line in commands:
-        ran(line.removeprefix("python run.py "))
-    assert "Missing" not in ran("table --tasks deep/b pets --datasets f deep/b").err
+    said = ran("meta --method coop --tasks a b --datasets f").err
+    assert "learns 1; " in said and "the nearest that is there differs in trained_on.a" in said
+    assert len(list(place.glob("runs/mini/meta/coop-seed1-a+b-*/prompt.pt"))) == 2
+    for command in ("zeroshot --prompt meta --method coop", "finetune --init meta --method coop"):
+        assert "several meta-prompts would fit" in ran(f"{command} --tasks a b --datasets f", 2).err
+    assert "several" not in ran("meta --method coop --tasks a b --datasets f").err
 
 
 def test_the_page_shows_the_trainings_of_these_tasks(place, ran):
