@@ -1,4 +1,4 @@
-"""Accuracy on base, new and all classes, from one pass over a dataset's test images."""
+"""Compute the accuracy on base, new and all classes, in one pass over a dataset's test images."""
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -17,19 +17,20 @@ Classify = Callable[[Tensor], Tensor]  # from views [B, size, size, 3] to logits
 
 
 def words_classifier(clip: CLIP, words: str, names: list[str]) -> Classify:
-    """Of views, by the same words, such as "a photo of a {}.", for every class name."""
+    """Return a classifier of views by the same words, such as "a photo of a {}.", for every class name."""
     text = normalize(template_features(clip, words, names))                                 # [C, E]
     return lambda views: clip.logit_scale.exp() * normalize(clip.encode_image(views)) @ text.T
 
 
 def learnt_classifier(learner: Learner, clip: CLIP, names: list[str]) -> Classify:
-    """Of views, by a learner's prompts."""
+    """Return a classifier of views by a learner's prompts."""
     classify = learner.classifier(clip, class_prompts(clip, names))
     return classify if learner.sees_images else lambda views: classify(normalize(clip.encode_image(views)))
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Per cent correct for logits [n, C] and labels [n]: of all, and of base (new) images among base (new) classes.
+    """Return the per cent correct for logits [n, C] and labels [n]: of all images, and of base (new) images among base
+    (new) classes.
 
     A part without test images has no entry, nor has one of a single class, in which nothing can be wrong. Raises
     RunError if a logit isn't finite.
@@ -39,16 +40,16 @@ def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
     result = {}
     for part in PARTS:
         classes = class_range(logits.shape[1], part)
-        mine = (labels >= classes.start) & (labels < classes.stop)
-        if mine.any() and len(classes) > 1:
-            predicted = logits[mine, classes.start : classes.stop].argmax(-1)
-            right = predicted == labels[mine] - classes.start
+        in_part = (labels >= classes.start) & (labels < classes.stop)
+        if in_part.any() and len(classes) > 1:
+            predicted = logits[in_part, classes.start : classes.stop].argmax(-1)
+            right = predicted == labels[in_part] - classes.start
             result[part] = 100 * right.double().mean().item()
     return result
 
 
 class TestSet:
-    """A dataset's test images. The frozen tower's features are computed once and shared by all text-side prompts.
+    """Hold a dataset's test images. The frozen tower's features are computed once and shared by all text-side prompts.
 
     `views`: gives all test views in order, [B, size, size, 3], some at a time. `recall`: is given the function that
     computes the features, and may have them already.
@@ -61,7 +62,7 @@ class TestSet:
 
     @cached_property
     def features(self) -> Tensor:
-        """Normalised features [n, E] of frozen CLIP."""
+        """Return normalised features [n, E] of frozen CLIP."""
         return self.recall(self.compute_features).to(self.clip.logit_scale.device)
 
     @torch.no_grad()
@@ -70,15 +71,15 @@ class TestSet:
 
     @torch.no_grad()
     def handcrafted(self, template: str) -> dict[str, float]:
-        """Zero-shot accuracies with the same template, such as "a photo of a {}.", for every class."""
+        """Return zero-shot accuracies with the same template, such as "a photo of a {}.", for every class."""
         text = normalize(template_features(self.clip, template, self.dataset.classes))
         return accuracies((self.features @ text.T).cpu(), self.labels)
 
     @torch.no_grad()
     def learnt(self, learner: Learner) -> dict[str, float]:
-        """Accuracies with a learner's prompts."""
+        """Return accuracies with a learner's prompts."""
         prompts = class_prompts(self.clip, self.dataset.classes)  # not `prepare`: what only the loss needs is left out
         classify = learner.classifier(self.clip, prompts)
         inputs = self.views() if learner.sees_images else self.features.split(FEATURES_AT_ONCE)
-        logits = [classify(some) for some in inputs]
+        logits = [classify(part) for part in inputs]
         return accuracies(torch.cat(logits).cpu(), self.labels)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the recipe that all methods share, and PromptSRC's average over epochs (GPA)."""
+"""Fine-tune a learner by the recipe that all methods share, with PromptSRC's average over epochs (GPA)."""
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -19,7 +19,7 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch -> (images [
 
 
 class FinetuneState(NamedTuple):
-    """Where fine-tuning stands after an epoch."""
+    """Say where fine-tuning stands after an epoch."""
     epoch: int                # epochs done
     params: Params
     momentum: Params          # of SGD
@@ -72,14 +72,15 @@ def with_inputs(learner: Learner, clip: CLIP,
                 batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Yield the batches as the learner takes them. Frozen features are computed for many small batches at once."""
     if learner.sees_images:
-        yield from ((learner.inputs(clip, images), labels) for images, labels in batches)
+        for images, labels in batches:
+            yield learner.inputs(clip, images), labels
         return
     batches = iter(batches)
     for first in batches:
         count = max(1, IMAGES_AT_ONCE // len(first[0]))
         images, labels = zip(first, *islice(batches, count - 1))
-        sizes = [len(some) for some in images]
-        inputs = (together.split(sizes) for together in learner.inputs(clip, torch.cat(images)))
+        sizes = [len(batch) for batch in images]
+        inputs = [tensor.split(sizes) for tensor in learner.inputs(clip, torch.cat(images))]
         yield from zip(zip(*inputs), labels)
 
 

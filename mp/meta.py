@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper: the outer loop over the training tasks. What is inside an epoch stands in mp/maml.py."""
+"""Run Algorithm 1 of the paper: the outer loop over the training tasks. mp/maml.py has what is inside an epoch."""
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from mp.tasks import Indices, Task, draw_batches, kept_steps
 
 
 class MetaState(NamedTuple):
-    """Where meta-training stands after an epoch."""
+    """Say where meta-training stands after an epoch."""
     epoch: int                # epochs done
     params: maml.Params       # the meta-prompt p and, if the inner updates have parameters of their own, these
     adam: maml.AdamState

@@ -1,4 +1,4 @@
-"""The settings of meta-training and fine-tuning: section 4.2 of the paper.
+"""Define the settings of meta-training and fine-tuning: section 4.2 of the paper.
 
 A field is the one place for a setting's default, bounds and help; the command line's options are made from it. What
 section 4.2 sets for each method apart has no default here, or one that the method's row (mp/learners/__init__.py)
@@ -7,7 +7,7 @@ replaces.
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from mp.runtime.errors import UserError
@@ -31,7 +31,7 @@ def with_harmonic_mean(accuracies: dict[str, float]) -> dict[str, float]:
 
 
 class Bound(NamedTuple):
-    """What a setting may be."""
+    """Say what a setting may be."""
     words: str
     holds: Callable[[Any], bool]
 
@@ -48,24 +48,26 @@ ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
 ON_OFF = Bound("True or False", lambda value: True)
 
 
-# Other settings with which one plays no part.
+# Other settings with which a setting plays no part.
 NO_INNER_STEP = Bound("--inner-steps 0", lambda chosen: chosen.inner_steps == 0)
 QUERY_ALONE = Bound("--inner-steps 0 and a --query-batch", lambda chosen: NO_INNER_STEP.holds(chosen)
                     and chosen.query_batch >= 0)
 ONE_EPOCH = Bound("--epochs 1", lambda chosen: chosen.epochs == 1)
 
 
-def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "", unless: Bound | None = None) -> Any:
-    """A field with its help text and what it may be. `only_if`: the fact that a learner states, averages_epochs, or
-    that it is made_with this setting, without which it plays no part; `unless`: other settings with which it plays
-    none. Who gives it all the same is refused (mp/learners/settings.py)."""
+def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "", unless: Bound | None = None,
+            born: Any = MISSING) -> Any:
+    """Define a field, with its help text and what it may be. It plays no part without what `only_if` says of a learner
+    (averages_epochs, or that it is made_with this setting), nor with the other settings of `unless`: who gives it all
+    the same is refused (mp/learners/settings.py). `born`: the first default of a field that came later, at which files
+    are named as they were before it."""
     return field(default=default, kw_only=True,
-                 metadata={"about": about, "bound": bound, "only_if": only_if, "unless": unless})
+                 metadata={"about": about, "bound": bound, "only_if": only_if, "unless": unless, "born": born})
 
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """What it takes to make a learner."""
+    """Hold what it takes to make a learner."""
     method: str
     seed: int = field(default=1, kw_only=True)
     depth: int = setting("layers with prompts, of methods that have deep ones; in shallower towers all", at_least(1), 9,
@@ -74,14 +76,20 @@ class PromptSettings:
                           "made_with")
 
     def __post_init__(self):
-        """Raises UserError for a value of another type or out of its bounds."""
-        for one in fields(self):
-            check(one, getattr(self, one.name))
+        """Raise UserError for a value of another type or out of its bounds, which names the flag and says what it may
+        be."""
+        for member in fields(self):
+            value = getattr(self, member.name)
+            fits = is_a(member.type, value)
+            bound = member.metadata.get("bound", Bound(member.type.__name__, lambda value: True))  # method and seed
+            if not fits or not bound.holds(value):
+                shown = value if fits else repr(value)  # '3' is no number
+                raise UserError(f"{flag(member.name)} {shown}: out of range; give {bound.words}")
 
 
 @dataclass(frozen=True)
 class MetaSettings(PromptSettings):
-    """Of Algorithm 1, in the paper's terms."""
+    """Hold Algorithm 1's settings, in the paper's terms."""
     epochs: int = setting("outer updates; the miniature suite brings a number of its own", EPOCHS, 200)
     inner_steps: int = setting("inner updates (line 7); 0 is plain multi-task training", at_least(0), 4)
     inner_lr: float = setting("α (line 7)", POSITIVE, unless=NO_INNER_STEP)  # each method's row in METHODS has its own
@@ -106,7 +114,7 @@ class MetaSettings(PromptSettings):
 
 @dataclass(frozen=True)
 class FinetuneSettings(PromptSettings):
-    """Of the recipe that the original methods share."""
+    """Hold the settings of the recipe that the original methods share."""
     classes: str = setting("train on these classes", ONE_PART, "base")
     epochs: int = setting("passes over the images", EPOCHS)
     lr: float = setting("learning rate after the first epoch", POSITIVE, unless=ONE_EPOCH)
@@ -121,7 +129,7 @@ class FinetuneSettings(PromptSettings):
                              "averages_epochs", ONE_EPOCH)
 
     def __post_init__(self):
-        """A `gpa_mean` of None, as in a method's row, becomes a number: at the paper's share of the epochs."""
+        """Turn a `gpa_mean` of None, as in a method's row, into a number: at the paper's share of the epochs."""
         if self.gpa_mean is None and isinstance(self.epochs, int):
             epochs = min(self.epochs, sys.maxsize)  # more are no float
             object.__setattr__(self, "gpa_mean", GPA_SHARE * epochs)
@@ -133,20 +141,10 @@ def flag(name: str) -> str:
 
 
 def is_a(kind: type, value: Any) -> bool:
-    """Whether a setting of this type may have the value: True is no number, a whole number may stand for a float."""
+    """Return whether the value is of a setting's type: True is no number, a whole number may stand for a float."""
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
-
-
-def check(one: Field, value: Any) -> None:
-    """Raises UserError that names the flag and what it may be."""
-    good = is_a(one.type, value)
-    bound = one.metadata.get("bound")  # the method and the seed have none
-    if not good or (bound and not bound.holds(value)):
-        words = bound.words if bound else one.type.__name__
-        shown = value if good else repr(value)  # '3' is no number
-        raise UserError(f"{flag(one.name)} {shown}: out of range; give {words}")
 
 
 def as_dict(settings: PromptSettings) -> dict[str, Any]:
@@ -160,6 +158,6 @@ def as_plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(values: dict[str, Any]) -> str:
-    """Of `as_dict` or a file: all of them on one line."""
+    """Return settings, as `as_dict` or a file has them, on one line."""
     return ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
                      for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Few-shot tasks: one dataset each, divided anew into support and query images in every epoch."""
+"""Make few-shot tasks: a dataset each, divided anew into support and query images in every epoch."""
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Indices = np.ndarray  # of a task's images
 
 
 class Task(NamedTuple):
-    """One training dataset as a learner sees it: N images a class. Of one that another process computes, the name."""
+    """Hold a training dataset as a learner sees it: N images a class. If another process computes it, only a name."""
     name: str
     classes: Any = None              # as the learner prepared them
     inputs: tuple[Tensor, ...] = ()  # of the learner, each [n, ...]
@@ -30,8 +30,8 @@ class Task(NamedTuple):
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
               labels: Sequence[int]) -> Task:
-    """A task from images seen plainly: `views` [B, size, size, 3], some at a time, and the label of each, an index into
-    `class_names`. What doesn't depend on the prompt is computed here, once.
+    """Make a task from images seen plainly: `views` [B, size, size, 3], some at a time, and the label of each, an index
+    into `class_names`. What doesn't depend on the prompt is computed here, once.
 
     Raises UserError if there are too few images, labels don't belong to them, or a class name doesn't fit.
     """
@@ -39,19 +39,19 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
     check_divisible(name, class_names, labels)
     inputs = []
     for images in views:
-        inputs.append([t.cpu() for t in learner.inputs(clip, images)])
+        inputs.append([tensor.cpu() for tensor in learner.inputs(clip, images)])
     count = sum(len(first) for first, *_ in inputs)
     if count != len(labels):
         raise UserError(f"{name}: {count} images for {len(labels)} labels; give one for each (an iterator gives its "
                         "images only once)")
     classes = learner.prepare(clip, class_names)
-    return Task(name, classes, tuple(torch.cat(t) for t in zip(*inputs)), torch.tensor(labels),
-                **costs(learner, clip, classes))
+    inputs = tuple(torch.cat(parts) for parts in zip(*inputs))
+    return Task(name, classes, inputs, torch.tensor(labels), **costs(learner, clip, classes))
 
 
 def costs(learner: Learner, clip: CLIP, classes: Any) -> dict[str, int]:
-    """What a task's second derivatives keep, and how many images have room beside the classes: in half of the memory
-    at least, as every part of a batch computes the classes again."""
+    """Return what a task's second derivatives keep, and how many images have room beside the classes: in half of the
+    memory at least, as every part of a batch computes the classes again."""
     image_bytes = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
     class_bytes = SECOND_ORDER * learner.class_bytes(clip, classes)
     room = max(clip.memory - class_bytes, clip.memory // 2)
@@ -60,7 +60,7 @@ def costs(learner: Learner, clip: CLIP, classes: Any) -> dict[str, int]:
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:
-    """Raises UserError for labels without a class, or if no class has the two images that it takes to divide them into
+    """Raise UserError for labels without a class, or if no class has the two images that it takes to divide them into
     support and query images."""
     if not set(labels) <= set(range(len(class_names))):
         raise UserError(f"{name}: labels from {min(labels)} to {max(labels)}; those of its classes are 0 to "
@@ -71,13 +71,13 @@ def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) ->
 
 
 def kept_steps(task: Task, settings: MetaSettings) -> int:
-    """How many inner steps' graphs the memory holds until the way back, beside that of one which is computed anew."""
+    """Return how many inner steps' graphs the memory holds until the way back, beside the one that is computed anew."""
     step = settings.batch * task.image_bytes + task.class_bytes
     return min(settings.inner_steps, max(0, task.memory // max(1, step) - 1))
 
 
 def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
-    """Line 4: indices of K support images of every class, and of the others, the query images.
+    """Draw (line 4) K support images of every class; the others are the query images. Returns the indices of both.
 
     A class of K images or fewer keeps one for the query set; the image of a class that has only one is for support.
     """
@@ -91,7 +91,7 @@ def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[
 
 
 def mini_batches(indices: Indices, size: int, count: int, rng: np.random.Generator) -> list[Indices]:
-    """`count` batches of the shuffled indices, reshuffled when too few are left for another."""
+    """Return `count` batches of the shuffled indices, reshuffled when too few are left for another."""
     size = min(size, len(indices))
     left = np.empty(0, int)
     batches = []
@@ -104,7 +104,7 @@ def mini_batches(indices: Indices, size: int, count: int, rng: np.random.Generat
 
 
 def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) -> tuple[list[Batch], Batch]:
-    """Line 4: the support batches, one an inner step, and the query batch of a task in an epoch, in parts of
+    """Draw (line 4) a task's support batches, one an inner step, and its query batch in an epoch, in parts of
     `task.at_once` images.
 
     They depend on (seed, epoch, number) alone: a resumed run, and one shared out over processes, draw the same.
@@ -121,6 +121,6 @@ def draw_batches(task: Task, settings: MetaSettings, epoch: int, number: int) ->
 
 
 def in_parts(indices: Indices, at_once: int) -> Batch:
-    """Parts of a batch, weighted so that the mean over its images is the weighted sum of the parts' means."""
+    """Cut a batch into parts, weighted so that the mean over its images is the weighted sum of the parts' means."""
     parts = [indices[i : i + at_once] for i in range(0, len(indices), at_once)]
     return [(part, len(part) / len(indices)) for part in parts]

@@ -36,9 +36,9 @@ def changes_of(method):
     return {"epochs": 4, "lr": lr, "batch": 4} | ({"gpa_mean": 3, "gpa_std": 1} if method == "promptsrc" else {})
 
 
-def settings_of(case):
+def settings_of(case, **changes):
     method = case.rstrip("23")
-    return FinetuneSettings(method=method, **changes_of(method))
+    return FinetuneSettings(method=method, **changes_of(method) | changes)
 
 
 @pytest.mark.parametrize("case", ["coop", "cocoop", "promptsrc3"])
@@ -55,6 +55,31 @@ def test_golden_trajectory(case, clip, golden, recipe):
         kind = "averaged" if case.startswith("promptsrc") else "last"
         np.testing.assert_allclose(states[-1].prompt[name], golden[f"{case}/finetune/{kind}/{name}"], rtol=0, atol=2e-5)
     assert all(torch.equal(before[k], p) for k, p in learner.named_parameters())  # the learner itself is left as it was
+
+
+def test_decay_and_momentum_act_after_the_direction(clip, recipe):
+    """By default it is the gradient itself; any other takes its place before torch.optim.SGD's formula."""
+    learner = golden_learner("coop", clip, recipe)
+    classes = learner.prepare(clip, recipe.CLASSES["A"])
+    settings = settings_of("coop", weight_decay=0.5)
+    seen = []
+
+    def doubled(grads):
+        seen.append(grads)
+        return {k: 2 * g for k, g in grads.items()}
+
+    *_, state = finetune(learner, clip, classes, golden_batches(recipe), settings, direction=doubled)
+    *_, plain = finetune(learner, clip, classes, golden_batches(recipe), settings)
+    *_, same = finetune(learner, clip, classes, golden_batches(recipe), settings, direction=dict)
+    assert torch.equal(plain.params["ctx"], same.params["ctx"]) and len(seen) == 12
+    ctx = learner.ctx.detach().clone().requires_grad_()
+    optimizer = torch.optim.SGD([ctx], lr=1.0, momentum=settings.momentum, weight_decay=0.5)
+    for step, grads in enumerate(seen):
+        optimizer.param_groups[0]["lr"] = learning_rate(step // 3, 4, settings.lr)
+        ctx.grad = 2 * grads["ctx"]
+        optimizer.step()
+    torch.testing.assert_close(state.params["ctx"], ctx.detach(), rtol=0, atol=1e-6)
+    assert (state.params["ctx"] - plain.params["ctx"]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("case", ["coop", "promptsrc2"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mp import maml, regulator
+from mp import maml
 
 
 def problem(seed=0):
@@ -28,27 +28,80 @@ def whole(batches):
     return [[(batch, 1.0)] for batch in batches]
 
 
-def through_all_steps(loss, params, support, query, lr):
-    p = {k: v.clone().requires_grad_() for k, v in params.items()}
-    q = p
+def in_halves(batches):
+    """Each batch as two parts, of 3 and 2 of its rows."""
+    return [[((x[rows], y[rows]), len(x[rows]) / 5) for rows in (slice(3), slice(3, 5))] for x, y in batches]
+
+
+def through_all_steps(loss, params, support, query, update, names, first_order=False):
+    """The query loss and line 9 by one graph through all inner steps; first order takes gradients for constants."""
+    def of_batch(p, batch):
+        inner = {k: p[k] for k in names}
+        return inner, sum(weight * loss(inner, part) for part, weight in batch)
+
+    p = start = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
     for batch in support:
-        grads = torch.autograd.grad(loss(q, batch), tuple(q.values()), create_graph=True)
-        q = {k: v - lr * g for (k, v), g in zip(q.items(), grads)}
-    value = sum(w * loss(q, b) for b, w in query)
-    return value.detach(), dict(zip(p, torch.autograd.grad(value, tuple(p.values()))))
+        inner, value = of_batch(p, batch)
+        grads = torch.autograd.grad(value, tuple(inner.values()), create_graph=not first_order)
+        p = update(p, dict(zip(inner, grads)))
+    _, value = of_batch(p, query)
+    return value.detach(), dict(zip(start, torch.autograd.grad(value, tuple(start.values()), materialize_grads=True)))
 
 
-@pytest.mark.parametrize("steps", [0, 1, 4])
-def test_equals_autograd_through_all_steps(steps):
-    loss, params, batches = problem()
-    query = [(batches[4], 0.3), (batches[5], 0.7)]
-    value, grad = maml.meta_gradient(loss, params, whole(batches[:steps]), query, 0.3)
-    value_, grad_ = through_all_steps(loss, params, batches[:steps], query, 0.3)
-    assert len(value) == steps + 1 and abs(value[-1] - value_) < 1e-12
-    assert steps == 0 or value[0] == loss(params, batches[0])
-    for k in params:
-        assert grad_[k].abs().max() > 1e-3
-        torch.testing.assert_close(grad[k], grad_[k], rtol=0, atol=1e-10)
+def relatively_near(found, expected, tolerance):
+    """Every tensor, relative to the largest of its entries."""
+    assert found.keys() == expected.keys()
+    for name, e in expected.items():
+        assert found[name].dtype == e.dtype == torch.float64
+        torch.testing.assert_close(found[name], e, rtol=0, atol=tolerance * float(e.abs().max()))
+
+
+STEPS_KEPT = [(0, 0), (0, 3), (1, 0), (1, 1), (4, 0), (4, 1), (4, 3), (4, 4), (4, 9)]  # more than all are all
+
+
+def equals_one_graph(update, plainly, params, steps, kept, divide, first_order):
+    """The meta-gradient with `update` is that of one graph through all steps with `plainly`, the formula written out
+    once more; and as many passes were saved as graphs were kept."""
+    loss, learnt, batches = problem()
+    params, calls = learnt | params, []
+
+    def counted(p, part):
+        calls.append(part)
+        return loss(p, part)
+
+    support, (query,) = divide(batches[:steps]), divide(batches[4:5])
+    losses, grad = maml.meta_gradient(counted, params, support, query, update, list(learnt), first_order, kept)
+    value, expected = through_all_steps(loss, params, support, query, plainly, list(learnt), first_order)
+    assert len(losses) == steps + 1 and abs(losses[-1] - value) < 1e-12
+    assert steps == 0 or abs(losses[0] - sum(w * loss(params, part) for part, w in support[0])) < 1e-12
+    for name, e in expected.items():
+        assert e.abs().max() > 1e-3 or (steps == 0 and name not in learnt and not e.any())
+    relatively_near(grad, expected, 1e-10)
+    passes = steps + 1 + (0 if first_order else steps - min(kept, steps))
+    assert len(calls) == passes * len(query)
+
+
+@pytest.mark.parametrize("first_order", [False, True], ids=["second order", "first order"])
+@pytest.mark.parametrize("divide", [whole, in_halves])
+@pytest.mark.parametrize("steps, kept", STEPS_KEPT)
+def test_equals_autograd_through_all_steps(steps, kept, divide, first_order):
+    def line_7(p, grad):
+        return {k: p[k] - 0.3 * grad[k] for k in p}
+
+    equals_one_graph(maml.sgd(0.3), line_7, {}, steps, kept, divide, first_order)
+
+
+@pytest.mark.parametrize("first_order", [False, True], ids=["second order", "first order"])
+@pytest.mark.parametrize("divide", [whole, in_halves])
+@pytest.mark.parametrize("steps, kept", STEPS_KEPT)
+def test_any_update_will_do(steps, kept, divide, first_order):
+    """One with learnt rates of its own, which change from step to step; it is linear neither in p nor in the gradient."""
+    def update(p, grad):
+        stepped = {k: p[k] - p[f"rate {k}"] * torch.tanh(g) - 0.1 * p[k] ** 2 for k, g in grad.items()}
+        return stepped | {f"rate {k}": p[f"rate {k}"] * 0.9 for k in grad}
+
+    rates = {"rate w": torch.tensor(0.3, dtype=torch.float64), "rate b": torch.full((3,), 0.2, dtype=torch.float64)}
+    equals_one_graph(update, update, rates, steps, kept, divide, first_order)
 
 
 def test_a_batch_in_parts_is_the_same_batch():
@@ -60,18 +113,18 @@ def test_a_batch_in_parts_is_the_same_batch():
 
     query = [(batches[4], 1.0)]
     once, thrice = ([parts(*sizes), *whole(batches[2:4])] for sizes in ((10,), (4, 4, 2)))
-    for a, b in zip(*(maml.meta_gradient(loss, params, support, query, 0.3) for support in (once, thrice))):
+    for a, b in zip(*(maml.meta_gradient(loss, params, support, query, maml.sgd(0.3)) for support in (once, thrice))):
         for k in a if isinstance(a, dict) else [slice(None)]:
             torch.testing.assert_close(a[k], b[k], rtol=0, atol=1e-12)
 
 
 def test_equals_finite_differences():
     loss, params, batches = problem(1)
-    support, query, lr, eps = whole(batches[:4]), [(batches[4], 1.0)], 0.3, 1e-5
-    _, grad = maml.meta_gradient(loss, params, support, query, lr)
+    support, query, update, eps = whole(batches[:4]), [(batches[4], 1.0)], maml.sgd(0.3), 1e-5
+    _, grad = maml.meta_gradient(loss, params, support, query, update)
 
     def outer(p):
-        return float(loss(maml.adapt(loss, p, support, lr)[0][-1], batches[4]).detach())
+        return float(loss(maml.adapt(loss, p, support, update)[0], batches[4]).detach())
 
     for k in params:
         for i in range(params[k].numel()):
@@ -83,24 +136,24 @@ def test_equals_finite_differences():
 
 def test_second_order_is_not_first_order():
     loss, params, batches = problem(2)
-    query = [(batches[4], 1.0)]
-    _, second = maml.meta_gradient(loss, params, whole(batches[:4]), query, 0.3)
-    value, first = maml.meta_gradient(loss, params, whole(batches[:4]), query, 0.3, first_order=True)
+    query, update = [(batches[4], 1.0)], maml.sgd(0.3)
+    _, second = maml.meta_gradient(loss, params, whole(batches[:4]), query, update)
+    value, first = maml.meta_gradient(loss, params, whole(batches[:4]), query, update, first_order=True)
     assert (second["w"] - first["w"]).abs().max() > 1e-2
     # First order is the query gradient at the adapted parameters.
-    adapted = maml.adapt(loss, params, whole(batches[:4]), 0.3)[0][-1]
-    value_, expected = maml.value_and_grad(loss, adapted, query)
+    adapted, _, _ = maml.adapt(loss, params, whole(batches[:4]), update)
+    value_, expected, _ = maml.value_and_grad(loss, adapted, query)
     assert value[-1] == value_ and all(torch.equal(first[k], expected[k]) for k in params)
     # Without inner steps there is nothing to differ in.
-    _, a = maml.meta_gradient(loss, params, [], query, 0.3)
-    _, b = maml.meta_gradient(loss, params, [], query, 0.3, first_order=True)
+    _, a = maml.meta_gradient(loss, params, [], query, update)
+    _, b = maml.meta_gradient(loss, params, [], query, update, first_order=True)
     assert all(torch.equal(a[k], b[k]) for k in params)
 
 
 def test_arguments_are_left_as_they_are():
     loss, params, batches = problem(3)
     before = {k: v.clone() for k, v in params.items()}
-    _, grad = maml.meta_gradient(loss, params, whole(batches[:4]), [(batches[4], 1.0)], 0.3)
+    _, grad = maml.meta_gradient(loss, params, whole(batches[:4]), [(batches[4], 1.0)], maml.sgd(0.3), kept=2)
     maml.meta_update(params, grad, maml.adam_start(params), 0.1, 0.01)
     assert all(torch.equal(params[k], before[k]) and not params[k].requires_grad for k in params)
 
@@ -145,15 +198,47 @@ def test_a_misspelt_or_missing_parameter_is_refused():
 
 def test_a_parameter_the_loss_ignores_is_an_error():
     params = {"a": torch.ones(2), "unused": torch.ones(2)}
-    with pytest.raises(RuntimeError, match="not have been used"):
-        maml.meta_gradient(lambda p, _: p["a"].sum(), params, [[(None, 1.0)]], [(None, 1.0)], 0.1)
+    batch = [(None, 1.0)]
+
+    def loss(p, part):
+        return p["a"].pow(2).sum()
+
+    for names in ([], ["a", "unused"]):
+        with pytest.raises(RuntimeError, match="not have been used"):
+            maml.meta_gradient(loss, params, [batch], batch, maml.sgd(0.1), names)
+    # One that isn't the loss's but the update's may have a gradient of zero.
+    _, grad = maml.meta_gradient(loss, params, [batch], batch, lambda p, g: p | {"a": p["a"] - 0.1 * g["a"]}, ["a"])
+    assert torch.equal(grad["unused"], torch.zeros(2)) and grad["a"].all()
+
+
+def test_plain_steps_need_a_gradient_of_everything():
+    with pytest.raises(KeyError, match="other"):
+        maml.sgd(0.1)({"a": torch.ones(2), "other": torch.ones(2)}, {"a": torch.ones(2)})
+
+
+def test_the_loss_sees_its_own_tensors_alone():
+    loss, params, batches = problem()
+    seen = []
+
+    def watched(p, part):
+        seen.append(set(p))
+        return loss(p, part)
+
+    def update(p, grad):
+        return p | maml.sgd(0.3)({k: p[k] for k in grad}, grad)
+
+    arguments = whole(batches[:2]), [(batches[4], 1.0)]
+    _, grad = maml.meta_gradient(watched, params | {"more": torch.ones(1)}, *arguments, update, list(params))
+    assert len(seen) == 5 and all(names == {"w", "b"} for names in seen)
+    _, plain = maml.meta_gradient(loss, params, *arguments, maml.sgd(0.3))
+    assert all(torch.equal(grad[k], plain[k]) for k in params)
 
 
 def test_graph_memory_does_not_grow_with_steps():
     """Tensors that autograd keeps alive for its backward pass, at their peak."""
     loss, params, batches = problem(5)
 
-    def peak(steps):
+    def peak(steps, kept=0):
         alive, most = 0, 0
 
         class Kept:
@@ -168,28 +253,12 @@ def test_graph_memory_does_not_grow_with_steps():
                 alive -= self.tensor.numel()
 
         with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-            maml.meta_gradient(loss, params, whole(batches[i % 4] for i in range(steps)), [(batches[4], 1.0)], 0.3)
+            support = whole(batches[i % 4] for i in range(steps))
+            maml.meta_gradient(loss, params, support, [(batches[4], 1.0)], maml.sgd(0.3), kept=kept)
         return most
 
     assert peak(1) > 0 and peak(16) <= 1.05 * peak(1)
-
-
-@pytest.mark.parametrize("kept", [1, 3, 4, 9])
-def test_kept_graphs_change_no_number(kept):
-    """Against graphs that are computed anew, and autograd through all steps; with batches in parts, and with a regulator."""
-    loss, params, batches = problem(7)
-    support = [[(batches[i], 0.4), (batches[i + 4], 0.6)] for i in range(4)]
-    query = [(batches[8], 1.0)]
-    phi = {k: v + 0.3 for k, v in regulator.start(params, 0).items()}
-    for regulated in ((), (False, regulator.regulate, phi)):
-        losses, anew = maml.meta_gradient(loss, params, support, query, 0.3, *regulated)
-        losses_, ours = maml.meta_gradient(loss, params, support, query, 0.3, *regulated, kept=kept)
-        torch.testing.assert_close(losses, losses_, rtol=0, atol=1e-12)
-        for k in anew:
-            torch.testing.assert_close(anew[k], ours[k], rtol=0, atol=1e-10)
-    _, plain = maml.meta_gradient(loss, params, whole(batches[:4]), query, 0.3, kept=kept)
-    for k, expected in through_all_steps(loss, params, batches[:4], query, 0.3)[1].items():
-        torch.testing.assert_close(plain[k], expected, rtol=0, atol=1e-10)
+    assert peak(16, kept=8) > 4 * peak(16)  # it would be noticed
 
 
 def test_a_kept_graph_saves_a_pass_and_goes_when_it_is_used():
@@ -202,11 +271,11 @@ def test_a_kept_graph_saves_a_pass_and_goes_when_it_is_used():
 
     def passes(kept, first_order=False):
         calls.clear()
-        maml.meta_gradient(counted, params, whole(batches[:4]), [(batches[4], 1.0)], 0.3, first_order, kept=kept)
+        maml.meta_gradient(counted, params, whole(batches[:4]), [(batches[4], 1.0)], maml.sgd(0.3), (), first_order, kept)
         return len(calls)
 
     assert [passes(kept) for kept in range(6)] == [9, 8, 7, 6, 5, 5] and passes(4, first_order=True) == 5
-    _, _, steps = maml.adapt(loss, params, whole(batches[:4]), 0.3, kept=2)
+    _, _, steps = maml.adapt(loss, params, whole(batches[:4]), maml.sgd(0.3), kept=2)
     assert [bool(step.graphs) for step in steps] == [False, False, True, True]
 
 
@@ -214,19 +283,18 @@ def test_on_the_way_back_graphs_go_one_by_one(monkeypatch):
     """The last step's first; before each product, those of the steps that are still to come are there, and no others."""
     loss, params, batches = problem(9)
     graphs, alive = [], []
-    value_and_grad, product = maml.value_and_grad, maml.hessian_vector
+    value_and_grad, back_through = maml.value_and_grad, maml.back_through
 
     def watched(*args):
-        found = value_and_grad(*args)
-        if len(args) == 4 and args[3]:
-            graphs.append(weakref.ref(args[3][0]["w"]))
-        return found
+        value, grad, parts = value_and_grad(*args)
+        graphs.extend(weakref.ref(part["w"]) for part in parts)
+        return value, grad, parts
 
     def counted(*args):
         alive.append([graph() is not None for graph in graphs])
-        return product(*args)
+        return back_through(*args)
 
     monkeypatch.setattr(maml, "value_and_grad", watched)
-    monkeypatch.setattr(maml, "hessian_vector", counted)
-    maml.meta_gradient(loss, params, whole(batches[:3]), [(batches[4], 1.0)], 0.3, kept=3)
+    monkeypatch.setattr(maml, "back_through", counted)
+    maml.meta_gradient(loss, params, whole(batches[:3]), [(batches[4], 1.0)], maml.sgd(0.3), kept=3)
     assert alive == [[True, True, True], [True, True, False], [True, False, False]]

@@ -8,16 +8,19 @@ import torch
 
 from data.dataset import Item
 from data.feed import Feed
+from data.suite import open_suite
 from mp import maml
 from mp.clip.model import SECOND_ORDER, normalise
-from mp.commands.meta import say_if_too_large, train_and_save
+from mp.experiment import arms
+from mp.experiment.arms import Arm, changed
+from mp.experiment.training import say_if_too_large
 from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp
 from mp.runtime.errors import RunError, UserError
 from mp.meta import meta_train
-from mp.settings import MetaSettings, as_dict
-from mp.store import identity, results
+from mp.settings import MetaSettings
 from mp.tasks import Task, divide, draw_batches, kept_steps, make_task, mini_batches
+from tests.trainings import learn, session_of
 
 
 def test_divide_takes_k_of_every_class_and_differs_between_epochs():
@@ -94,8 +97,7 @@ def settings(**more):
 
 def saved(clip, tasks, config, folder, report=lambda numbers: None):
     """What run.py meta does, in a folder."""
-    made_from = identity.Identity(identity.FORMAT, "weights", "cpu", "fp32", settings=as_dict(config))
-    return train_and_save(CoOp(clip), clip, tasks, config, made_from, folder, report).params
+    return learn(session_of(clip), CoOp(clip), tasks, config, folder, report)
 
 
 def test_the_query_batch(tasks):
@@ -165,8 +167,6 @@ def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
     for a, b in zip(*lines, strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
     assert [line["epoch"] for line in lines[0]] == [1, 2, 3, 4]
-    with pytest.raises(UserError, match="made otherwise: settings.inner_lr"):
-        saved(clip, tasks, settings(inner_lr=0.5), tmp_path / "broken")
 
 
 def test_a_kill_between_the_last_state_and_its_log_line_loses_no_line(clip, tasks, tmp_path):
@@ -185,12 +185,12 @@ def test_nan_names_epoch_task_and_step_and_keeps_the_last_state(clip, tasks, tmp
 
     with pytest.raises(KeyboardInterrupt):
         saved(clip, tasks, settings(), tmp_path, stop)
-    state = (tmp_path / "state.pt").read_bytes()
+    state = (tmp_path / "state-cpu-fp32.pt").read_bytes()
     bad = list(tasks)
     bad[poisoned] = tasks[poisoned]._replace(inputs=(tasks[poisoned].inputs[0] * float("nan"),))
     with pytest.raises(RunError, match=f"epoch 2, {where}: the loss is nan; .*; the state of the last good epoch is kept"):
         saved(clip, bad, settings(), tmp_path)
-    assert (tmp_path / "state.pt").read_bytes() == state
+    assert (tmp_path / "state-cpu-fp32.pt").read_bytes() == state
 
 
 def test_a_tensor_without_a_gradient_is_named(clip, tasks):
@@ -215,16 +215,17 @@ def test_settings_that_make_no_sense_are_refused():
             settings(**bad)
 
 
-def test_folders_tell_settings_apart(tmp_path):
-    usual = MetaSettings("promptsrc", **METHODS["promptsrc"].meta | {"epochs": 50})
+def test_folders_tell_settings_apart():
+    """In words, beside the digits."""
+    suite = open_suite(None)
 
-    def name(**changes):
-        seed = changes.get("seed", 1)
-        return results.meta_folder(tmp_path, replace(usual, **changes), replace(usual, seed=seed)).name
+    def words(seed=1, suite=suite, **changes):
+        return arms.meta_words(suite, Arm("promptsrc", learnt=changed(**changes)), seed)
 
-    assert name() == "promptsrc-seed1" and name(depth=3) == "promptsrc-depth3-seed1"
-    assert name(inner_steps=0, seed=3) == "promptsrc-inner_steps0-seed3"
-    assert results.meta_prompt(tmp_path, "promptsrc", 1).parent == results.meta_folder(tmp_path, usual, usual)
+    assert words() == "promptsrc-seed1" and words(depth=3) == "promptsrc-seed1-depth3"
+    assert words(3, inner_steps=0) == "promptsrc-seed3-inner_steps0"
+    assert words(epochs=suite.meta_epochs, clip_norm=5.0) == "promptsrc-seed1"  # as they are anyway
+    assert words(suite=open_suite(None, None, ["pets", "cars"])) == "promptsrc-seed1-pets+cars"
 
 
 def test_a_task_of_images_keeps_bytes_and_learns_the_same(clip):
@@ -287,17 +288,17 @@ def test_a_step_costs_what_the_learner_says(method, clip, recipe, monkeypatch):
     """A task knows it; with room for all graphs the meta-prompt is that of room for none, but for rounding."""
     learner = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0))
     images = torch.from_numpy(recipe.images("A", "r", 6))
-    found, passes = [], []
-    learner.register_forward_hook(lambda *_: passes.append(1))
-    for memory, expected in ((2**31, 3 + 1), (1, 2 * (3 + 1 + 3))):  # steps, the query batch, and steps anew, in halves
+    found, passes, run = [], [], maml.run
+    monkeypatch.setattr(maml, "run", lambda *args: passes.append(memory) or run(*args))
+    for memory in (2**31, 1):
         monkeypatch.setattr(clip, "memory", memory)
         task = make_task(learner, clip, "t", ["cat", "red fox"], [images], [0, 0, 0, 1, 1, 1])
         config = MetaSettings(method, **METHODS[method].meta | {"epochs": 1, "inner_steps": 3, "support": 1, "batch": 2})
         assert kept_steps(task, config) == (3 if memory > 1 else 0)
-        passes.clear()
         state, = meta_train(learner, clip, [task], config)
-        assert len(passes) == expected
         found.append(state.adam.mean)
+    # Of a batch of 2, at once or one by one: 3 steps and a query; on the way back kept graphs, or 3 passes more.
+    assert passes == [2**31] * 4 + [1] * 2 * 7
     tokens = 0 if method == "cocoop" else 7  # cat . EOT, red fox . EOT; CoCoOp takes them with every image
     assert task.class_bytes == SECOND_ORDER * tokens * clip.kept_bytes(clip.transformer)
     for name, one in found[0].items():

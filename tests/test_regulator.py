@@ -1,5 +1,6 @@
 """The gradient regulator: the identity at its start, and the exact meta-gradient for prompt and φ."""
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from mp.learners import METHODS, make_learner
 from mp.prompts import open_prompt
 from mp.settings import FinetuneSettings, MetaSettings
 from mp.tasks import draw_batches, make_task
-from tests.test_maml import problem, whole
+from tests.test_maml import STEPS_KEPT, equals_one_graph, in_halves, problem, whole
 
 
 def a_regulator(params, seed=0, scale=0.5):
@@ -46,35 +47,32 @@ def test_it_starts_as_the_identity():
     assert all(torch.equal(phi[k], again[k]) for k in phi) and not torch.equal(phi["regulator.ctx.down"], other["regulator.ctx.down"])
 
 
-@pytest.mark.parametrize("steps", [0, 1, 4])
-def test_equals_autograd_through_all_steps(steps):
-    loss, params, batches = problem(5)
-    phi = a_regulator(params)
-    _, found = maml.meta_gradient(loss, params, whole(batches[:steps]), [(batches[4], 1.0)], 0.3, False, regulator.regulate, phi)
-    start, q_phi = ({k: v.clone().requires_grad_() for k, v in some.items()} for some in (params, phi))
-    p = start
-    for batch in batches[:steps]:
-        grads = dict(zip(p, torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)))
-        step = regulator.regulate(q_phi, grads)
-        p = {k: v - 0.3 * step[k] for k, v in p.items()}
-    value = loss(p, batches[4])
-    expected = torch.autograd.grad(value, (*start.values(), *q_phi.values()), allow_unused=True, materialize_grads=True)
-    assert found.keys() == {**start, **q_phi}.keys()
-    for (name, g), e in zip(found.items(), expected):
-        assert steps == 0 or e.abs().max() > 1e-4
-        torch.testing.assert_close(g, e, rtol=0, atol=1e-10)
+@pytest.mark.parametrize("first_order", [False, True], ids=["second order", "first order"])
+@pytest.mark.parametrize("divide", [whole, in_halves])
+@pytest.mark.parametrize("steps, kept", STEPS_KEPT)
+def test_equals_autograd_through_all_steps(steps, kept, divide, first_order):
+    def plainly(p, grad):
+        stepped = {}
+        for name, g in grad.items():
+            down, up = p[f"regulator.{name}.down"], p[f"regulator.{name}.up"]
+            stepped[name] = p[name] - 0.3 * (g + torch.clamp(g @ down.T, min=0) @ up.T)
+        return p | stepped
+
+    phi = a_regulator(problem()[1])
+    equals_one_graph(regulator.sgd(0.3), plainly, phi, steps, kept, divide, first_order)
 
 
 def test_first_order_takes_the_jacobians_of_p_for_the_identity():
     loss, params, batches = problem(6)
     phi = a_regulator(params)
-    arguments = (loss, params, whole(batches[:2]), [(batches[4], 1.0)], 0.3)
-    _, first = maml.meta_gradient(*arguments, True, regulator.regulate, phi)
-    path, _, steps = maml.adapt(loss, params, whole(batches[:2]), 0.3, regulator.regulate, phi)
-    _, at_the_end = maml.value_and_grad(loss, path[-1], [(batches[4], 1.0)])
+    support, query, update = whole(batches[:2]), [(batches[4], 1.0)], regulator.sgd(0.3)
+    _, first = maml.meta_gradient(loss, params | phi, support, query, update, list(params), first_order=True)
+    adapted, _, steps = maml.adapt(loss, params | phi, support, update, list(params))
+    assert all(torch.equal(adapted[k], phi[k]) for k in phi) and [set(step.grad) for step in steps] == [set(params)] * 2
+    _, at_the_end, _ = maml.value_and_grad(loss, {k: adapted[k] for k in params}, query)
     assert all(torch.equal(first[k], at_the_end[k]) for k in params)
     q_phi = {k: v.clone().requires_grad_() for k, v in phi.items()}
-    moved = sum((-0.3 * regulator.regulate(q_phi, grad)[k] * at_the_end[k]).sum() for _, _, grad, _ in steps for k in params)
+    moved = sum((-0.3 * regulator.regulate(q_phi, step.grad)[k] * at_the_end[k]).sum() for step in steps for k in params)
     for name, e in zip(phi, torch.autograd.grad(moved, tuple(q_phi.values()))):
         torch.testing.assert_close(first[name], e, rtol=0, atol=1e-12)
 
@@ -90,13 +88,15 @@ def test_the_first_epoch_is_plain_mamls_to_the_bit(method, clip, recipe):
     params = fresh.params | regulator.start(fresh.params, 1)
     fresh = fresh._replace(params=params, adam=maml.adam_start(params))
     settings = MetaSettings(method, **row, regulator=True)
-    ours = list(meta.meta_train(learner, clip, [task], settings, fresh, regulate=regulator.regulate))
+    ours = list(meta.meta_train(learner, clip, [task], settings, fresh, regulator.sgd))
     own, phi = regulator.split(ours[0].params)
     assert all(torch.equal(own[k], plain[0].params[k]) for k in own)
     assert any((phi[k] - params[k]).abs().max() > 0 for k in phi) and ours[0].numbers["zero_gradients"] == []
     assert not all(torch.equal(ours[1].params[k], plain[1].params[k]) for k in own)
-    with pytest.raises(ValueError, match="settings.regulator"):
-        next(meta.meta_train(learner, clip, [task], settings, fresh))
+    # Steps of the other kind are refused, not taken.
+    for state, make_update in ((fresh, maml.sgd), (meta.start(learner), regulator.sgd)):
+        with pytest.raises(KeyError, match="regulator."):
+            next(meta.meta_train(learner, clip, [task], settings, state, make_update))
 
 
 def test_fine_tuning_passes_its_gradients_through_it(clip, recipe):
@@ -106,7 +106,7 @@ def test_fine_tuning_passes_its_gradients_through_it(clip, recipe):
     settings = FinetuneSettings("coop", epochs=1, lr=0.1, batch=4)
     phi = a_regulator(dict(learner.named_parameters()))
     state, = finetune.finetune(learner, clip, classes, lambda epoch: [(images, torch.tensor([0, 1, 1, 0]))], settings,
-                               regulate=regulator.regulate, phi=phi)
+                               direction=partial(regulator.regulate, phi))
     ctx = learner.ctx.detach().clone().requires_grad_()
     loss = maml.run(learner, {"ctx": ctx}, clip, classes, *learner.inputs(clip, images), torch.tensor([0, 1, 1, 0]))
     grad, = torch.autograd.grad(loss, ctx)
@@ -155,12 +155,12 @@ def test_over_tasks_phi_is_averaged_and_clipped_with_the_prompt(clip, recipe):
     fresh = meta.start(learner)
     own, phi = fresh.params, a_regulator(fresh.params)
     fresh = fresh._replace(params=own | phi, adam=maml.adam_start(own | phi))
-    state, = meta.meta_train(learner, clip, made, settings, fresh, regulate=regulator.regulate)
+    state, = meta.meta_train(learner, clip, made, settings, fresh, regulator.sgd)
     each = []
     for number, task in enumerate(made):
         support, query = draw_batches(task, settings, 0, number)
-        each.append(maml.meta_gradient(meta.loss_of(task, learner, clip), own, support, query, settings.inner_lr,
-                                       regulate=regulator.regulate, phi=phi)[1])
+        loss, update = meta.loss_of(task, learner, clip), regulator.sgd(settings.inner_lr)
+        each.append(maml.meta_gradient(loss, own | phi, support, query, update, list(own))[1])
     G = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
     norm = torch.cat([g.flatten() for g in G.values()]).norm()
     assert norm > 0.05 and abs(state.numbers["grad_norm"] - float(norm)) < 1e-5 * float(norm)

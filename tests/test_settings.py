@@ -20,7 +20,7 @@ from mp import regulator
 from mp.finetune import finetune
 from mp.learners import DEFAULT_METHOD, METHODS, learner_class
 from mp.learners.settings import method_settings
-from mp.maml import adam_start, unchanged
+from mp.maml import adam_start, sgd
 from mp.meta import meta_train, start
 from mp.prompts import learner_of
 from mp.runtime.errors import UserError
@@ -66,8 +66,8 @@ def meta_trained(settings):
     if settings.regulator:
         params = state.params | regulator.start(state.params, settings.seed)
         state = state._replace(params=params, adam=adam_start(params))
-    regulate = regulator.regulate if settings.regulator else unchanged
-    states = list(meta_train(toy, toy, tasks, settings, state, regulate=regulate))
+    make_update = regulator.sgd if settings.regulator else sgd
+    states = list(meta_train(toy, toy, tasks, settings, state, make_update))
     norms = torch.tensor([state.numbers["grad_norm"] for state in states])
     mean = {f"adam.{name}": value for name, value in states[-1].adam.mean.items()}
     return {**states[-1].params, **mean, "norms": norms}

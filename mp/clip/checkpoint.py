@@ -1,6 +1,5 @@
-"""What people keep CLIP's weights in: OpenAI's TorchScript archive, a checkpoint of torch.save, the miniature's arrays.
-
-Nothing in a file is ever executed.
+"""Read what people keep CLIP's weights in: OpenAI's TorchScript archive, a checkpoint of torch.save, the miniature's
+arrays. Nothing in a file is ever executed.
 """
 import zipfile
 from pathlib import Path
@@ -32,7 +31,7 @@ def not_clip(path: Path, what: str) -> UserError:
 
 
 def read_content(path: Path) -> Any:
-    """What is in the file, read without running anything of it. Raises UserError if it can't be read."""
+    """Return what is in the file, without running anything of it. Raises UserError if it can't be read."""
     inside = []
     try:
         if zipfile.is_zipfile(path):
@@ -43,27 +42,28 @@ def read_content(path: Path) -> Any:
         if any(name.endswith(torchfile.SCRIPT) for name in inside):
             return read_archive(path)
         return torchfile.load(path)
-    except Exception as e:  # there is nothing that damaged bytes don't raise
-        what = "" if isinstance(e, OSError) else foreign(path, inside)
-        if what:
-            raise not_clip(path, f"not a readable weights file but {what}") from None
+    except Exception as e:  # damaged bytes may raise anything
+        kind = "" if isinstance(e, OSError) else foreign(path, inside)
+        if kind:
+            raise not_clip(path, f"not a readable weights file but {kind}") from None
         raise UserError(unreadable(path, e, "not a readable weights file", ADVICE)) from None
 
 
 def foreign(path: Path, inside: list[str]) -> str:
-    """What a file that isn't torch's is, by how it begins or what is `inside` a zip archive; "" if it isn't known."""
+    """Return what a file is that isn't torch's, by how it begins or what is `inside` a zip archive; "" if unknown."""
     if inside and not any(name.endswith(("data.pkl", ".npy")) for name in inside):
         return f"a zip archive of {', '.join(inside[:3])} (unpack it)"
     with open(path, "rb") as f:
         head = f.read(512)
-    for offset, mark, what in FOREIGN:
+    for offset, mark, kind in FOREIGN:
         if head[offset:].startswith(mark):
-            return what
+            return kind
     return "" if head else "an empty file"
 
 
 def flat(content: dict, folder: str = "", depth: int = 8) -> dict[str, Any]:
-    """What dicts hold, by names such as "model/state_dict/logit_scale"; an archive's modules, such as "visual.proj"."""
+    """Return what dicts in dicts hold, by names such as "model/state_dict/logit_scale", and what an archive's modules
+    hold, by names such as "visual.proj"."""
     entries = {}
     for name, value in content.items():
         if isinstance(value, dict) and depth:
@@ -75,7 +75,7 @@ def flat(content: dict, folder: str = "", depth: int = 8) -> dict[str, Any]:
 
 
 def read_archive(path: Path) -> Inert:
-    """OpenAI's archive: its modules' attributes; "activation" is GELU if its code, read as text, has that."""
+    """Return the attributes of the modules in OpenAI's archive; "activation" is GELU if its code, as text, has that."""
     module = torchfile.load(path, script=True)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -85,7 +85,8 @@ def read_archive(path: Path) -> Inert:
 
 
 def read_arrays(path: Path) -> State:
-    """A state dict as compressed arrays. Only the token rows that were trained are stored; the rest are zero."""
+    """Return the state dict in compressed arrays, which hold only the token rows that were trained; the others are
+    zero."""
     with np.load(path, allow_pickle=False) as arrays:
         state = {k: torch.from_numpy(arrays[k]) for k in arrays.files}
     if missing := {"token_embedding.rows", "token_embedding.ids", "vocab_size"} - state.keys():

@@ -1,6 +1,6 @@
-"""Operations with derivatives of their own, up to the second, which MAML's outer loop takes.
+"""Give operations derivatives of their own, up to the second, which MAML's outer loop takes.
 
-They give what torch's own would, in fewer passes over the numbers: a layer norm with its first and second derivative
+They are what torch's own would, in fewer passes over the numbers: a layer norm with its first and second derivative
 takes torch about 70 operations, here 26, and a GPU waits for each to be started. torch.func's transforms (grad, vmap)
 can't be used on them, and a second derivative can't be differentiated once more.
 """
@@ -18,7 +18,7 @@ def refuse_a_third() -> None:
 
 
 class LayerNorm(nn.LayerNorm):
-    """(x - mean) / √(variance + eps) · weight + bias over the last dimension, W."""
+    """Compute (x - mean) / √(variance + eps) · weight + bias over the last dimension, W."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled() or self.weight.requires_grad or self.bias.requires_grad:
@@ -27,7 +27,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Norm(Function):
-    """The layer norm of x [..., W] with frozen weight and bias."""
+    """Compute the layer norm of x [..., W] with frozen weight and bias."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -41,7 +41,7 @@ class Norm(Function):
 
 
 class NormGradient(Function):
-    """The layer norm's gradient for x. With h = (x - mean) · scale, where scale = 1 / √(variance + eps), and
+    """Compute the layer norm's gradient for x. With h = (x - mean) · scale, where scale = 1 / √(variance + eps), and
     a = grad · weight, it is
 
         D(x, grad) = scale · (a' - q h),  where q = mean(a h), and a' is a less its mean.
@@ -58,8 +58,8 @@ class NormGradient(Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(grad, x, weight, mean, scale)
-        wanted = [True, False, False]  # of the gradients for x, weight and bias
-        return torch.ops.aten.native_layer_norm_backward(grad, x, weight.shape, mean, scale, weight, None, wanted)[0]
+        needed = [True, False, False]  # of the gradients for x, weight and bias
+        return torch.ops.aten.native_layer_norm_backward(grad, x, weight.shape, mean, scale, weight, None, needed)[0]
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
@@ -68,7 +68,7 @@ class NormGradient(Function):
         h = (x - mean).mul_(scale)
         a = centred(grad * weight)
         v = centred(v)
-        p, q, s = ((one * other).mean(-1, keepdim=True) for one, other in ((v, h), (a, h), (v, a)))
+        p, q, s = ((first * second).mean(-1, keepdim=True) for first, second in ((v, h), (a, h), (v, a)))
         for_x = (h * (s - 3 * p * q)).addcmul_(v, q).addcmul_(a, p).mul_(-scale * scale)
         for_grad = v.addcmul_(h, p, value=-1).mul_(scale).mul_(weight)
         return for_grad, for_x, None, None, None
@@ -79,7 +79,7 @@ def centred(vectors: Tensor) -> Tensor:
 
 
 class SiLU(Function):
-    """x σ(x) of each entry of x [...]."""
+    """Compute x σ(x) for each entry of x [...]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class SiLU(Function):
 
 
 class SiLUGradient(Function):
-    """grad · silu'(x). The second derivative is silu''(x) = σ (1 - σ) (2 + x (1 - 2σ)), with σ = σ(x)."""
+    """Compute grad · silu'(x). The second derivative is silu''(x) = σ (1 - σ) (2 + x (1 - 2σ)), with σ = σ(x)."""
 
     @staticmethod
     def forward(ctx: Any, grad: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""OpenAI's weights, fetched once: resumed where the connection broke, and used only if the SHA-256 is right."""
+"""Fetch OpenAI's weights once: resume where the connection broke, and use them only if the SHA-256 is right."""
 import http.client
 import time
 import urllib.error
@@ -21,7 +21,7 @@ def openai_path() -> Path:
 
 
 def openai_weights() -> Path:
-    """The file of OpenAI's ViT-B/16 in the cache folder, fetched if it isn't there or is damaged."""
+    """Return the file of OpenAI's ViT-B/16 in the cache folder; fetch it if it isn't there or is damaged."""
     path = openai_path()
     fetch(URL, SHA256, path)
     return path
@@ -42,15 +42,15 @@ def fetch(url: str, sha256: str, path: Path, pause: float = 1.0) -> None:
             if is_right(path, sha256):  # thanks to another run that started at the same time
                 return
             receive(url, partial, pause)
-            found = files.sha256(partial)
-            if found != sha256:
+            received = files.sha256(partial)
+            if received != sha256:
                 partial.unlink()
-                raise UserError(f"{url} gave a file with SHA-256 {found}; it isn't used. {by_hand}")
+                raise UserError(f"{url} gave a file with SHA-256 {received}; it isn't used. {by_hand}")
             partial.replace(path)
     except (ConnectionError, urllib.error.HTTPError) as e:
         mb = size(partial) // MB
-        kept = f"; the first {mb} MB are kept, and the same command goes on" if mb else ""
-        raise UserError(f"{url} can't be fetched ({reason(e)}){kept}. {by_hand}") from None
+        hint = f"; the first {mb} MB are kept, and the same command goes on" if mb else ""
+        raise UserError(f"{url} can't be fetched ({reason(e)}){hint}. {by_hand}") from None
     except OSError as e:
         raise UserError(f"{path}: can't be written ({reason(e)}); free some space, or set XDG_CACHE_HOME to "
                         f"another folder. {by_hand}") from None
@@ -61,7 +61,7 @@ def is_right(path: Path, sha256: str) -> bool:
 
 
 def receive(url: str, partial: Path, pause: float) -> None:
-    """Append to `partial` what it lacks, in as many tries as bring something. Raises as `blocks` does."""
+    """Append to `partial` what it lacks, trying again as long as tries bring something. Raises as `blocks` does."""
     progress = Progress(f"fetching {url.rpartition('/')[2]}, MB")
     fruitless = 0
     while True:
@@ -82,11 +82,8 @@ def receive(url: str, partial: Path, pause: float) -> None:
 
 
 def blocks(url: str, start: int) -> Iterator[tuple[int, bytes, int]]:
-    """What `url` holds from byte `start` on, or from 0 if the server knows no ranges.
-
-    Of each block where it begins, its bytes, and the length of all. Raises ConnectionError if another try may bring
-    more, HTTPError if it won't.
-    """
+    """Yield what `url` holds from byte `start` on, or from 0 if the server knows no ranges, in blocks: where it begins,
+    its bytes, and the length of all. Raises ConnectionError if another try may bring more, HTTPError if it won't."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -109,5 +106,5 @@ def blocks(url: str, start: int) -> Iterator[tuple[int, bytes, int]]:
 
 
 def size(path: Path) -> int:
-    """In bytes; 0 if there is no such file."""
+    """Return a file's bytes; 0 if there is no such file."""
     return path.stat().st_size if path.is_file() else 0

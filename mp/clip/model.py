@@ -1,4 +1,12 @@
-"""CLIP's image and text towers (Radford et al. 2021) with OpenAI's weights, written out.
+"""Write out CLIP's image and text towers (Radford et al. 2021), which take OpenAI's weights.
+
+The plain way: an image is a row of 1 + G tokens, its class token and its patches; a text is a row of 77 tokens, SOS,
+words, EOT and padding. All rows go through all layers; then the class token's or EOT's output is the feature. Here the
+features are the same, but what they don't depend on is left out:
+
+* of the last layer, all tokens but these (`wanted`), as only the next layer would read them;
+* of a text, the padding after EOT (`packing`), and of several texts that begin alike, all beginnings but one: the text
+  tower is causal, a token sees only itself and those before it.
 
 Every size but the heads' follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and
 the parameters carry OpenAI's names. Dimensions in the comments:
@@ -32,8 +40,8 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711], dtype=torch.float32, de
 
 
 class MLP(nn.Module):
-    """c_proj(QuickGELU(c_fc(x))). QuickGELU is x σ(1.702 x) = silu(1.702 x) / 1.702, which keeps one tensor for the
-    gradient instead of two, and both factors go into the matrix products."""
+    """Compute c_proj(QuickGELU(c_fc(x))). QuickGELU is x σ(1.702 x) = silu(1.702 x) / 1.702, which keeps one tensor for
+    the gradient instead of two; both factors go into the matrix products."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -52,8 +60,7 @@ class Block(nn.Module):
         self.attn, self.mlp = Attention(width), MLP(width)
 
     def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
-        """x [..., T, W] after this layer; with `wanted` [R], in the last one, these rows alone [..., R, W]: nothing
-        reads the others."""
+        """Return x [..., T, W] after this layer; with `wanted` [R], in the last one, these rows alone, [..., R, W]."""
         y = self.attn(self.ln_1(x), causal, packing, wanted)
         if wanted is not None:
             x = x.index_select(-2, wanted)
@@ -68,7 +75,8 @@ class Transformer(nn.Module):
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 [..., height, width, 3] to float32 [..., 3, height, width], with torchvision's operations in its order."""
+    """Return float32 [..., 3, height, width] for uint8 [..., height, width, 3], by torchvision's operations in its
+    order."""
     x = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
     mean, std = (values.to(x.device, non_blocking=True) for values in (MEAN, STD))
     return x.div_(255).sub_(mean).div_(std)
@@ -103,7 +111,7 @@ class ImageTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers. Features are not normalised, as OpenAI's are not."""
+    """Encode images and texts by the two towers. Features are not normalised, as OpenAI's are not."""
 
     def __init__(self, image_size: int, patch: int, image_width: int, image_layers: int, text_width: int,
                  text_layers: int, embed: int):
@@ -128,35 +136,34 @@ class CLIP(nn.Module):
         return digest.hexdigest()[:12]
 
     def precision(self) -> AbstractContextManager:
-        """The towers run in this context. Where a gradient is needed it changes nothing."""
+        """Return the context that the towers run in. Where a gradient is needed it changes nothing."""
         if torch.is_grad_enabled() or self.half_type is None:
             return nullcontext()
         return torch.autocast(self.logit_scale.device.type, self.half_type)
 
     def kept_bytes(self, tower: Transformer) -> int:
-        """About what one token of a pass through one of the towers keeps for its gradient, in float32."""
+        """Return about how many bytes one token of a pass through one of the towers keeps for its gradient."""
         side = self.visual if tower is self.visual.transformer else self
         positions, width = side.positional_embedding.shape
         scores = KEPT_SCORES * tower.resblocks[0].attn.heads * positions
         return 4 * int(KEPT_FLOATS * width + scores) * len(tower.resblocks)
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
-        """Features [B, E] of images, uint8 [B, size, size, 3] or what `normalise` makes of them [B, 3, size, size].
+        """Return the features [B, E] of images, uint8 [B, size, size, 3] or what `normalise` makes of them.
 
         `prompts` (deep ones): one [n, W] per layer, for the first len(prompts) layers. The first is appended after the
         positions are added and before ln_pre; each later one takes the place of the last n positions, without ln_pre.
         """
         features = []
         with self.precision():
-            for some in images.split(self.images_at_once(images)):
-                if some.dtype == torch.uint8:
-                    some = normalise(some)
-                features.append(self.visual(some, prompts).to(self.logit_scale.dtype))
+            for part in images.split(self.images_at_once(images)):
+                pixels = normalise(part) if part.dtype == torch.uint8 else part
+                features.append(self.visual(pixels, prompts).to(self.logit_scale.dtype))
         return torch.cat(features)
 
     def images_at_once(self, images: Tensor) -> int:
-        """How many go through together: all; on a CPU, without a gradient, as many as its cache holds (8 of ViT-B/16's,
-        up to a tenth faster than 64)."""
+        """Return how many go through together: all; on a CPU, without a gradient, as many as its cache holds (8 of
+        ViT-B/16's, up to a tenth faster than 64)."""
         if torch.is_grad_enabled() or images.device.type != "cpu":
             return max(1, len(images))
         tokens, width = self.visual.positional_embedding.shape
@@ -164,36 +171,34 @@ class CLIP(nn.Module):
         return max(1, CACHE // (4 * widest))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row.
-
-        The tokens that all rows begin with are encoded once; nothing after a row's EOT is.
-        """
+        """Return the features [C, E] of token ids [C, 77], taken at EOT, the largest id of a row."""
         eot = tokens.argmax(-1)
         same = (tokens == tokens[0]).all(0)                          # [77] where all rows have the same token
         shared = int(same.long().cumprod(0).sum())                   # how many positions before the first that differs
         P = min(shared, int(eot.min()))                              # EOT is never part of the shared prefix
         packing = pack(eot + 1 - P)
-        own = tokens[:, P : int(eot.max()) + 1].flatten()            # [C * L]
+        own_tokens = tokens[:, P : int(eot.max()) + 1].flatten()     # [C * L]
         prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]
-        suffix = self.token_embedding(own[packing.own])              # [N, W]
+        suffix = self.token_embedding(own_tokens[packing.own])       # [N, W]
         return self.encode_prompts(prefix, suffix, packing)[0]
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
-        """Features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
+        """Return the features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
 
         prefix [B, P, W]: embeddings of SOS and context; suffix [N, W]: of each class's own tokens, EOT the
-        last, packed; deep: one [n, W] for each layer from the second on, taking the place of
-        positions 1..n.
+        last, packed; deep: one [n, W] for each layer from the second on, taking the place of positions 1..n.
 
-        Attention is causal, so the prefix never sees a class: it goes through the tower once for all classes, and they
-        attend to its keys and values. EOT would not see what follows it, so that is left out.
+        The plain way has B · C rows of 77 tokens, each with the prefix in it. A prefix never sees the class behind it,
+        so all C rows compute the same for it: here each of the B rows has it once, then the own tokens of all classes,
+        which attend to its keys and values. An EOT doesn't see what follows it, and that is left out.
         """
         with self.precision():
             B, P, _ = prefix.shape
             prefix = prefix + self.positional_embedding[:P]
             suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
             x = torch.cat([prefix, suffix], 1)                                    # [B, P + N, W]
-            eots, last_block = P + packing.last, self.transformer.resblocks[-1]
+            eots = P + packing.last                                               # [C] their rows
+            last_block = self.transformer.resblocks[-1]
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
                     n = len(deep[i - 1])

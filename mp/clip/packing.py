@@ -1,4 +1,4 @@
-"""Texts of different lengths, one after another without padding; Pad and Unpad bring them into rectangles and back."""
+"""Pack texts of different lengths one after another, without padding; bring them into rectangles, and back."""
 from typing import Any, NamedTuple
 
 import torch
@@ -7,7 +7,7 @@ from torch.autograd import Function
 
 
 class Packing(NamedTuple):
-    """Where the tokens of C texts are among N rows, a row each, one text after another without padding.
+    """Say where the tokens of C texts are among N rows, one text after another without padding.
 
     >>> pack(torch.tensor([2, 3])).padded
     tensor([[0, 1, 1],
@@ -21,8 +21,8 @@ class Packing(NamedTuple):
 
 
 def pack(lengths: Tensor) -> Packing:
-    """Rows for texts of so many tokens [C], 1 or more each. Waits for the device, so it belongs before a loop, not into
-    it."""
+    """Return the packing of texts of so many tokens [C], 1 or more each. It waits for the device, so it belongs before
+    a loop, not into it."""
     L = int(lengths.max())
     inside = torch.arange(L, device=lengths.device) < lengths[:, None]  # [C, L] a token, not padding
     padded = inside.flatten().cumsum(0).view(-1, L) - 1                 # [C, L] tokens up to and with this one, less 1
@@ -32,9 +32,11 @@ def pack(lengths: Tensor) -> Packing:
 
 
 class Pad(Function):
-    """Rows [..., N, F] of texts without padding, brought to [..., C * L, F], where padding is zero. Unpad takes them
-    back, and each is the other's derivative: torch's own of choosing rows would add up, in some order, where there is
-    nothing to add."""
+    """Bring rows [..., N, F] of texts to [..., C * L, F], where padding is zero.
+
+    Unpad takes them back, and each is the other's derivative. Torch's derivative of choosing rows would add up, in
+    some order, where there is nothing to add.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, packing: Packing) -> Tensor:
@@ -47,7 +49,7 @@ class Pad(Function):
 
 
 class Unpad(Function):
-    """Of [..., C * L, F] the rows that are not padding [..., N, F]."""
+    """Take from [..., C * L, F] the rows that are not padding, [..., N, F]."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, packing: Packing) -> Tensor:

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: lower-cased byte-level byte-pair encoding with 49,408 tokens.
+"""Turn text into CLIP's token ids, and back: lower-cased byte-level byte-pair encoding with 49,408 tokens.
 
     >>> encode("a photo of a cat.")
     [320, 1125, 539, 320, 2368, 269]
@@ -25,7 +25,7 @@ LONGEST = 32  # bytes of the longest token, eight times the face with tears of j
 
 @cache
 def byte_symbols() -> dict[int, str]:
-    """A printable character for each byte: itself where it is one, else one from 256 upwards."""
+    """Return a printable character for each byte: itself where it is printable, else a character from 256 upwards."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in printable]
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
@@ -33,7 +33,7 @@ def byte_symbols() -> dict[int, str]:
 
 @cache
 def tables() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Token -> id, and pair -> merge rank. Read at first use, so that importing stays quick."""
+    """Return token -> id, and pair -> merge rank. They are read at first use, so that importing stays quick."""
     with gzip.open(MERGES, "rt", encoding="utf-8") as f:
         lines = f.read().split("\n")[1:]
     pairs = [tuple(line.split()) for line in lines[: VOCABULARY - 2 * 256 - len(SPECIAL)]]  # the file holds more
@@ -43,9 +43,9 @@ def tables() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
 
 
 def merge(word: str) -> list[str]:
-    """Split one word, written in byte symbols, into tokens.
+    """Split a word, written in byte symbols, into tokens.
 
-    One pass over the word for each different pair that is joined: few, and ever shorter, if the word repeats itself.
+    Each different pair takes one pass over the word: few, and ever shorter, if the word repeats itself.
 
     >>> merge("lower")
     ['lower</w>']
@@ -76,7 +76,7 @@ def join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def word_ids(word: str) -> tuple[int, ...]:
-    """Token ids of a word as `words` cuts it out of a text."""
+    """Return the token ids of a word as `words` cuts it out of a text."""
     ids, _ = tables()
     if word in SPECIAL:
         return (ids[word],)
@@ -86,7 +86,7 @@ def word_ids(word: str) -> tuple[int, ...]:
 
 
 def encode(text: str) -> list[int]:
-    """Token ids of `text`, without SOS and EOT, of any length."""
+    """Return the token ids of a text of any length, without SOS and EOT."""
     ids = []
     for word in words(text):
         ids += word_ids(word)
@@ -94,7 +94,7 @@ def encode(text: str) -> list[int]:
 
 
 def decode(ids: list[int]) -> str:
-    """Text of token ids; every word is followed by a space. Broken UTF-8 becomes U+FFFD."""
+    """Return the text of token ids; a space follows every word. Broken UTF-8 becomes U+FFFD."""
     tokens = list(tables()[0])
     byte_of = {symbol: byte for byte, symbol in byte_symbols().items()}
     raw = bytes(byte_of[symbol] for symbol in "".join(tokens[i] for i in ids))
@@ -102,10 +102,8 @@ def decode(ids: list[int]) -> str:
 
 
 def tokenize(texts: str | list[str]) -> torch.Tensor:
-    """Token ids [n, 77]: SOS, the text's ids, EOT, zeros.
-
-    Raises ValueError naming a text that has more than 75 tokens of its own.
-    """
+    """Return token ids [n, 77]: SOS, the text's ids, EOT, zeros. Raises ValueError naming a text that has more than 75
+    ids."""
     texts = [texts] if isinstance(texts, str) else texts
     tokens = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.long)
     for row, text in zip(tokens, texts):

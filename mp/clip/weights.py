@@ -1,4 +1,4 @@
-"""CLIP's weights: found in what a file holds, and refused unless they are a CLIP's that is computed as OpenAI's."""
+"""Load CLIP's weights: find them in what a file holds; refuse all but a CLIP's that is computed as OpenAI's."""
 import re
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ FOREIGN_NAMES = {  # a part of a tensor's name, and what has it
 
 def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype | None = None,
          memory: int = MEMORY, kind: type[CLIP] = CLIP) -> CLIP:
-    """A frozen float32 CLIP on `device`, from OpenAI's archive, a state dict or a checkpoint, or an .npz file.
+    """Return a frozen float32 CLIP on `device`, from OpenAI's archive, a state dict or a checkpoint, or an .npz file.
 
     `half`: passes that need no gradient run in this type, by autocast. `memory`: bytes that one pass may keep
     for its gradient; larger ones are computed in chunks. `kind`: CLIP, or one that computes otherwise.
@@ -43,12 +43,14 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
         clip = kind(**sizes(state, path))
     check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
     clip.load_state_dict(state, assign=True)
-    clip.half_type, clip.memory, clip.sha256 = half, memory, sha256(path)
+    clip.half_type = half
+    clip.memory = memory
+    clip.sha256 = sha256(path)
     return clip.to(device).eval().requires_grad_(False)
 
 
 def read_state(path: Path) -> State:
-    """CLIP's parameters in the file `path`, by OpenAI's names, in float32.
+    """Return CLIP's parameters in the file, by OpenAI's names, in float32.
 
     Raises UserError if it can't be read, holds something else, or states that it isn't computed as OpenAI's.
     """
@@ -71,27 +73,27 @@ def read_state(path: Path) -> State:
 
 
 def find_state(entries: dict[str, Any], path: Path) -> State:
-    """CLIP's tensors in a checkpoint, from the dict that holds PATCHES, without what stands before its name there."""
+    """Return CLIP's tensors in a checkpoint: the entries of the dict that holds PATCHES, without what stands before its
+    name there."""
     for part, what in FOREIGN_NAMES.items():
         if any(part in f".{name.replace('/', '.')}." for name in entries):
             raise not_clip(path, f"holds {what}")
     values = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
     if not values:
         raise not_clip(path, "holds no state dict (a dict of tensors)")
-    places = [name.removesuffix(PATCHES) for name in values if name.endswith(PATCHES)] or [""]
-    if len(places) > 1:
-        raise not_clip(path, f"holds several CLIPs, below {', '.join(places[:3])}")
-    folder = places[0].rpartition("/")[0]
+    prefix, *others = [name.removesuffix(PATCHES) for name in values if name.endswith(PATCHES)] or [""]
+    if others:
+        raise not_clip(path, f"holds several CLIPs, below {', '.join([prefix, *others[:2]])}")
     state = {}
     for name, value in values.items():
-        if name.rpartition("/")[0] == folder and name.rpartition(".")[2] not in NOT_PARAMETERS:
-            own = name.removeprefix(places[0]) if name.startswith(places[0]) else f"beside it: {name}"
-            state[own] = value
+        if name.rpartition("/")[0] == prefix.rpartition("/")[0] and name.rpartition(".")[2] not in NOT_PARAMETERS:
+            inner = name.removeprefix(prefix) if name.startswith(prefix) else f"beside it: {name}"
+            state[inner] = value
     return state
 
 
 def contradicts(name: str, value: int | str, shape: dict[str, int]) -> bool:
-    """Whether something beside the tensors states what they can't tell: heads that aren't 64 wide, or GELU."""
+    """Return whether something beside the tensors states what they can't tell: heads of another width, or GELU."""
     name = name.replace("/", ".").rpartition(".")[2].lower()
     if name.endswith("heads"):
         return value not in (shape["image_width"] // 64, shape["text_width"] // 64)
@@ -105,9 +107,9 @@ def contradicts(name: str, value: int | str, shape: dict[str, int]) -> bool:
 
 
 def sizes(state: State, path: Path) -> dict[str, int]:
-    """CLIP's constructor arguments, read off the tensors' shapes. Raises UserError if they aren't a known ViT's."""
+    """Return CLIP's constructor arguments, by the tensors' shapes. Raises UserError if they aren't a known ViT's."""
     try:
-        width, _, patch, _ = state["visual.conv1.weight"].shape
+        width, _, patch, _ = state[PATCHES].shape
         grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
         vocabulary, text_width = state["token_embedding.weight"].shape
         context = len(state["positional_embedding"])
@@ -118,32 +120,27 @@ def sizes(state: State, path: Path) -> dict[str, int]:
         raise not_clip(path, "not CLIP's weights, a tensor has an unexpected number of dimensions") from None
     if (vocabulary, context) != (VOCABULARY, CONTEXT_LENGTH):
         raise not_clip(path, f"{vocabulary} tokens and {context} positions; CLIP has {VOCABULARY} and {CONTEXT_LENGTH}")
-    shape = dict(image_size=grid * patch, patch=patch,
-                 image_width=width, image_layers=layers(state, "visual.transformer"),
-                 text_width=text_width, text_layers=layers(state, "transformer"), embed=embed)
-    known = heads_are_known(width, shape["image_layers"]) and heads_are_known(text_width, shape["text_layers"])
+    image_layers, text_layers = layers(state, "visual.transformer"), layers(state, "transformer")
+    shape = dict(image_size=grid * patch, patch=patch, image_width=width, image_layers=image_layers,
+                 text_width=text_width, text_layers=text_layers, embed=embed)
     if 0 in shape.values():
         raise not_clip(path, f"not CLIP's weights, {min(shape, key=shape.get)} is 0")
-    if not known:
-        raise not_clip(path, f"towers {width} and {text_width} wide with {shape['image_layers']} and "
-                             f"{shape['text_layers']} layers; only of OpenAI's ViTs (B/32, B/16, L/14, L/14@336px) it "
-                             "is known that the heads are 64 wide")
+    for tower in ((width, image_layers), (text_width, text_layers)):
+        narrow = tower[0] < min(OPENAIS)[0] and tower[0] % 64 == 0
+        if not narrow and tower not in OPENAIS:
+            raise not_clip(path, "a tower {} wide with {} layers; only of OpenAI's ViTs (B/32, B/16, L/14, L/14@336px) "
+                                 "it is known that the heads are 64 wide".format(*tower))
     return shape
 
 
-def heads_are_known(width: int, layers: int) -> bool:
-    narrower = width < min(OPENAIS)[0] and width % 64 == 0
-    return narrower or (width, layers) in OPENAIS
-
-
 def layers(state: State, tower: str) -> int:
-    """How many layers a tower has, by the numbers in names such as transformer.resblocks.11.ln_1.weight."""
+    """Return how many layers a tower has, by the numbers in names such as transformer.resblocks.11.ln_1.weight."""
     prefix = f"{tower}.resblocks."
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
 def check(state: State, expected: dict[str, torch.Size], path: Path) -> None:
-    """Names, shapes and finite values, before anything is copied. Raises UserError that names what is wrong."""
+    """Check names, shapes and finite values, before anything is copied. Raises UserError that names what is wrong."""
     for names, trouble in ((expected.keys() - state.keys(), "missing"), (state.keys() - expected.keys(), "not known")):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

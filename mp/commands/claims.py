@@ -33,7 +33,7 @@ def command(args: Namespace) -> None:
 
 
 def best_wording(session: Session, args: Namespace) -> str:
-    """Return the wording that does best on the datasets that are trained on, whether they are among --datasets or not."""
+    """Return the wording that does best on the datasets that are trained on, be they among --datasets or not."""
     wordings = {words: Arm(words=words) for words in claims.WORDINGS}
     results = do_all(session, args, wordings.values(), datasets=session.suite.training)
     return findings.best_wording({words: results.by_seed(arm)[None] for words, arm in wordings.items()})

@@ -30,12 +30,15 @@ def command(args: Namespace) -> None:
         results = shelf.read_back(suite, out, wanted, args.seeds, args.precision, weights)
     if not first_process():
         return
-    text = draw(table_of(args, suite, out, columns, results), args)
+    table = table_of(args, suite, out, columns, results)
+    text = draw(table, args)
     if args.to:
         files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
         say(f"{args.to} written")
     else:
         print(text, end="")
+    for line in table.missing:
+        say(line)
     count, size = shelf.count_others(suite, out, results)
     if count:
         say(f"{count} files of {size / 1e6:.1f} MB below {out} belong to none of these numbers")

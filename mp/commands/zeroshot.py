@@ -1,6 +1,6 @@
 """run.py zeroshot: accuracies of prompts as they are, beside the handcrafted ones."""
-import os
 from argparse import Namespace
+from pathlib import Path
 
 from mp.commands.options import given_settings, method_of
 from mp.experiment.arms import HANDCRAFTED, Arm, changed
@@ -9,6 +9,7 @@ from mp.experiment.session import Session, open_session
 from mp.report import accuracies
 from mp.runtime.errors import UserError
 from mp.settings import PromptSettings, flag
+from mp.store import cells
 
 
 def command(args: Namespace) -> None:
@@ -50,7 +51,7 @@ def is_file(prompt: str) -> bool:
     """Whether a --prompt means a file. Raises UserError for words without a place for the class name."""
     if prompt in ("meta", "handcrafted") or "{}" in prompt:
         return False
-    if " " in prompt and not os.path.exists(prompt):
+    if " " in prompt and not cells.complete(Path(prompt)).exists():
         raise UserError(f"--prompt {prompt!r}: no such file; words need {{}} for the class name, as in "
                         "'a photo of a {}.'")
     return True

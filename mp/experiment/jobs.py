@@ -47,6 +47,7 @@ def do_all(session: Session, args: Namespace, wanted: Iterable[Arm], count: int 
     with workers(session, args, count, leave_out) as run:
         for verb in ("learns", "evaluates", "tunes"):
             lost |= run([job for job in missing if job.verb == verb and learning_of(job) not in lost])
+            training.forget_prompts()  # a pool's processes may have learnt them
     meet()
     by_job = {}
     for job in evaluating:
@@ -74,7 +75,9 @@ def survey(session: Session, jobs: list[Job], force: bool) -> list[Job]:
     done = {job: done_before(session, job, place_of[job], force) for job in jobs}
     is_missing = agree(lambda: [done[job] is None for job in jobs])
     missing = [job for job, true in zip(jobs, is_missing) if true]
-    say_plan(session, [about for about in done.values() if about is not None], missing, place_of)
+    to_do = Counter(work_of(job, place_of[job], force) for job in missing)
+    used = [about for about in done.values() if about is not None]
+    say_plan(session, used, to_do, [place_of[job] for job in missing])
     for job in missing:
         check(session, job)
     return missing
@@ -100,9 +103,16 @@ def done_before(session: Session, job: Job, place: Place | None, force: bool) ->
     return result.content["provenance"] if result else None
 
 
-def say_plan(session: Session, done: list[dict[str, Any]], missing: list[Job], place_of: dict[Job, Place | None]) -> None:
+def work_of(job: Job, place: Place | None, force: bool) -> str:
+    """Return what a job takes, in a word: a fine-tuned prompt that is there is only evaluated, on other images."""
+    if job.verb == "tunes" and place and not force and place.prompt.exists() and not place.state.exists():
+        return "evaluates"
+    return job.verb
+
+
+def say_plan(session: Session, done: list[dict[str, Any]], to_do: Counter[str], missing: list[Place | None]) -> None:
     """Say what will be computed, what is there and will be used, and in what the nearest files differ."""
-    parts = [f"{verb} {count}" for verb, count in Counter(job.verb for job in missing).items()]
+    parts = [f"{work} {count}" for work, count in to_do.items()]
     if done:
         commit = session.provenance["commit"]
         others = sum(about.get("commit") != commit or commit.endswith("+changes") for about in done)
@@ -110,9 +120,8 @@ def say_plan(session: Session, done: list[dict[str, Any]], missing: list[Job], p
         if others:
             parts[-1] += f", {others} of another commit or of changed files (--force computes anew)"
     near = Counter()
-    for job in missing:
-        if place := place_of[job]:
-            near[cells.nearest(place.path, place.identity)] += 1
+    for place in filter(None, missing):
+        near[cells.nearest(place.path, place.identity)] += 1
     del near[""]
     if near:
         parts.append(f"the nearest that is there differs in {near.most_common(1)[0][0]}")

@@ -43,6 +43,8 @@ def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
             identity = session.open_prompt(folder / "prompt.pt").identity
             known = wanted | {"trained_on": images_of_tasks(identity, session.suite.training)}
             places = cells.differences(identity, known)
+            if not places and not folder.name.endswith(cells.digits_of(identity)):
+                places = ["what its name says"]
             if places:
                 differing.append(f"{folder.name} differs in {', '.join(places[:3])}")
             else:

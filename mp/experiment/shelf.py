@@ -59,6 +59,8 @@ def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, wei
         known["prompt"] = START
     if any(identity.get(name) != value for name, value in known.items()):
         return False
+    if set(identity.get("tested_on") or ()) != {dataset}:  # names are without spaces, and cut off where they are long
+        return False
     if arm.learnt is None:
         return True
     meta = identity.get("meta") or {}

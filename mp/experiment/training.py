@@ -60,9 +60,14 @@ def learn(session: Session, arm: Arm, seed: int, force: bool = False) -> Path:
         if first_process():
             files.discard(state)
         meet()  # the others read the prompt once it is there
+    forget_prompts()
+    return prompt
+
+
+def forget_prompts() -> None:
+    """Let meta-prompts be read from their files again, as they may have been learnt anew."""
     learnt_before.cache_clear()
     Session.open_prompt.cache_clear()
-    return prompt
 
 
 def learnt_files(session: Session, folder: Path) -> tuple[Path, Path]:
@@ -247,7 +252,7 @@ def evaluate(session: Session, arm: Arm, seed: int | None, dataset: str, force: 
         learner = learner_of(arms.tuning_settings(arm, seed), session.clip, file)
         about = file.about["provenance"]
         return {"accuracies": test.learnt(learner), "prompt_sha256": file.fingerprint,
-                "few_shot_images": about["few_shot_images"], "losses": about["losses"]}
+                "few_shot_images": about.get("few_shot_images"), "losses": about.get("losses")}
 
     return cells.result(place.path, place.identity, session.provenance, compute, force, place.state)
 

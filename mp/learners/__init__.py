@@ -1,6 +1,6 @@
-"""The prompt learners: one file each, and one row in METHODS, from which everything else that lists methods follows.
+"""List the prompt learners: a file each, and a row in METHODS, from which everything else that lists methods follows.
 
-A learner is an `nn.Module` that owns only what is learnt. CLIP, classes and images are arguments, so the same learner
+A learner is an `nn.Module` that holds only what is learnt. CLIP, classes and images are arguments, so the same learner
 serves every task, and `torch.func.functional_call` runs it with adapted parameters. `Learner` says what it must give.
 """
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # the command line reads METHODS without waiting for torch
 
 
 class Method(NamedTuple):
-    """A row of METHODS. `meta` and `finetune` hold what section 4.2 of the paper sets for this method alone: values
-    of fields of MetaSettings (at least inner_lr and batch) and FinetuneSettings (at least epochs, lr and batch);
-    `prompt`, of both and of PromptSettings."""
+    """Hold a row of METHODS. `meta` and `finetune` have what section 4.2 of the paper sets for this method alone, as
+    values of fields of MetaSettings (at least inner_lr and batch) and FinetuneSettings (at least epochs, lr and batch);
+    `prompt` has values for both and for PromptSettings."""
     title: str     # as the paper writes it
     learner: str   # the class, as "module.Class" below mp.learners
     meta: dict[str, Any]
@@ -43,7 +43,7 @@ DEFAULT_METHOD = "promptsrc"  # of the command line
 
 
 class Learner(Protocol):
-    """What a method must give, as an nn.Module without buffers: its parameters are what prompt files hold, and each
+    """Say what a method must give, as an nn.Module without buffers: its parameters are what prompt files hold, and each
     must enter the loss, which must have a second derivative (no fused attention) and nothing random in it.
 
     Its tensors have names that other files know: `ctx` [n, W] is the context; where it is made with depth, `text.i` and
@@ -59,43 +59,43 @@ class Learner(Protocol):
 
     @staticmethod
     def published() -> dict[str, str]:
-        """The names of its tensors, of any number of layers, and of these in the files of the method's own code."""
+        """Return its tensors' names, of any number of layers, and what the method's own code calls them in files."""
 
     def prepare(self, clip: CLIP, names: list[str]) -> Any:
-        """What the loss needs of a task's classes and that doesn't depend on what is learnt: computed once. `forward`
-        gets it; `classifier` gets plain ClassPrompts. Raises UserError for a name that is empty or too long."""
+        """Return what the loss needs of a task's classes and that doesn't depend on what is learnt: computed once.
+        `forward` gets it; `classifier` gets plain ClassPrompts. Raises UserError for an empty or too long name."""
 
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
-        """What the loss needs of images uint8 [B, size, size, 3] and that doesn't depend on what is learnt: computed
-        once where images are seen again. The first is what `classifier`'s function takes. Each is [B, ...]."""
+        """Return what the loss needs of images uint8 [B, size, size, 3] and that doesn't depend on what is learnt:
+        computed once where images are seen again. The first is what `classifier`'s function takes. Each is [B, ...]."""
 
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
-        """The function from `inputs(...)[0]` to logits [B, C]; what all images share is computed once, here."""
+        """Return the function from `inputs(...)[0]` to logits [B, C]; what all images share is computed once, here."""
 
     def forward(self, clip: CLIP, classes: Any, *inputs_and_labels: Tensor) -> Tensor:
-        """The loss, a mean over the images, of what `prepare` and `inputs` gave, and labels [B]."""
+        """Return the loss, a mean over the images, of what `prepare` and `inputs` gave, and labels [B]."""
 
     def kept_bytes(self, clip: CLIP, classes: Any) -> int:
-        """About what each image of a batch adds to the memory that the loss keeps for its gradient."""
+        """Return about what each image of a batch adds to the memory that the loss keeps for its gradient."""
 
     def class_bytes(self, clip: CLIP, classes: Any) -> int:
-        """About what the classes add to it, however many images there are."""
+        """Return about what the classes add to it, however many images there are."""
 
 
 def learner_class(method: str) -> type:
-    """The class of a method. Raises KeyError for one that isn't in METHODS."""
+    """Return the class of a method. Raises KeyError for a method that isn't in METHODS."""
     module, _, name = METHODS[method].learner.partition(".")
     return getattr(importlib.import_module(f"mp.learners.{module}"), name)
 
 
 def make_learner(method: str, clip: CLIP, depth: int | None = None, length: int | None = None,
                  generator: torch.Generator | None = None, **others: int | None) -> Learner:
-    """The method's learner, from its handcrafted start, on CLIP's device; what is random in it comes from `generator`.
+    """Make the method's learner, from its handcrafted start, on CLIP's device; what is random comes from `generator`.
 
-    `depth`, `length` and the others are for methods that are made with them; None: the method's own. Raises UserError
-    if the towers can't take them.
+    `depth`, `length` and the others are for methods that are made with them; None: the method's default. Raises
+    UserError if the towers can't take them.
     """
     kind = learner_class(method)
     sizes = {"depth": depth, "length": length} | others
-    own = {name: value for name, value in sizes.items() if name in kind.made_with and value is not None}
-    return kind(clip, generator=generator, **own).to(clip.logit_scale)  # its device and type, whatever torch's default
+    sizes = {name: value for name, value in sizes.items() if name in kind.made_with and value is not None}
+    return kind(clip, generator=generator, **sizes).to(clip.logit_scale)  # CLIP's type, whatever torch's default

@@ -1,4 +1,4 @@
-"""CoCoOp (Zhou et al. 2022b): CoOp's context, shifted for every image by a small network of its feature."""
+"""Learn CoCoOp (Zhou et al. 2022b): CoOp's context, shifted for every image by a small network of its feature."""
 from collections.abc import Callable
 
 import torch
@@ -10,7 +10,7 @@ from mp.learners.prompts import START_TOKENS, ClassPrompts, encode_classes
 
 
 class CoCoOp(CoOp):
-    """Owns `ctx` [n, W] and the meta-net E -> E/16 -> W, whose output is added to all n vectors.
+    """Learn `ctx` [n, W] and the meta-net E -> E/16 -> W, whose output is added to all n vectors.
 
     Classes, inputs and loss are CoOp's.
     """
@@ -25,8 +25,9 @@ class CoCoOp(CoOp):
 
     @staticmethod
     def published() -> dict[str, str]:
-        names = ["ctx", "meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.linear2.weight",
-                 "meta_net.linear2.bias"]
+        names = ["ctx"]
+        for layer in ("linear1", "linear2"):
+            names += [f"meta_net.{layer}.weight", f"meta_net.{layer}.bias"]
         return {name: name for name in names}
 
     def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
@@ -36,17 +37,16 @@ class CoCoOp(CoOp):
         return 0  # every image has its own
 
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
-        """Every image has its own text features of every class."""
         def logits(features: Tensor) -> Tensor:
             ctx = self.ctx + self.meta_net(features)[:, None]                        # [B, n, W]
-            text = encode_classes(clip, prompts, prompts.prefix(ctx))                # [B, C, E]
+            text = encode_classes(clip, prompts, prompts.prefix(ctx))                # [B, C, E] each image has its own
             return clip.logit_scale.exp() * (text @ features[:, :, None])[:, :, 0]
 
         return logits
 
 
 def seeded_linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
-    """nn.Linear with torch's own initial distribution, drawn from `generator`."""
+    """Return nn.Linear with torch's own initial distribution, drawn from `generator`."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)  # whose own draw would be from torch's global generator
     for p in layer.parameters():
         nn.init.uniform_(p, -(inputs**-0.5), inputs**-0.5, generator=generator)

@@ -1,4 +1,4 @@
-"""CoOp (Zhou et al. 2022): four context vectors in place of "a photo of a", the same for every class."""
+"""Learn CoOp (Zhou et al. 2022): four context vectors in place of "a photo of a", the same for every class."""
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +11,7 @@ from mp.learners.prompts import START_TOKENS, ClassPrompts, class_prompts, encod
 
 
 class CoOp(nn.Module):
-    """Owns `ctx` [n, W], n = `length`. Its methods are explained in mp/learners/__init__.py.
+    """Learn `ctx` [n, W], n = `length`. The methods are explained in mp/learners/__init__.py.
 
     ctx starts from "a photo of a"; more than its 4 vectors can't, and start from a normal distribution. Raises
     UserError for a length that CLIP can't take.
@@ -41,7 +41,7 @@ class CoOp(nn.Module):
 
     @torch.no_grad()
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor]:
-        """Normalised features [B, E]."""
+        """Return normalised features [B, E]."""
         return (normalize(clip.encode_image(images)),)
 
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
@@ -49,6 +49,6 @@ class CoOp(nn.Module):
         return lambda features: clip.logit_scale.exp() * features @ text.T
 
     def forward(self, clip: CLIP, classes: ClassPrompts, features: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of features [B, E] with labels [B]."""
+        """Return the cross-entropy of features [B, E] with labels [B]."""
         logits = self.classifier(clip, classes)(features)
         return F.cross_entropy(logits, labels)

@@ -1,4 +1,4 @@
-"""Prompts in several layers of both towers: what PromptSRC and MaPLe share."""
+"""Put prompts into several layers of both towers, as PromptSRC and MaPLe do."""
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +14,8 @@ LAYERS = 48  # more than any CLIP has that loads here
 
 
 class DeepPrompts(CoOp):
-    """A learner that owns `ctx` [n, W] for the text tower's first layer and `text`, a ParameterDict, with [n, W] for
-    each of the next layers; the image tower's are what `image_prompts` gives. Classes and loss are CoOp's."""
+    """Learn `ctx` [n, W] for the text tower's first layer and `text`, a ParameterDict, with [n, W] for each of the next
+    layers; the image tower's prompts are what `image_prompts` gives. Classes and loss are CoOp's."""
 
     sees_images = True  # its prompts change the image features
     image_prompts: Callable[[], list[Tensor]]  # [m, W of the image tower] for each of its first layers
@@ -28,14 +28,18 @@ class DeepPrompts(CoOp):
             self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
 
     def kept_bytes(self, clip: CLIP, classes: Any) -> int:
-        tokens = len(clip.visual.positional_embedding) + sum(len(prompt) for prompt in self.image_prompts()[:1])
+        tokens = len(clip.visual.positional_embedding)
+        if prompts := self.image_prompts():
+            tokens += len(prompts[0])
         return clip.kept_bytes(clip.visual.transformer) * tokens
 
     def text_features(self, clip: CLIP, prompts: ClassPrompts) -> Tensor:
-        return encode_classes(clip, prompts, prompts.prefix(self.ctx[None]), list(self.text.values()))[0]  # [C, E]
+        """Return [C, E], normalised."""
+        return encode_classes(clip, prompts, prompts.prefix(self.ctx[None]), list(self.text.values()))[0]
 
     def image_features(self, clip: CLIP, images: Tensor) -> Tensor:
-        return normalize(clip.encode_image(images, self.image_prompts()))                                  # [B, E]
+        """Return [B, E], normalised."""
+        return normalize(clip.encode_image(images, self.image_prompts()))
 
     def classifier(self, clip: CLIP, prompts: ClassPrompts) -> Callable[[Tensor], Tensor]:
         text = self.text_features(clip, prompts)
@@ -43,7 +47,7 @@ class DeepPrompts(CoOp):
 
 
 def layers_of(clip: CLIP) -> int:
-    """How many layers both towers have."""
+    """Return how many layers both towers have."""
     return min(len(tower.resblocks) for tower in (clip.transformer, clip.visual.transformer))
 
 

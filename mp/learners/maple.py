@@ -1,4 +1,5 @@
-"""MaPLe (Khattak et al., CVPR 2023): deep prompts in the text tower, and couplings that make the image tower's of them.
+"""Learn MaPLe (Khattak et al., CVPR 2023): deep prompts in the text tower, and couplings that make the image tower's of
+them.
 
 PromptSRC grew out of it: there, both towers' prompts are learnt apart.
 """
@@ -13,7 +14,7 @@ from mp.learners.deep import LAYERS, DeepPrompts
 
 
 class MaPLe(DeepPrompts):
-    """Owns `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and the
+    """Learn `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and the
     couplings `proj.i`, linear from W to the image tower's width V, with bias, for layers 0..depth-1.
 
     ctx starts from "a photo", whose other words "of a" stay where they are, frozen; the `text.i` start from a normal
@@ -42,9 +43,9 @@ class MaPLe(DeepPrompts):
         return names
 
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor]:
-        """The images themselves, still bytes."""
+        """Return the images themselves, still bytes."""
         return (images,)
 
     def image_prompts(self) -> list[Tensor]:
-        """[n, V] for each of the layers: one gradient, of both towers, shapes what they are made of."""
+        """Return [n, V] for each of the layers: one gradient, of both towers, shapes what they are made of."""
         return [coupling(prompt) for coupling, prompt in zip(self.proj, [self.ctx, *self.text.values()])]

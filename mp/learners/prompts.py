@@ -1,4 +1,4 @@
-"""What a task gives to every prompt learner: its class names as token embeddings, and the way they are encoded."""
+"""Give a task's class names to a prompt learner as token embeddings, and encode them behind a context."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,40 +17,45 @@ START_STD = 0.02  # of prompts that don't start from words, as in the originals
 
 
 class Chunk(NamedTuple):
-    """Classes that go through the text tower together: their own tokens "class name." and EOT, packed."""
+    """Hold classes that go through the text tower together: their own tokens "class name." and EOT, packed."""
     suffix: Tensor  # [N, W]
     packing: Packing
 
 
 class ClassPrompts(NamedTuple):
-    """The frozen part of "{ctx} {class name}." for C classes; the context goes between sos and the own tokens."""
+    """Hold the frozen part of "{ctx} {class name}." for C classes; the context goes between sos and the own tokens."""
     sos: Tensor                # [1, W]
     chunks: tuple[Chunk, ...]  # usually one; several where one would keep more than the memory budget
     start: Tensor              # [4, W] of "a photo of a"
 
     def prefix(self, ctx: Tensor) -> Tensor:
-        """What all classes share [B, 1 + max(n, 4), W], for context vectors [B, n, W]: they take the place of as many
-        of the start's words; words that are left stay, frozen."""
-        sos, rest = self.sos.expand(len(ctx), -1, -1), self.start[ctx.shape[1] :].expand(len(ctx), -1, -1)
+        """Return what all classes share [B, 1 + max(n, 4), W], for context vectors [B, n, W]: they take the place of as
+        many of the start's words; words that are left stay, frozen."""
+        B, n, _ = ctx.shape
+        sos = self.sos.expand(B, -1, -1)
+        rest = self.start[n:].expand(B, -1, -1)
         return torch.cat([sos, ctx, rest], 1)
 
     def tokens(self) -> int:
-        """Of all classes' own."""
+        """Return how many own tokens all classes have together."""
         return sum(len(chunk.suffix) for chunk in self.chunks)
 
 
 def handcrafted_context(clip: CLIP) -> Tensor:
-    """Token embeddings [4, W] of "a photo of a"."""
+    """Return the token embeddings [4, W] of "a photo of a"."""
     ids = tokenizer.tokenize(START).to(clip.logit_scale.device)
     return clip.token_embedding(ids)[0, 1 : 1 + START_TOKENS].detach().clone()
 
 
 def start_context(clip: CLIP, length: int, generator: torch.Generator | None) -> nn.Parameter:
-    """Of the first layer [length, W]: the first words of "a photo of a", or noise where there are too few.
+    """Return the first layer's context [length, W]: the first words of "a photo of a", or noise where it has too few.
 
-    Raises UserError for a length that CLIP's positions can't take.
+    Raises UserError for a length that leaves no room for a class name.
     """
-    check_length_alone(clip, length)
+    positions = len(clip.positional_embedding)
+    most = positions - 4  # beside SOS, a name of one token, "." and EOT
+    if not 1 <= length <= most:
+        raise UserError(f"prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
     words = handcrafted_context(clip)
     if length > len(words):
         return noise(length, words.shape[1], generator)
@@ -62,26 +67,28 @@ def noise(length: int, width: int, generator: torch.Generator | None) -> nn.Para
 
 
 def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
-    """Raises UserError for a class name that is empty or doesn't fit into CLIP's 77 tokens."""
+    """Return the frozen part of the classes' prompts, in chunks that the memory budget takes. Raises UserError for a
+    class name that is empty or doesn't fit into CLIP's 77 tokens."""
     device = clip.logit_scale.device
     tokens = tokenize_names(f"{START} {{}}.", names)                        # [C, 77]
-    own = tokens[:, 1 + START_TOKENS :]                                     # [C, 72] of the classes, then zeros
-    lengths = own.argmax(-1) + 1                                            # [C] EOT, the largest id, is the last
-    kept = lengths.cumsum(0) * clip.kept_bytes(clip.transformer)            # [C] bytes, of a class and all before it
-    chunk_of_class = (kept - 1) // clip.memory                              # [C] 0 while all fit the budget, then 1, …
+    own_tokens = tokens[:, 1 + START_TOKENS :]                              # [C, 72] of the classes, then zeros
+    lengths = own_tokens.argmax(-1) + 1                                     # [C] EOT, the largest id, is the last
+    bytes_so_far = lengths.cumsum(0) * clip.kept_bytes(clip.transformer)    # [C] of a class and all before it
+    chunk_of_class = (bytes_so_far - 1) // clip.memory                      # [C] 0 while all fit the budget, then 1, …
     chunks = []
     for number in chunk_of_class.unique():
         chosen = chunk_of_class == number
         packing = pack(lengths[chosen])
         longest = packing.padded.shape[1]
-        packed = own[chosen, :longest].flatten()[packing.own]               # [N]
+        packed = own_tokens[chosen, :longest].flatten()[packing.own]        # [N]
         packing = Packing(*(t.to(device) for t in packing))
         chunks.append(Chunk(clip.token_embedding(packed.to(device)), packing))
     return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks), handcrafted_context(clip))
 
 
 def tokenize_names(template: str, names: list[str]) -> Tensor:
-    """Token ids [C, 77] of the template with each class name in it, "_" read as a space."""
+    """Return the token ids [C, 77] of the template with each class name in it, "_" read as a space. Raises UserError
+    for a name that is empty or too long."""
     names = [name.replace("_", " ") for name in names]
     for number, name in enumerate(names):
         if not name.strip():
@@ -93,21 +100,20 @@ def tokenize_names(template: str, names: list[str]) -> Tensor:
 
 
 def unknown_names(clip: CLIP, names: Sequence[str]) -> str:
-    """A line about those with a token that has no embedding, "" without such: the miniature's CLIP holds only the words
-    that it was trained with."""
+    """Return a line about names with a token that has no embedding, "" without such: the miniature's CLIP holds only
+    the words that it was trained with."""
     tokens = tokenize_names("{}", names)[:, 1:].to(clip.logit_scale.device)  # [C, 76] after SOS
     ids = tokens.unique()
-    unknown = ids[(clip.token_embedding(ids) == 0).all(1) & (ids != 0)]      # 0 is what follows EOT
-    found = [name for name, has in zip(names, torch.isin(tokens, unknown).any(1)) if has]
-    if not found:
+    unknown_ids = ids[(clip.token_embedding(ids) == 0).all(1) & (ids != 0)]  # 0 is what follows EOT
+    unknown = [name for name, has in zip(names, torch.isin(tokens, unknown_ids).any(1)) if has]
+    if not unknown:
         return ""
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    some = ", ".join(found[:5]) + more
-    return f"this CLIP has never seen words of {some}: what it makes of them means nothing; give other weights"
+    words = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+    return f"this CLIP has never seen words of {words}: what it makes of them means nothing; give other weights"
 
 
 def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
-    """Normalised text features [B, C, E] for prefixes [B, P, W]; `deep` as in CLIP.encode_prompts.
+    """Return normalised text features [B, C, E] for prefixes [B, P, W]; `deep` as in CLIP.encode_prompts.
 
     What would keep more than the memory budget is encoded in chunks of images and classes, with the same result. A
     chunk keeps only its inputs and is computed again in the backward pass. The graph of a second derivative keeps all
@@ -120,33 +126,21 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
         return normalize(clip.encode_prompts(prefix, *classes.chunks[0], deep))
 
     rows = []
-    for some in prefix.split(images_at_once):
+    for part in prefix.split(images_at_once):
         # Nothing here is random, so the generators' state needn't be kept (on a GPU that would wait for it).
-        columns = [checkpoint(clip.encode_prompts, some, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
+        columns = [checkpoint(clip.encode_prompts, part, *chunk, deep, use_reentrant=False, preserve_rng_state=False)
                    for chunk in classes.chunks]
         rows.append(torch.cat(columns, 1))
     return normalize(torch.cat(rows))
 
 
 def check_length(clip: CLIP, classes: ClassPrompts, prefix: int) -> None:
-    """Raises UserError if a prefix of so many tokens and the longest class name don't fit into CLIP's positions."""
+    """Raise UserError if a prefix of so many tokens and the longest class name don't fit into CLIP's positions."""
     longest = prefix + max(chunk.packing.padded.shape[1] for chunk in classes.chunks)
     positions = len(clip.positional_embedding)
     if longest > positions:
         raise UserError(f"the prompt and the longest class name take {longest} of CLIP's {positions} positions; give a "
                         "smaller --length, or shorten the name")
-
-
-def check_length_alone(clip: CLIP, length: int) -> None:
-    """Raises UserError for so many vectors that no class name has room."""
-    positions, most = len(clip.positional_embedding), longest_prompt(clip)
-    if not 1 <= length <= most:
-        raise UserError(f"prompt length {length}: out of range; CLIP's {positions} positions take 1 to {most}")
-
-
-def longest_prompt(clip: CLIP) -> int:
-    """How many vectors have room beside SOS, a name of one token, "." and EOT."""
-    return len(clip.positional_embedding) - 4
 
 
 def normalize(x: Tensor) -> Tensor:
@@ -155,10 +149,10 @@ def normalize(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def template_features(clip: CLIP, template: str, names: list[str]) -> Tensor:
-    """Unnormalised text features [C, E] of a handcrafted template such as "a photo of a {}.", of as many classes at a
-    time as the memory budget takes."""
+    """Return unnormalised text features [C, E] of a handcrafted template such as "a photo of a {}."; as many classes go
+    through at a time as the memory budget takes."""
     tokens = tokenize_names(template, names)                                # [C, 77]
     longest = int(tokens.argmax(-1).max()) + 1                              # to EOT, the largest id
     layer_bytes = clip.kept_bytes(clip.transformer) // len(clip.transformer.resblocks)  # no gradient: one at a time
     at_once = max(1, clip.memory // (longest * layer_bytes))
-    return torch.cat([clip.encode_text(some.to(clip.logit_scale.device)) for some in tokens.split(at_once)])
+    return torch.cat([clip.encode_text(part.to(clip.logit_scale.device)) for part in tokens.split(at_once)])

@@ -1,4 +1,4 @@
-"""PromptSRC (Khattak et al. 2023): deep prompts in both towers, kept close to frozen CLIP.
+"""Learn PromptSRC (Khattak et al. 2023): deep prompts in both towers, kept close to frozen CLIP.
 
 loss = cross-entropy + 25 · |text - frozen text| + 20 · |image - frozen image| + KL(frozen ‖ prompted)
 """
@@ -19,7 +19,7 @@ TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 20.0  # paper, section 4.2; PromptSRC's own co
 
 
 class AnchoredClasses(NamedTuple):
-    """The classes, and the features that frozen CLIP gives them."""
+    """Hold the classes, and the features that frozen CLIP gives them."""
     prompts: ClassPrompts
     frozen: Tensor         # [C, E] normalised mean over the templates
 
@@ -28,7 +28,7 @@ class AnchoredClasses(NamedTuple):
 
 
 class PromptSRC(DeepPrompts):
-    """Owns `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and
+    """Learn `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and
     `vision.i` [m, W of the image tower] for layers 0..image_depth-1, m = `image_length`; -1: as the text tower's.
 
     ctx starts from the handcrafted prompt (more than its 4 vectors can't); everything else from a normal
@@ -62,27 +62,28 @@ class PromptSRC(DeepPrompts):
         return names
 
     def prepare(self, clip: CLIP, names: list[str]) -> AnchoredClasses:
-        """The frozen features are the mean of the templates' *unnormalised* features, then normalised."""
+        """Return the classes with frozen features: the mean of the templates' *unnormalised* ones, then normalised."""
         frozen = torch.stack([template_features(clip, t, names) for t in TEMPLATES]).mean(0)
         return AnchoredClasses(class_prompts(clip, names), normalize(frozen))
 
     @torch.no_grad()
     def inputs(self, clip: CLIP, images: Tensor) -> tuple[Tensor, ...]:
-        """The images themselves, still bytes, and what frozen CLIP makes of them [B, E]."""
+        """Return the images themselves, still bytes, and what frozen CLIP makes of them [B, E]."""
         return images, normalize(clip.encode_image(images))
 
     def image_prompts(self) -> list[Tensor]:
         return list(self.vision.values())
 
     def forward(self, clip: CLIP, classes: AnchoredClasses, images: Tensor, frozen: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the four terms for images [B, size, size, 3], their frozen features [B, E] and labels [B]."""
+        """Return the sum of the four terms for images [B, size, size, 3], their frozen features [B, E], labels [B]."""
         text, image = self.text_features(clip, classes.prompts), self.image_features(clip, images)
         return sum(loss_terms(clip, classes, text, image, frozen, labels).values())
 
 
 def loss_terms(clip: CLIP, classes: AnchoredClasses, text: Tensor, image: Tensor, frozen: Tensor,
                labels: Tensor) -> dict[str, Tensor]:
-    """The four terms, weighted, for prompted text [C, E] and image [B, E] features and frozen image features [B, E]."""
+    """Return the four terms, weighted, for prompted text [C, E] and image [B, E] features and frozen image features
+    [B, E]."""
     logits = clip.logit_scale.exp() * image @ text.T
     frozen_logits = clip.logit_scale.exp() * frozen @ classes.frozen.T
     log_p, log_q = logits.log_softmax(-1), frozen_logits.log_softmax(-1)

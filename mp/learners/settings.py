@@ -1,6 +1,5 @@
-"""The settings of a method: what is given, else what is usual there, such as a prompt file's shape, else its row in
-METHODS, else the defaults of mp/settings.py."""
-from dataclasses import Field, fields
+"""Choose the settings of a method: the defaults of mp/settings.py, and what takes their place."""
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from mp.learners import METHODS, learner_class
@@ -9,45 +8,55 @@ from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_plain
 
 
 def of_row(kind: type, method: str) -> dict[str, Any]:
-    """The values of this kind of settings that the method's row in METHODS has."""
+    """Return the values of this kind of settings that the method's row in METHODS has."""
     row = METHODS[method]
     return row.prompt | {MetaSettings: row.meta, FinetuneSettings: row.finetune}.get(kind, {})
 
 
 def method_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
-    """Settings of a method: what is `given`; else the `usual` values, those of its row in METHODS, and the defaults of
-    the fields. Raises UserError for a given value that plays no part in the method or with the others, or is out of
-    bounds."""
-    for one in fields(kind):
-        if one.name in given and not plays_a_part(one, method):
-            raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part in {method}; leave it out")
-    chosen = kind(method, **(of_row(kind, method) | usual | given))
-    for one in fields(kind):
-        unless = one.metadata.get("unless")
-        if one.name in given and unless and unless.holds(chosen):
-            raise UserError(f"{flag(one.name)} {given[one.name]}: plays no part with {unless.words}; leave it out")
+    """Return the settings of a method. The weakest are the fields' defaults; stronger is the method's row in METHODS,
+    then what is `usual` there, such as a prompt file's shape; the strongest is what the user has `given`.
+
+    Raises UserError for a given value that plays no part in the method or with the others, or is out of bounds.
+    """
+    settings_given = [field for field in fields(kind) if field.name in given]
+    for field in settings_given:
+        if not plays_a_part(field, method):
+            refuse(field, given, f"in {method}")
+    values = of_row(kind, method)
+    values |= usual
+    values |= given
+    chosen = kind(method, **values)
+    for field in settings_given:
+        unless = field.metadata.get("unless")
+        if unless and unless.holds(chosen):
+            refuse(field, given, f"with {unless.words}")
     return chosen
 
 
-def plays_a_part(one: Field, method: str) -> bool:
-    """Whether a setting does in this method."""
+def refuse(field: Field, given: dict[str, Any], where: str) -> None:
+    raise UserError(f"{flag(field.name)} {given[field.name]}: plays no part {where}; leave it out")
+
+
+def plays_a_part(field: Field, method: str) -> bool:
+    """Return whether a setting does anything in this method, by the fact about its learner that `only_if` names."""
     learner = learner_class(method)
-    only_if = one.metadata.get("only_if")  # of the seed, nothing is said
+    only_if = field.metadata.get("only_if")  # the seed has none
     if only_if == "made_with":
-        return one.name in learner.made_with
+        return field.name in learner.made_with
     return not only_if or getattr(learner, only_if)
 
 
 def hashed(settings: PromptSettings) -> dict[str, Any]:
-    """Return the settings that files are named by (mp/store/cells.py): the method, the seed, and those that play a part,
-    each of its own type, so that 5 and 5.0 are the same.
+    """Return the settings that files are named by (mp/store/cells.py): the method, the seed, and those that play a
+    part, each of its own type, so that 5 and 5.0 are the same.
 
     A field that is added later is `born` at some default, and left out at that, so that older names stay what they are.
     """
     values = {}
-    for one in fields(settings):
-        value = getattr(settings, one.name)
-        at_birth = "born" in one.metadata and value == one.metadata["born"]
-        if plays_a_part(one, settings.method) and not at_birth:
-            values[one.name] = one.type(value)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        at_birth = value == field.metadata.get("born", MISSING)
+        if plays_a_part(field, settings.method) and not at_birth:
+            values[field.name] = field.type(value)
     return as_plain(values)

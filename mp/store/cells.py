@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,7 +229,20 @@ def is_result(content: Any) -> bool:
         return False
     if not all(type(value) in (int, float) and 0 <= value <= 100 for value in accuracies.values()):
         return False
-    return isinstance(content["identity"], dict) and isinstance(content["provenance"], dict)
+    return is_identity(content["identity"]) and isinstance(content["provenance"], dict)
+
+
+def is_identity(value: Any) -> bool:
+    """Return whether a value from a file has the form of an identity, which whoever made the file may have chosen."""
+    if not isinstance(value, dict) or value.keys() != {one.name for one in fields(Identity)}:
+        return False
+    texts = [value["weights"], value["precision"], value["prompt"]]
+    for name in ("trained_on", "tested_on"):
+        images = {} if value[name] is None else value[name]
+        texts += images.values()
+    settings, meta = value["settings"], value["meta"]
+    whole = (settings is None or isinstance(settings, dict)) and (meta is None or is_identity(meta))
+    return whole and all(isinstance(text, str) for text in texts)
 
 
 def say_earlier_version(out: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 
 def provenance(device: str) -> dict[str, str]:
-    """For who asks later; nothing of it decides whether a result may be used again (mp/store/identity.py)."""
+    """For who asks later; nothing of it decides whether a result may be used again (mp/store/cells.py)."""
     return {"command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": commit(),
             "torch": str(torch.__version__), "python": platform.python_version(), "device": device}
 

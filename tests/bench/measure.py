@@ -182,6 +182,6 @@ def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], batch
             if plainly:
                 grad = plain.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
             else:
-                _, grad = maml.meta_gradient(loss, params, in_rows[:-1], in_rows[-1], inner_lr, kept=kept)
+                _, grad = maml.meta_gradient(loss, params, in_rows[:-1], in_rows[-1], maml.sgd(inner_lr), kept=kept)
         return list(grad.values())
     return run

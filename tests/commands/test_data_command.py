@@ -116,7 +116,7 @@ def test_another_number_of_classes_is_not_the_benchmark(two, tmp_path, capsys):
 
 def test_meta_says_what_is_not_the_benchmark(two, tmp_path, capsys, monkeypatch):
     """Of the datasets that it trains on."""
-    monkeypatch.setattr("mp.commands.session.open_suite",
+    monkeypatch.setattr("mp.experiment.session.open_suite",
                         lambda *given: open_suite(*given)._replace(training=["EuroSAT"]))
     given = ["--data", str(two), "--weights", str(two / "w.pt"), "--out", str(tmp_path / "runs"), "--method", "coop"]
     small = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "fgvc_aircraft"]

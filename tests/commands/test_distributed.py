@@ -16,12 +16,11 @@ from mp.learners.coop import CoOp
 from mp.runtime import processes
 from mp.runtime.processes import join
 from mp.runtime.errors import RunError
-from mp.commands.meta import train_and_save
 from mp.learners import METHODS
-from mp.settings import MetaSettings, as_dict
-from mp.store.identity import FORMAT, Identity
+from mp.settings import MetaSettings
 from mp.tasks import Task
 from tests.conftest import ROOT
+from tests.trainings import learn, session_of
 
 WORDS = {"one": ["cat", "t-rex", "sea or lake"], "two": ["café", "wheelchair"], "three": ["dog", "red fox"]}
 
@@ -41,8 +40,7 @@ def train(clip, recipe, folder, rank=0, world=1, epochs=10, die=None):
 
     changes = {"epochs": epochs, "shots": 8, "support": 4, "batch": 6}
     settings = MetaSettings("coop", **METHODS["coop"].meta | changes)
-    identity = Identity(FORMAT, "weights", "cpu", "fp32", settings=as_dict(settings))
-    return train_and_save(learner, clip, tasks, settings, identity, folder, report).params
+    return learn(session_of(clip), learner, tasks, settings, folder, report)
 
 
 def worker(clip, recipe, folder, rank, world, port, results, die):
@@ -88,7 +86,7 @@ def test_a_dead_process_ends_the_others(clip, recipe, tmp_path):
     found = start(clip, recipe, tmp_path, 2, die=4)
     assert found == {0: "another process of this run is gone; give the same command again; "
                         "the state of the last good epoch is kept"}
-    state = torch.load(tmp_path / "0" / "state.pt", weights_only=True)
+    state = torch.load(tmp_path / "0" / "state-cpu-fp32.pt", weights_only=True)
     assert 4 <= len(state["log"]) < 10
 
 
@@ -138,11 +136,11 @@ def test_trouble_that_all_processes_have_is_told_once(tmp_path):
 
 def test_the_table_of_two_processes_is_that_of_one(tmp_path):
     """The real command under torchrun, with small settings; then interrupted, and gone on with."""
-    common = ["-m", "tests.table.small_table", "table", "--run", "--datasets", "aircraft", "textures", "--format", "csv"]
+    common = ["-m", "tests.small_run", "table", "--run", "--datasets", "aircraft", "textures", "--format", "csv"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     one = [sys.executable, *common, "--out", str(tmp_path / "one")]
     process = subprocess.Popen(one, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "one").rglob("*-seed1.json")):
+    while not list((tmp_path / "one").rglob("*-seed1-*.json")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
@@ -154,11 +152,11 @@ def test_the_table_of_two_processes_is_that_of_one(tmp_path):
     second = subprocess.run(torchrun, cwd=ROOT, env=env, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr[-2000:]
     rows = [[line.split(",") for line in result.stdout.splitlines()] for result in (first, second)]
-    assert [r[:2] for r in rows[0]] == [r[:2] for r in rows[1]] and len(rows[0]) == 7
+    assert [r[:2] for r in rows[0]] == [r[:2] for r in rows[1]] and len(rows[0]) == 9
     for a, b in zip(rows[0][1:], rows[1][1:]):
         assert all(abs(float(x) - float(y)) < 1.01 for x, y in zip(a[2:], b[2:], strict=True))  # rounding flips an image or two
-    names = [sorted(p.relative_to(tmp_path / f).as_posix() for p in (tmp_path / f).rglob("*.*") if p.suffix != ".lock")
+    names = [sorted(p.relative_to(tmp_path / f).as_posix() for p in (tmp_path / f).rglob("*.*") if not p.name.startswith("."))
              for f in ("one", "two")]
     assert names[0] == names[1] and not [n for n in names[0] if ".part" in n or "damaged" in n or "state" in n]
     again = subprocess.run(one, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert again.stdout == first.stdout and "meta-training" not in again.stderr and "fine-tuned" not in again.stderr
+    assert again.stdout == first.stdout and "meta-training" not in again.stderr and "tunes" not in again.stderr

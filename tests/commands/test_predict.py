@@ -24,7 +24,7 @@ from mp.learners.prompts import class_prompts
 from mp.prompts import write_prompt
 from mp.runtime import files, progress
 from mp.settings import MetaSettings, as_dict
-from mp.store.identity import FORMAT
+from mp.store.cells import FORMAT
 from tests.conftest import ROOT
 from tests.learners.test_learners import golden_learner
 from tests.learners.test_maple import learner_of

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from mp import maml
 from mp.runtime.device import MEMORY
+from mp.learners import prompts
 from mp.learners import prompts
 from mp.learners.cocoop import CoCoOp
 from mp.learners.coop import CoOp
@@ -90,51 +90,6 @@ def test_golden_terms_of_promptsrc(case, clip, golden, recipe):
     terms = loss_terms(clip, classes, text, image, frozen, labels)
     for name in ("ce", "text", "image", "kl"):
         near(terms[name], golden[f"{case}/loss_{name}"], 1e-5)
-
-
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("steps, memory", [(0, MEMORY), (1, MEMORY), (4, MEMORY), (1, 1)])
-def test_meta_gradient_equals_a_graph_through_all_steps(case, steps, memory, clip, golden, recipe, monkeypatch):
-    """Of batches in parts and, with little memory, classes in chunks; the graph is of whole batches and all classes."""
-    chunks, in_chunks = [], prompts.checkpoint
-    monkeypatch.setattr(prompts, "checkpoint", lambda *args, **more: chunks.append(1) or in_chunks(*args, **more))
-    learner = golden_learner(case, clip, recipe)
-    batches = []
-    for i in range(steps + 1):
-        inputs = learner.inputs(clip, torch.from_numpy(recipe.images("A", f"meta{i}", 3)))
-        batches.append((inputs, torch.from_numpy(recipe.labels("A", f"meta{i}", 3, 7))))
-
-    def loss_with(budget):
-        monkeypatch.setattr(clip, "memory", budget)
-        classes = learner.prepare(clip, recipe.CLASSES["A"])
-
-        def loss(params, batch):
-            inputs, labels = batch
-            return maml.run(learner, params, clip, classes, *inputs, labels)
-        return loss
-
-    start = {k: p.detach().clone().requires_grad_() for k, p in learner.named_parameters()}
-    inner_lr = 0.05
-    def halves(batch):
-        """The batch of 3 as parts of 2 and 1 images."""
-        inputs, labels = batch
-        return [((tuple(t[rows] for t in inputs), labels[rows]), weight)
-                for rows, weight in ((slice(2), 2 / 3), (slice(2, 3), 1 / 3))]
-
-    loss = loss_with(memory)
-    value, grad = maml.meta_gradient(loss, start, [halves(b) for b in batches[:-1]], halves(batches[-1]), inner_lr)
-    assert bool(chunks) == (memory == 1)
-    chunks.clear()
-    loss, p = loss_with(MEMORY), start
-    for batch in batches[:-1]:
-        inner = torch.autograd.grad(loss(p, batch), tuple(p.values()), create_graph=True)
-        p = {k: v - inner_lr * g for (k, v), g in zip(p.items(), inner)}
-    expected = torch.autograd.grad(loss(p, batches[-1]), tuple(start.values()))
-    assert not chunks
-    for (k, g), e in zip(grad.items(), expected):
-        assert e.abs().max() > 1e-6
-        near(g, e.numpy(), 1e-5 * max(1, float(e.abs().max())))
-    near(value[-1], loss(p, batches[-1]).detach().numpy(), 1e-5)
 
 
 def test_promptsrc_refuses_more_depth_than_the_towers_have(clip):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mp import finetune, maml
+from mp import finetune
 from mp.clip.model import CLIP
 from mp.learners import METHODS, make_learner
 from mp.learners.coop import CoOp
@@ -111,37 +111,6 @@ def test_golden_after_three_steps(tag, decay, place, clip, golden, monkeypatch):
         near(value, golden[f"{tag}/{place}/{name}"], 1e-6)
     learner.load_state_dict(state.prompt)
     near(learner.classifier(clip, classes)(batch()[0]), golden[f"{tag}/{place}/logits"], 1e-4)
-
-
-@pytest.mark.parametrize("steps", [0, 1, 4])
-@pytest.mark.parametrize("tag", ["maple3", "maple1", "maple2+ctx", "ivlp_v3x1_t2x2"])
-def test_meta_gradient_in_float64_equals_a_graph_through_all_steps(tag, steps, clip):
-    clip64 = CLIP(image_size=32, patch=8, image_width=128, image_layers=3, text_width=128, text_layers=3, embed=48)
-    clip64.load_state_dict(clip.state_dict())
-    clip64.double().requires_grad_(False)
-    clip64.memory, clip64.half_type = MEMORY, None
-    learner = learner_of(tag, clip).double()
-    classes = learner.prepare(clip64, recipe.CLASSES["A"])
-    parts = []
-    for step in range(steps + 1):
-        images = torch.from_numpy(recipe.images("A", f"meta{step}", 3)).double()
-        labels = torch.from_numpy(recipe.labels("A", f"meta{step}", 3, 7))
-        parts.append((*learner.inputs(clip64, images), labels))
-
-    def loss(params, part):
-        return maml.run(learner, params, clip64, classes, *part)
-
-    start = {k: p.detach().clone().requires_grad_() for k, p in learner.named_parameters()}
-    batches = [[(part, 1.0)] for part in parts]
-    _, grad = maml.meta_gradient(loss, start, batches[:-1], batches[-1], 0.05)
-    p = start
-    for part in parts[:-1]:
-        inner = torch.autograd.grad(loss(p, part), tuple(p.values()), create_graph=True)
-        p = {k: v - 0.05 * g for (k, v), g in zip(p.items(), inner)}
-    expected = dict(zip(start, torch.autograd.grad(loss(p, parts[-1]), tuple(start.values()))))
-    for name in start:
-        assert grad[name].dtype == torch.float64 and expected[name].abs().max() > 1e-4
-        near(grad[name], expected[name].numpy(), 1e-10)
 
 
 def test_couplings_start_as_the_original_draws_them(clip):

@@ -1,6 +1,7 @@
 """What can go wrong with a file, and a small world of inputs and results for it to go wrong in."""
 import ctypes
 import hashlib
+import json
 import os
 import random
 import resource
@@ -17,14 +18,28 @@ from tests.robustness.counts import COUNTS
 from tests.robustness.forked import Call, Ended
 from tests.rehearsal import SMALL, openai_archive, random_state
 
-META = "meta --method {} --shots 3 --support 2 --data data --weights w.pt --datasets dtd"
+SUITE = "--data data --weights w.pt --datasets dtd"
+META = f"meta --method {{}} --shots 3 --support 2 {SUITE}"
+USUAL_META = f"meta --method coop {SUITE}"
 ZEROSHOT = "zeroshot --data data --weights w.pt --datasets"
-TUNE = "finetune --method coop --data data --weights w.pt --datasets dtd"
-RESULT = "runs/paper/zeroshot/handcrafted/DTD.json"
-STATE = "runs/paper/meta/cocoop-shots3-support2-seed1/state.pt"
-TUNED = "runs/paper/finetune/coop-handcrafted-base/DTD-seed"
+TUNE = f"finetune --method coop {SUITE}"
 TUNE_DEEP = TUNE.replace("coop", "promptsrc")
-AVERAGED = "runs/paper/finetune/promptsrc-handcrafted-base/DTD-seed1.state.pt"
+
+# Files of the world, as patterns for `find`: names end in digits that follow from all that the content depends on.
+RESULT = "runs/paper/zeroshot/handcrafted/DTD-*.json"
+PROMPT = "runs/paper/meta/coop-seed1-shots3-support2-*/prompt.pt"
+USUAL_PROMPT = "runs/paper/meta/coop-seed1-????????????/prompt.pt"
+STATE = "runs/paper/meta/cocoop-seed1-shots3-support2-*/state-*.pt"
+TUNED = "runs/paper/finetune/coop-handcrafted-base/DTD-seed1-*.json"
+TUNED_PROMPT = TUNED.replace(".json", ".prompt.pt")
+TUNING_STATE = "runs/paper/finetune/coop-handcrafted-base/DTD-seed2-*.state-*.pt"
+AVERAGED = "runs/paper/finetune/promptsrc-handcrafted-base/DTD-seed1-*.state-*.pt"
+
+
+def find(place: Path, pattern: str) -> str:
+    """Return the one file of a place that a pattern fits, relative to it."""
+    file, = place.glob(pattern)
+    return str(file.relative_to(place))
 
 
 def interrupt_after_an_epoch() -> None:
@@ -51,10 +66,9 @@ def build(world: Path) -> None:
     (world / "data/w.pt").rename(world / "w.pt")
     openai_archive(random_state(SMALL), world / "a.pt")
     shutil.copy(mini.WEIGHTS, world / "m.npz")
-    assert run(META.format("coop"), world).code == 0
-    shutil.copy(world / "runs/paper/meta/coop-shots3-support2-seed1/prompt.pt", world / "p.pt")
-    for command in (f"{ZEROSHOT} imagenet", TUNE):
+    for command in (META.format("coop"), USUAL_META, f"{ZEROSHOT} imagenet", TUNE):
         assert run(command, world).code == 0
+    shutil.copy(world / find(world, PROMPT), world / "p.pt")
     for command in (META.format("cocoop"), f"{TUNE} --seeds 2", TUNE_DEEP):
         assert run(command, world, interrupt_after_an_epoch).code == 130
     features, = (world / "cache/meta-prompts/features").glob("DTD*")
@@ -80,11 +94,18 @@ def contents(world: Path) -> dict[str, str]:
     """Hashes of all results, prompts and small inputs; not of what a run replaces as it goes on."""
     return {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()).hexdigest() for p in world.rglob("*")
             if p.is_file() and not p.is_symlink() and p.suffix in (".json", ".pt", ".txt", ".png", ".jpg", ".npz")
-            and not p.name.endswith("state.pt") and os.access(p, os.R_OK) and p.stat().st_size < 2**20}
+            and "state-" not in p.name and os.access(p, os.R_OK) and p.stat().st_size < 2**20}
 
 
 def prompts(place):
     return {name: digest for name, digest in contents(place).items() if name.startswith("runs") and name.endswith("prompt.pt")}
+
+
+def finished(place: Path) -> dict:
+    """Accuracies of every result, and hashes of the prompts, by their files."""
+    results = {str(p.relative_to(place)): json.loads(p.read_text())["accuracies"] for p in (place / "runs").rglob("*.json")
+               if p.name != "settings.json"}
+    return results | prompts(place)
 
 
 def drop_rights() -> None:
@@ -105,7 +126,7 @@ def empty(path, rng):
 
 def cut(path, rng):
     size = path.stat().st_size
-    os.truncate(path, rng.randrange(1, max(2, size - 20) if path.suffix == ".txt" else size))
+    os.truncate(path, rng.randrange(1, max(2, size - 20) if path.suffix in (".txt", ".json") else size))
 
 
 def noise(path, rng):
@@ -140,8 +161,8 @@ def limits() -> None:
     drop_rights()
 
 
-def damage(fault: str, path: Path, seed: int) -> None:
-    FAULTS[fault](path, random.Random(f"{fault} {path.name} {seed}"))
+def damage(fault: str, path: Path, seed: str) -> None:
+    FAULTS[fault](path, random.Random(f"{fault} {seed}"))
 
 
 def unchanged(before: dict[str, str], after: dict[str, str], except_for: str) -> None:
@@ -149,3 +170,17 @@ def unchanged(before: dict[str, str], after: dict[str, str], except_for: str) ->
     lost = [name for name in before if name != except_for and after.get(name) != before[name]]
     COUNTS["finished results lost"] += len(lost)
     assert not lost
+
+
+def made_anew(place: Path, file: str, command: str, undamaged: Callable) -> None:
+    """Hold a command to this: the file, whose content isn't what its name says, is set aside whole and made anew, the
+    number is right, and nothing else changes."""
+    content, before = (place / file).read_bytes(), contents(place)
+    ended = run(command, place, limits)
+    COUNTS["fault cases"] += 1
+    whole, made = undamaged(command)
+    COUNTS["wrong numbers"] += ended.out != whole.out or prompts(place) != made
+    assert (ended.code, ended.out) == (0, whole.out) and prompts(place) == made, ended.err
+    assert (place / f"{file}.damaged").read_bytes() == content and f"{file}: damaged; set aside" in ended.err
+    after = contents(place)
+    assert all(after[name] == digest for name, digest in before.items() if name != file)

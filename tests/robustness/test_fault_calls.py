@@ -44,8 +44,8 @@ OPTIONS = [  # "=": the result is that of the second command
     ("meta --precision fp8", "invalid choice: 'fp8'"),
     ("meta --depth 0", "--depth 0: out of range; give 1 or more"),
     ("meta --length 0", "--length 0: out of range; give 1 or more"),
-    ("meta --length 74 --datasets pets", "prompt length 74: out of range; CLIP's 77 positions take 1 to 73"),
-    (f"meta --length {HUGE} --datasets pets", "take 1 to 73"),
+    ("meta --length 74 --datasets pets", "take 79 of CLIP's 77 positions; give a smaller --length"),
+    (f"meta --length {HUGE} --datasets pets", "of CLIP's 77 positions; give a smaller --length"),
     ("finetune --length 73 --datasets pets", "positions; give a smaller --length"),
     ("meta --datasets MNIST", "no dataset 'MNIST' in the mini suite"),
     ("meta --data nowhere", "nowhere: no such folder"),
@@ -78,8 +78,8 @@ OPTIONS = [  # "=": the result is that of the second command
     ("finetune --method coop --classes new --datasets data/birds", "give other --datasets, or fine-tune with --classes all"),
     ("table --run --datasets pets data/birds", "of its 2 classes less than two are base ones"),
     ("meta --method coop --depth 8", "--depth 8: plays no part in coop; leave it out"),
-    ("meta --method coop --length 74", "prompt length 74: out of range; CLIP's 77 positions take 1 to 73"),
-    ("zeroshot --prompt p.pt --method coop --depth 3", "--depth 3: plays no part in coop; leave it out"),
+    ("meta --method coop --length 74", "take 79 of CLIP's 77 positions; give a smaller --length"),
+    ("zeroshot --prompt p.pt --method coop --depth 3", "--depth: plays no part without --prompt meta"),
     ("finetune --method promptsrc --ivlp", "unrecognized arguments: --ivlp"),
     ("finetune --method maple --gpa-std 2", "--gpa-std 2.0: plays no part in maple; leave it out"),
     ("table --methods vpt", "argument --methods: invalid choice: 'vpt'"),
@@ -301,7 +301,8 @@ def test_a_disk_that_is_full_from_some_size_on(command, size, place, undamaged):
     assert (again.code, again.out) == (0, undamaged(command)[0].out)
 
 
-def test_words_of_a_tables_commands_are_quoted_for_the_shell(place):
-    ended = run("table --data 'da ta\nü' --datasets dtd", place, limits)
-    command = ended.err.split("  python run.py ")[1].split("\n  python")[0]
-    assert "da ta\nü" in shlex.split(command)
+def test_words_of_a_command_that_is_named_are_quoted_for_the_shell(place):
+    ended = run(f"{ZEROSHOT} dtd 'other/b irds' --prompt meta --method cocoop --out 'o ut'", place, limits)
+    command = line(ended).split("make it with: python run.py ")[1]
+    assert command.startswith("meta --method cocoop --seeds 1 ")
+    assert shlex.split(command)[5:] == shlex.split(f"{ZEROSHOT} dtd 'other/b irds' --out 'o ut'")[1:]

@@ -16,20 +16,22 @@ import torch
 from mp.clip import checkpoint, weights
 from mp.runtime import torchfile
 from mp.runtime.errors import UserError
+from mp.store import cells
 from tests.robustness import faults, tiny
 from tests.conftest import ROOT
 from tests.robustness.counts import COUNTS
-from tests.robustness.faults import META, RESULT, STATE, TUNE, TUNED, ZEROSHOT, copy, run
+from tests.robustness.faults import META, PROMPT, RESULT, STATE, TUNE, TUNED, TUNING_STATE, USUAL_PROMPT, ZEROSHOT, copy, find, run
 from tests.rehearsal import SMALL, openai_archive, random_state
 
 TARGETS = {  # where a file with code is put, and the command that reads it
     "weights": ("w.pt", f"{ZEROSHOT} dtd"), "archive": ("a.pt", f"{ZEROSHOT.replace('w.pt', 'a.pt')} dtd"),
     "arrays": ("m.npz", "zeroshot --weights m.npz --datasets pets"),
     "prompt": ("p.pt", f"{ZEROSHOT} dtd --method coop --prompt p.pt"), "init": ("p.pt", f"{TUNE} --init p.pt"),
-    "meta-prompt": ("runs/paper/meta/coop-shots3-support2-seed1/prompt.pt", META.format("coop")),
-    "meta state": (STATE, META.format("cocoop")), "tuning state": (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2"),
+    "meta-prompt": (PROMPT, META.format("coop")), "used meta-prompt": (USUAL_PROMPT, f"{ZEROSHOT} dtd --method coop --prompt meta"),
+    "meta state": (STATE, META.format("cocoop")), "tuning state": (TUNING_STATE, f"{TUNE} --seeds 2"),
     "features": ("features", f"{ZEROSHOT} dtd --prompt {{}}"), "result": (RESULT, f"{ZEROSHOT} dtd"),
 }
+MADE_ANEW = ("meta-prompt", "meta state", "tuning state", "features", "result")
 
 
 class Trap:
@@ -68,13 +70,13 @@ def in_arrays(path, trap):
 @pytest.mark.parametrize("form", [plain, in_torchs_archive, in_torchs_old_form, in_torchscript, in_arrays])
 @pytest.mark.parametrize("target", TARGETS)
 def test_pickled_code_never_runs(target, form, world, undamaged, tmp_path):
-    file, command = TARGETS[target]
+    file, command = find(world, TARGETS[target][0]), TARGETS[target][1]
     place, sprung = copy(world, tmp_path / "w", file), tmp_path / "sprung"
     form(place / file, Trap(sprung))
     ended = run(command, place, faults.limits)
     COUNTS["fault cases"] += 1
     assert not sprung.exists()
-    if target in ("features", "result"):  # made anew
+    if target in MADE_ANEW:
         assert (ended.code, ended.out) == (0, undamaged(command)[0].out)
     else:
         assert ended.code == 2 and file in ended.messages()[0] and ";" in ended.messages()[0]
@@ -246,12 +248,15 @@ def test_an_archive_holds_what_torch_reads_from_it(tmp_path):
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t not in ("archive", "weights", "arrays")])
 def test_torchscript_is_refused_where_weights_are_not_meant(target, world, undamaged, tmp_path):
-    file, command = TARGETS[target]
+    file, command = find(world, TARGETS[target][0]), TARGETS[target][1]
     place = copy(world, tmp_path / "w", file)
     shutil.copy(place / "a.pt", place / file)
     ended = run(command, place, faults.limits)
     COUNTS["fault cases"] += 1
-    assert (ended.code, ended.out) == (0, undamaged(command)[0].out) if target in ("features", "result") else ended.code == 2
+    if target in MADE_ANEW:
+        assert (ended.code, ended.out) == (0, undamaged(command)[0].out)
+    else:
+        assert ended.code == 2 and file in ended.messages()[0]
 
 
 def test_the_source_has_no_other_way_to_run_what_a_file_says():
@@ -325,10 +330,10 @@ def test_split_files_that_point_outside(world, secret, tmp_path):
                                      f"{ZEROSHOT} imagenet", f"{META.format('coop')} --force"])
 def test_results_that_point_outside(command, world, secret, tmp_path):
     """Results, prompts and settings name files elsewhere: reads stay in the inputs, writes in runs and cache."""
-    prompt = "runs/paper/meta/coop-shots3-support2-seed1/prompt.pt"
+    result, prompt = find(world, RESULT), find(world, PROMPT)
     settings = prompt.replace("prompt.pt", "settings.json")
-    place = copy(world, tmp_path / "w", RESULT, prompt, settings)
-    for file in (RESULT, settings):
+    place = copy(world, tmp_path / "w", result, prompt, settings)
+    for file in (result, settings):
         content = json.loads((place / file).read_text())
         for key in ("file", "prompt", "path", "../../x", "command"):
             content[key] = content["provenance"][key] = "../../../../secret/0.png"
@@ -341,6 +346,24 @@ def test_results_that_point_outside(command, world, secret, tmp_path):
     assert ended.code == 0, ended.err
     written = held_inside(place, secret, tmp_path / "log")
     assert written or command.endswith("imagenet")
+
+
+@pytest.mark.parametrize("odd", [dict(hair="long"), dict(weights=None), dict(meta=[]), dict(meta={"settings": 1}), dict(trained_on=5),
+                                 dict(tested_on={"DTD": []}), dict(prompt={}), dict(settings=[])], ids=str)
+@pytest.mark.parametrize("pattern", [TUNED, "runs/paper/zeroshot/meta-coop/DTD-seed1-*.json"])
+def test_identities_of_odd_forms_in_files_whose_names_fit(pattern, odd, world, tmp_path):
+    """Whoever makes a file may choose its digits, too: it counts as damaged."""
+    file = find(world, pattern)
+    place = copy(world, tmp_path / "w", file)
+    result = json.loads((place / file).read_text())
+    result["identity"] |= odd
+    words, _ = cells.split_name(place / file)
+    (place / file).unlink()
+    (place / file).with_name(f"{words}-{cells.digits_of(result['identity'])}.json").write_text(json.dumps(result))
+    for form in ("text", "html"):
+        ended = run(f"table --data data --datasets dtd --format {form}", place, faults.limits)
+        COUNTS["fault cases"] += 1
+        assert ended.code == 0 and "8 of 10 results are missing" in ended.err, ended.err
 
 
 class Page(HTMLParser):
@@ -372,21 +395,23 @@ NASTY = '<script>document.title="x"</script><img src=x onerror=alert(1)>&"\'</st
 
 
 def test_a_table_shows_names_and_provenance_as_text(world, tmp_path):
-    """A dataset's folder, and every field of its results, settings and logs, hold markup."""
-    place = copy(world, tmp_path / "w")
+    """A dataset's folder, and every field of its results and logs that may be anything, hold markup."""
+    place = copy(world, tmp_path / "w", find(world, USUAL_PROMPT.replace("prompt.pt", "log.jsonl")))
     name = NASTY.replace("/", "\u2215")
     tiny.pictures(place / name, [f"{word}/{i}.png" for word in ("<b>crow<", "owl\"'&") for i in range(4)], 5)
-    command = ["zeroshot", "--data", "data", "--weights", "w.pt", "--datasets", name]
+    command = ["zeroshot", "--data", "data", "--weights", "w.pt", "--datasets", name, "--method", "coop", "--prompt", "meta"]
     assert faults.Call(command, place, tiny.make_small, XDG_CACHE_HOME=str(place / "cache")).wait().code == 0
-    file, = (f for f in (place / "runs/paper/zeroshot/handcrafted").glob("*.json") if f.name.startswith("<script>"))
-    result = json.loads(file.read_text())
-    result["provenance"] |= {key: NASTY + "\n\\input{/etc/passwd}\x1b[31m" for key in ("commit", "torch", "device", "precision")}
-    result["identity"]["weights"] = NASTY
-    file.write_text(json.dumps(result))
-    meta = place / "runs/paper/meta/coop-seed1"
-    meta.mkdir(parents=True)
-    (meta / "settings.json").write_text(json.dumps({"identity": {"settings": {NASTY: NASTY}}, "provenance": {}}))
-    (meta / "log.jsonl").write_text(json.dumps(dict(query_loss=1, grad_norm=2, clipped_norm=1, x=NASTY)) + "\n")
+    results = [file for file in (place / "runs/paper/zeroshot").rglob("*.json") if file.name.startswith("<script>")]
+    assert len(results) == 2
+    for file in results:  # named by a digest that fits, as who wants to do harm can
+        result = json.loads(file.read_text())
+        result["provenance"] |= {key: NASTY + "\n\\input{/etc/passwd}\x1b[31m" for key in ("commit", "torch", "device", "precision")}
+        result["identity"]["weights"] = NASTY
+        words, _ = cells.split_name(file)
+        file.unlink()
+        file.with_name(f"{words}-{cells.digits_of(result['identity'])}.json").write_text(json.dumps(result))
+    log, = place.glob(USUAL_PROMPT.replace("prompt.pt", "log.jsonl"))
+    log.write_text(json.dumps(dict(query_loss=1, grad_norm=2, clipped_norm=1, x=NASTY)) + "\n")
 
     def shown(form):
         command = ["table", "--data", "data", "--datasets", name, "--format", form]

@@ -1,11 +1,12 @@
 """Runs killed at every write and at random moments, while they learn and save, end with the same bytes as one that never was.
 
-The loops know no files: what is killed here is the saving around them, in mp/commands, on tasks as small as can be.
+The loops know no files: what is killed here is the saving around them, in mp/experiment, on tasks as small as can be.
 """
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -17,10 +18,11 @@ import torch
 from data.dataset import Dataset, Item
 from data.feed import Feed
 from data.suite import Suite
-from mp.commands import finetune as tune
-from mp.commands import meta
-from mp.commands.session import Session
-from mp.settings import FinetuneSettings, MetaSettings
+from mp.experiment import training
+from mp.experiment.arms import Arm, changed
+from mp.experiment.session import Session
+from mp.runtime.device import choose
+from mp.store import cells
 from tests.robustness.counts import COUNTS
 
 KILLS = 2  # at random moments, of each kind of run
@@ -37,26 +39,31 @@ def dataset(name: str) -> Dataset:
 
 def session(clip, out) -> Session:
     suite = Suite("tiny", list(CLASSES), list(CLASSES), {name: dataset(name) for name in CLASSES}.__getitem__, None, 4)
-    return Session(suite, clip, out, "weights", "fp32", Feed(clip.visual.image_size, workers=0), {"commit": "c"})
+    feed = Feed(clip.visual.image_size, workers=0)
+    return Session(suite, clip, out, "weights", "fp32", choose("cpu", "fp32", None), feed, {"commit": "c"}, [], learns=True)
 
 
-def meta_run(method, clip, out):
-    settings = MetaSettings(method, depth=2, epochs=4, inner_steps=2, shots=6, support=3, inner_lr=RATES[method], batch=3)
-    meta.learn(session(clip, out), settings)
+def meta_run(method, clip, out, force=False):
+    """A meta-prompt, and its accuracies."""
+    opened, depth = session(clip, out), {} if method != "promptsrc" else {"depth": 2}
+    arm = Arm(method, learnt=changed(epochs=4, inner_steps=2, shots=6, support=3, inner_lr=RATES[method], batch=3, **depth))
+    training.learn(opened, arm, 1, force)
+    training.evaluate(opened, arm, 1, "one", force)
 
 
-def tune_run(method, clip, out):
-    opened = session(clip, out)
-    settings = FinetuneSettings(method, depth=2, epochs=4, lr=0.01, batch=4, gpa_mean=3.0)
-    tune.tune_one(opened, opened.test_set("one"), settings, tune.find_init(opened, "handcrafted", settings), False, lambda *_: None)
+def tune_run(method, clip, out, force=False):
+    """A fine-tuned prompt, and its accuracies."""
+    averaged = {"depth": 2, "gpa_mean": 3.0} if method == "promptsrc" else {}
+    arm = Arm(method, tuned=changed(epochs=4, lr=0.01, batch=4, **averaged))
+    training.evaluate(session(clip, out), arm, 1, "one", force)
 
 
-def start(kind, method, clip, out, before=lambda: None):
+def start(kind, method, clip, out, before=lambda: None, force=False):
     def run():
         torch.set_num_threads(1)
         sys.stderr = open(os.devnull, "w")
         before()
-        kind(method, clip, out)
+        kind(method, clip, out, force)
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
@@ -89,8 +96,9 @@ def never_killed(kind, method, clip, out):
     process.join()
     assert process.exitcode == 0
     found = left(out)
-    assert any(name.endswith("prompt.pt") for name in found)
-    assert not [name for name in found if "state" in name or name.endswith(".part")]
+    assert sum(name.endswith("prompt.pt") for name in found) == 1
+    assert sum(name.endswith(".json") and not name.endswith("settings.json") for name in found) == 1
+    assert not [name for name in found if "state" in name or name.endswith((".part", ".damaged"))]
     if kind is meta_run:
         log, = (lines for name, lines in found.items() if name.endswith("log.jsonl"))
         assert [line["epoch"] for line in log] == [1, 2, 3, 4]
@@ -152,5 +160,42 @@ def test_killed_at_every_write(kind, method, after, clip, tmp_path):
         process.join()
         assert process.exitcode == 0
         same(out, whole)
-    assert kills >= (11 if kind is meta_run else 6)
+    assert kills >= (12 if kind is meta_run else 7)
     COUNTS["kills"] += kills
+
+
+def as_other_code_would(out):
+    """Have the files be what other code would have left: a prompt of other tensors, a result of other numbers. That of a
+    meta-prompt, which is another, has another name."""
+    for path in out.rglob("*prompt.pt"):
+        content = torch.load(path, weights_only=True)
+        torch.save(content | {"params": {name: tensor + 1 for name, tensor in content["params"].items()}}, path)
+    for path in [*out.glob("zeroshot/*/*.json"), *out.glob("finetune/*/*.json")]:
+        content = json.loads(path.read_text()) | {"accuracies": {"base": 1.0, "new": 2.0, "all": 3.0}}
+        path.unlink()
+        if content["identity"]["meta"]:
+            content["identity"]["prompt"] = "the other one's"
+            path = path.with_name(f"one-seed1-{cells.digits_of(content['identity'])}.json")
+        path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind, writes", [(meta_run, (4, 12, 20, 22)), (tune_run, (2, 6, 10, 12))])
+def test_a_killed_force_goes_on_without_it_to_the_new_number(kind, writes, clip, tmp_path):
+    """What it keeps is newer than what lies beside it: killed after its first and third state, the prompt, and of meta the
+    removal of the state, of fine-tuning the result."""
+    whole = never_killed(kind, "coop", clip, tmp_path / "whole")
+    as_other_code_would(tmp_path / "whole")
+    for number in writes:
+        out = tmp_path / f"broken{number}"
+        shutil.copytree(tmp_path / "whole", out)
+        process = start(kind, "coop", clip, out, lambda number=number: kill_at(number, after=True), force=True)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        process = start(kind, "coop", clip, out)
+        process.join()
+        assert process.exitcode == 0
+        found = left(out)
+        COUNTS["wrong numbers"] += not whole.items() <= found.items()
+        assert all(found[name] == whole[name] for name in whole)
+        assert not [name for name in found if "state" in name or name.endswith(".damaged")]
+    COUNTS["kills"] += len(writes)

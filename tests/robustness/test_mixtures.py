@@ -1,12 +1,11 @@
-"""What doesn't belong together isn't mixed: two inputs into one --out, other settings for a run that was interrupted, files of
-one name, layers whose numbers have two digits."""
-import json
+"""What doesn't belong together isn't mixed: files copied over each other's names, two inputs into one --out, other settings
+for a run that was interrupted, prompts of one name, layers whose numbers have two digits."""
 import os
+import random
 import shutil
 
 import pytest
 import torch
-from PIL import Image
 
 from mp.clip.model import CLIP
 from mp.clip.weights import load
@@ -15,18 +14,23 @@ from mp.prompts import open_prompt, write_prompt
 from tests.rehearsal import SMALL, random_state
 from tests.robustness import faults
 from tests.robustness.counts import COUNTS
-from tests.robustness.faults import AVERAGED, META, STATE, TUNE, TUNE_DEEP, TUNED, ZEROSHOT, contents, copy, limits, run
+from tests.robustness.faults import (AVERAGED, META, PROMPT, RESULT, STATE, TUNE, TUNE_DEEP, TUNED, TUNED_PROMPT, TUNING_STATE, ZEROSHOT,
+                                     contents, copy, find, finished, limits, run)
+from tests.robustness.tiny import change_data
 
 META_COOP = META.format("coop")
 DEEP = SMALL | dict(image_layers=12, text_layers=12)
 DEEP_META = "meta --method promptsrc --depth 12 --shots 3 --support 2 --data data --weights deep.pt --datasets dtd --out deep"
-
-
-def refused(ended, *says):
-    COUNTS["fault cases"] += 1
-    assert ended.code == 2 and ended.out == "", ended.err
-    message, = ended.messages()
-    assert ";" in message and all(word in message for word in says), message
+OTHERS = {  # what other inputs leave: a change of the commands, and how they end
+    "settings": lambda command: f"{command} --length 3" if "--method" in command else f"{command} --prompt 'my {{}}.'",
+    "weights": lambda command: command.replace("w.pt", "other.pt"), "images": lambda command: command.replace("--data data", "--data other"),
+    "precision": lambda command: f"{command} --precision bf16",
+}
+KINDS = {  # of files: one of the world, the command that makes it, and whether an interrupted one leaves it
+    "result": (RESULT, f"{ZEROSHOT} dtd", False), "tuned": (TUNED, TUNE, False), "tuned prompt": (TUNED_PROMPT, TUNE, False),
+    "meta-prompt": (PROMPT, META_COOP, False), "meta state": (STATE, META.format("cocoop"), True),
+    "tuning state": (TUNING_STATE, f"{TUNE} --seeds 2", True),
+}
 
 
 def accuracies(ended):
@@ -35,40 +39,75 @@ def accuracies(ended):
     return line.split()[1:]
 
 
-@pytest.mark.parametrize("command", [f"{ZEROSHOT} dtd", META_COOP, TUNE])
-def test_another_precision_in_one_out(command, world, tmp_path):
-    place = copy(world, tmp_path / "w")
-    assert run(f"{command} --precision bf16 --out o", place).code == 0
-    before = contents(place)
-    refused(run(f"{command} --precision fp32 --out o", place), "precision bf16 (now fp32)", "another --out keeps both")
-    assert contents(place) == before
-    assert run(f"{command} --precision fp32 --out o --force", place).code == 0
+@pytest.fixture(scope="module")
+def mixed(world, tmp_path_factory):
+    """The world, and beside each kind of its files those that other settings, weights, images and precision leave."""
+    place = copy(world, tmp_path_factory.mktemp("mixed") / "w")
+    torch.save(random_state(SMALL, 5), place / "other.pt")
+    change_data(place / "data", place / "other", "a label")
+    for command, stops in dict.fromkeys((command, stops) for _, command, stops in KINDS.values()):
+        for change in OTHERS.values():
+            ended = run(change(command), place, faults.interrupt_after_an_epoch if stops else limits)
+            assert ended.code == 130 * stops, ended.err
+    return place
 
 
-@pytest.mark.parametrize("change", ["a class's name", "an image", "a label"])
-@pytest.mark.parametrize("command, what", [(f"{ZEROSHOT} dtd", "tested_on"), (META_COOP, "trained_on"), (TUNE, "trained_on")])
-def test_other_data_in_one_out(command, what, change, world, tmp_path):
-    """The same dataset in another folder, all of it the same but for one thing."""
-    place = copy(world, tmp_path / "w")
-    shutil.copytree(place / "data", place / "other")
-    split_file = place / "other/dtd/split_zhou_DescribableTextures.json"
-    split = json.loads(split_file.read_text())
-    if change == "an image":
-        for part in ("test0", "train0"):
-            (place / "other/dtd/images/banded" / f"{part}.png").unlink()
-            Image.new("RGB", (50, 50)).save(place / "other/dtd/images/banded" / f"{part}.png")  # of another size in bytes
-    for part in ("train", "test"):
-        if change == "a class's name":
-            split[part] = [[path, label, name.replace("woven", "knitted")] for path, label, name in split[part]]
-        elif change == "a label":
-            first, last = split[part][0], split[part][-1]
-            split[part][0], split[part][-1] = [last[0], *first[1:]], [first[0], *last[1:]]
-    split_file.write_text(json.dumps(split))
-    assert run(command, place).code == 0
-    before = contents(place)
-    ended = run(command.replace("--data data", "--data other"), place)
-    refused(ended, f"{what}.DTD ", "(now ")
-    assert before.items() <= contents(place).items()
+def alike(place, file):
+    """Return six other files of the same ending, the first three from beside it, whatever they are of."""
+    ending = "state-*.pt" if "state-" in file else "prompt.pt" if file.endswith("prompt.pt") else ".json"
+    found = {str(path.relative_to(place)) for path in place.glob(f"runs/paper/**/*{ending}") if path.name != "settings.json"}
+    near = [name for name in sorted(found - {file}) if os.path.dirname(name) == os.path.dirname(file)]
+    far = sorted(found - {file, *near})
+    count = min(3, len(near))
+    chosen = random.Random(ending).sample(near, count) + random.Random(ending).sample(far, 6 - count)
+    assert len(chosen) == 6
+    return chosen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_copied_over_each_others_names(kind, mixed, world, undamaged, tmp_path):
+    """Such a file counts as damaged; the copies' own commands go on with what is theirs."""
+    pattern, command, _ = KINDS[kind]
+    file = find(world, pattern)
+    for number, source in enumerate(alike(mixed, file)):
+        place = copy(world, tmp_path / f"w{number}", file)
+        shutil.copy(mixed / source, place / file)
+        if kind == "tuned prompt":  # which isn't opened beside its result
+            (place / find(place, TUNED)).unlink()
+        faults.made_anew(place, file, command, undamaged)
+
+
+@pytest.mark.parametrize("pattern, folder", [(RESULT, "zeroshot"), (TUNED, "finetune")])
+def test_a_table_leaves_out_a_result_of_something_else(pattern, folder, mixed, world, tmp_path):
+    file = find(world, pattern)
+    for number, source in enumerate(alike(mixed, file)):
+        place = copy(world, tmp_path / f"w{number}", file)
+        shutil.copy(mixed / source, place / file)
+        before = contents(place)
+        ended = run("table --data data --datasets dtd --absolute", place, limits)
+        COUNTS["fault cases"] += 1
+        assert ended.code == 0 and accuracies(ended)[1 if folder == "zeroshot" else 5] == "-", ended.err
+        assert contents(place) == before
+
+
+def test_a_table_does_not_mix_weights(world, tmp_path):
+    """Results of two, whose files nobody names, are refused with both paths; with --weights each shows its own."""
+    place, numbers = copy(world, tmp_path / "w"), {}
+    torch.save(random_state(SMALL, 5), place / "other.pt")
+    for weights in ("w.pt", "other.pt"):
+        numbers[weights] = accuracies(run(f"zeroshot --data data --datasets dtd imagenet --weights {weights} --out o", place))[:4]
+    table = "table --data data --datasets dtd --absolute --out o"
+    ended = run(table, place, limits)
+    COUNTS["fault cases"] += 1
+    message, = ended.messages()
+    assert ended.code == 2 and ended.out == "" and "made with different weights; " in message
+    assert message.count("o/paper/zeroshot/handcrafted/DTD-") == 2
+    for weights in numbers:
+        shown = run(f"{table} --weights {weights}", place, limits)
+        rows = shown.out[shown.out.index("DTD"):].splitlines()[:4]
+        COUNTS["fault cases"] += 1
+        COUNTS["wrong numbers"] += [row.split()[-10] for row in rows] != numbers[weights]
+        assert [row.split()[-10] for row in rows] == numbers[weights], ended.err
 
 
 def test_the_same_data_in_another_folder(world, undamaged, tmp_path):
@@ -95,54 +134,48 @@ def test_two_prompts_of_the_same_name(world, tmp_path):
     both = run(f"{ZEROSHOT} dtd --method coop --prompt {one} {two} {one}", place)
     COUNTS["fault cases"] += 1
     found = accuracies(both)
-    COUNTS["wrong numbers"] += found != alone[0] + alone[1][3:]
-    assert both.code == 0 and found == alone[0] + alone[1][3:] and alone[0] != alone[1]
+    COUNTS["wrong numbers"] += found != alone[0] + alone[1][4:]
+    assert both.code == 0 and found == alone[0] + alone[1][4:] and alone[0] != alone[1]
     assert both.out.splitlines()[0].split() == ["handcrafted", one, "gain", two, "gain"]
-    assert len(list((place / "runs/paper/zeroshot").glob("coop-*/DTD.json"))) == 2
+    assert len(list((place / "runs/paper/zeroshot").glob("coop-*/DTD-*.json"))) == 2
 
 
-@pytest.mark.parametrize("file, command, option, says", [
-    (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--lr 0.1", "settings.lr 0.002 (now 0.1)"),
-    (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--epochs 3", "settings.epochs 2 (now 3)"),
-    (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--momentum 0.5", "settings.momentum 0.9 (now 0.5)"),
-    (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--weight-decay 0", "settings.weight_decay 0.0005 (now 0.0)"),
-    (f"{TUNED}2.state.pt", f"{TUNE} --seeds 2", "--precision bf16", "precision fp32 (now bf16)"),
-    (AVERAGED, TUNE_DEEP, "--gpa-mean 2", "settings.gpa_mean 1.5 (now 2.0)"),
-    (AVERAGED, TUNE_DEEP, "--gpa-std 3", "settings.gpa_std 1.0 (now 3.0)"),
-    (AVERAGED, TUNE_DEEP, "--depth 3", "settings.depth 9 (now 3)"),
-    (STATE, META.format("cocoop"), "--precision bf16", "precision fp32 (now bf16)"),
-    (STATE, META.format("cocoop"), "--weights other.pt", "weights "),
+@pytest.mark.parametrize("file, command, option", [
+    (TUNING_STATE, f"{TUNE} --seeds 2", "--lr 0.1"), (TUNING_STATE, f"{TUNE} --seeds 2", "--precision bf16"),
+    (AVERAGED, TUNE_DEEP, "--gpa-mean 2"), (AVERAGED, TUNE_DEEP, "--depth 3"),
+    (STATE, META.format("cocoop"), "--epochs 1"), (STATE, META.format("cocoop"), "--weights other.pt"),
 ])
-def test_an_interrupted_run_with_other_settings(file, command, option, says, world, undamaged, tmp_path):
-    """Refused, and the state stays: with the old settings it goes on, with the new ones and --force it starts anew."""
+def test_an_interrupted_run_with_other_settings(file, command, option, world, undamaged, tmp_path):
+    """They start from nothing, and the state stays, with which the old ones go on."""
     place = copy(world, tmp_path / "w")
     torch.save(random_state(SMALL, 5), place / "other.pt")
-    kept = (place / file).read_bytes()
-    refused(run(f"{command} {option}", place, limits), file, says)
-    assert (place / file).read_bytes() == kept
-    fresh, forced = copy(world, tmp_path / "fresh"), copy(world, tmp_path / "forced")
-    shutil.copy(place / "other.pt", fresh)
-    shutil.copy(place / "other.pt", forced)
+    fresh, state = copy(place, tmp_path / "fresh"), find(place, file)
     shutil.rmtree(fresh / "runs")
-    anew = run(f"{command} {option}", fresh)
-    ended = run(f"{command} {option} --force", forced)
-    assert anew.code == ended.code == 0 and ended.out == anew.out
-    mine = [name for name in faults.prompts(fresh) if os.path.dirname(name) == os.path.dirname(file)]
-    assert mine and all(faults.prompts(forced)[name] == faults.prompts(fresh)[name] for name in mine)
+    content = (place / state).read_bytes()
+    anew, ended = (run(f"{command} {option}", one, limits) for one in (fresh, place))
+    COUNTS["fault cases"] += 1
+    COUNTS["wrong numbers"] += ended.out != anew.out or not finished(fresh).items() <= finished(place).items()
+    assert (ended.code, ended.out) == (anew.code, anew.out) == (0, anew.out)
+    assert finished(fresh).items() <= finished(place).items() and (place / state).read_bytes() == content
     ended = run(command, place)
     COUNTS["wrong numbers"] += ended.out != undamaged(command)[0].out
-    assert (ended.code, ended.out) == (0, undamaged(command)[0].out)
+    assert (ended.code, ended.out) == (0, undamaged(command)[0].out) and not (place / state).exists()
 
 
-def test_other_settings_of_meta_training_have_a_folder_of_their_own(world, undamaged, tmp_path):
-    """An interrupted run isn't touched by one whose settings are in the folder's name."""
-    place, command = copy(world, tmp_path / "w"), META.format("cocoop")
-    kept = (place / STATE).read_bytes()
-    for option in ("--epochs 1", "--inner-lr 0.1", "--clip-norm inf", "--first-order", "--sum-tasks", "--support 1"):
-        ended = run(f"{command} {option}", place)
-        COUNTS["fault cases"] += 1
-        assert ended.code == 0 and (place / STATE).read_bytes() == kept, ended.err
-    assert run(command, place).out == undamaged(command)[0].out
+@pytest.mark.parametrize("second", [f"{ZEROSHOT} dtd --prompt meta --method coop --out o", f"{TUNE} --init meta --out o"])
+def test_two_meta_prompts_that_would_fit_are_refused(second, world, tmp_path):
+    """They differ in images, which who only uses a prompt doesn't ask for; with one of them moved away the other is used."""
+    place, learn = copy(world, tmp_path / "w"), "meta --method coop --weights w.pt --datasets dtd --out o --data"
+    change_data(place / "data", place / "other", "a label")
+    for data in ("data", "other"):
+        assert run(f"{learn} {data}", place).code == 0
+    ended = run(second, place, limits)
+    COUNTS["fault cases"] += 1
+    message, = ended.messages()
+    folders = sorted((place / "o/paper/meta").iterdir())
+    assert ended.code == 2 and all(folder.name in message for folder in folders) and len(folders) == 2 and ";" in message
+    shutil.rmtree(folders[0])
+    assert run(second, place, limits).code == 0
 
 
 # Layers by numbers of two digits
@@ -225,8 +258,7 @@ def test_the_order_in_a_prompt_file_does_not_matter(order, deep, tmp_path):
     same = ended.out.split()[3:] == expected.out.split()[3:]
     COUNTS["wrong numbers"] += not same
     assert ended.code == expected.code == 0 and same
-    assert [p.parent.name for p in place.glob("o1/paper/zeroshot/prom*/DTD.json")] == [
-        p.parent.name for p in place.glob("o2/paper/zeroshot/prom*/DTD.json")]
+    assert find(place / "o1", "paper/zeroshot/prom*/DTD-*.json") == find(place / "o2", "paper/zeroshot/prom*/DTD-*.json")
 
 
 def as_text(value):
@@ -245,7 +277,7 @@ def test_deep_prompts_go_on_with_the_same_bits(command, deep, tmp_path):
     assert (ended.code, ended.out) == (expected.code, expected.out) == (0, expected.out)
     assert faults.prompts(broken) == faults.prompts(whole)
     assert run(command, shuffled, faults.interrupt_after_an_epoch).code == 130
-    path, = shuffled.rglob("deep/**/*state.pt")
+    path, = shuffled.rglob("deep/**/*state-*.pt")
     state = torch.load(path, weights_only=True)
     torch.save(state | {"state": as_text(state["state"])}, path)
     assert list(torch.load(path, weights_only=True)["state"]["params"]) != list(state["state"]["params"])

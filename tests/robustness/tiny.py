@@ -1,5 +1,6 @@
 """A suite so small that every command takes a fraction of a second: tiny pictures, towers of nine layers, one epoch."""
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from PIL import Image
 
 from data import paper, suite
-from mp.commands import session, table
+from mp.commands import table
+from mp.experiment import session
 from mp.learners import METHODS
 from tests.rehearsal import SMALL, random_state
 
@@ -38,6 +40,25 @@ def write(root: Path) -> None:
     (root / "fgvc_aircraft/images_variant_test.txt").write_text("2 A 320\n3 747-100\n")
     pictures(root / "birds", [f"{name}/{i}.png" for name in ("crow", "snow_owl") for i in range(4)], 3)
     torch.save({k: v.half() for k, v in random_state(SMALL).items()}, root / "w.pt")
+
+
+def change_data(data: Path, place: Path, change: str) -> None:
+    """The same data in another folder, all of it the same but for one thing of DTD: a class's name, an image, a label."""
+    shutil.copytree(data, place)
+    file = place / "dtd" / paper.TABLE["DTD"].labels
+    split = json.loads(file.read_text())
+    if change == "an image":
+        for part in ("test0", "train0"):
+            (place / "dtd/images/banded" / f"{part}.png").unlink()
+            Image.new("RGB", (50, 50)).save(place / "dtd/images/banded" / f"{part}.png")  # of another size in bytes
+    for part in ("train", "test"):
+        if change == "a class's name":
+            split[part] = [[path, label, name.replace("woven", "knitted")] for path, label, name in split[part]]
+        elif change == "a label":
+            first, last = split[part][0], split[part][-1]
+            split[part][0], split[part][-1] = [last[0], *first[1:]], [first[0], *last[1:]]
+    file.unlink()
+    file.write_text(json.dumps(split))
 
 
 def make_small() -> None:

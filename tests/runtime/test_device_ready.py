@@ -39,7 +39,7 @@ def step(request, clip, recipe):
 @pytest.mark.parametrize("memory", [MEMORY, 500_000], ids=["whole", "chunks"])
 def test_meta_training_never_waits(step, memory):
     loss, params, batch = step(memory)
-    _, grad = maml.meta_gradient(loss, params, [[(batch, 1.0)]], [(batch, 1.0)], 0.1)
+    _, grad = maml.meta_gradient(loss, params, [[(batch, 1.0)]], [(batch, 1.0)], maml.sgd(0.1))
     new, _, norm = maml.meta_update(params, grad, maml.adam_start(params), 0.1, 5.0)
     assert all(new[k].shape == p.shape and new[k].is_meta for k, p in params.items()) and norm.is_meta
 

@@ -41,7 +41,7 @@ def everything(case, clip, recipe, device) -> list[Tensor]:
     def loss(p, part):
         return maml.run(learner, p, clip, classes, *part)
 
-    losses, gradient = maml.meta_gradient(loss, params, [[(batch, 1.0)]] * 2, [(batch, 1.0)], 0.1)
+    losses, gradient = maml.meta_gradient(loss, params, [[(batch, 1.0)]] * 2, [(batch, 1.0)], maml.sgd(0.1))
 
     def batches(epoch):
         for images, labels in golden_batches(recipe)(epoch):

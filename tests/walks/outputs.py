@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 PARTS = ("base", "new", "all")
+MEASURES = ("base", "new", "HM", "all")  # as printed
 
 
 class Result(NamedTuple):
@@ -116,22 +117,23 @@ def states(out: Path) -> list[Path]:
 # What is printed
 
 def rows(text: str, groups: int) -> dict[str, list[list[str]]]:
-    """Of the table of zeroshot, meta and finetune: by dataset or average, for each group of columns its three cells."""
+    """Of the table of zeroshot, meta and finetune: by dataset or average, for each group of columns its cells, one of each of MEASURES."""
     found = {}
     for line in text.splitlines():
         words = line.split()
-        cells = words[-3 * groups :]
-        name = " ".join(words[: -3 * groups]).rstrip("*")
+        count = len(MEASURES)
+        cells = words[-count * groups :]
+        name = " ".join(words[: -count * groups]).rstrip("*")
         if name and all(re.fullmatch(r"[+-]?\d+\.\d(±\d+\.\d)?|-", cell) for cell in cells):
-            found[name] = [cells[i : i + 3] for i in range(0, len(cells), 3)]
+            found[name] = [cells[i : i + count] for i in range(0, len(cells), count)]
     return found
 
 
 def table_rows(text: str) -> dict[tuple[str, str], list[str]]:
-    """Of Table 2: by dataset or average and part, the cells."""
+    """Of Table 2: by dataset or average and measure, the cells."""
     found, name = {}, ""
     for line in text.splitlines():
-        match = re.match(r"(.*?)\s*\b(base|new|all)\s{2,}(.*)$", line)
+        match = re.match(r"(.*?)\s*\b(base|new|HM|all)\s{2,}(.*)$", line)
         if match:
             name = match[1].rstrip("*") or name
             found[name, match[2]] = match[3].split()

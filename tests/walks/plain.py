@@ -86,6 +86,8 @@ def learnt(method: str, seed: int = 1, tasks: tuple[str, ...] = tuple(TRAINING),
     shape = {name: given.pop(name) for name in ("length", "depth") if name in given}
     wanted = LEARNT | {"epochs": META_EPOCHS} | given
     shots = wanted.pop("shots")
+    if wanted["inner_steps"] == 0:
+        del wanted["inner_lr"]  # which then plays no part
     data = {}
     for name in tasks:
         items = few_shot(load(name).train, shots, seed)

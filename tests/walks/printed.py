@@ -2,7 +2,7 @@
 from statistics import fmean, stdev
 
 from tests.walks import outputs, plain
-from tests.walks.outputs import PARTS
+from tests.walks.outputs import MEASURES
 from tests.walks.small import TRAINING, load
 
 
@@ -14,6 +14,14 @@ def shows(cell, values, signed=False, half=stdev):
     if len(values) == 1 or half(values) is None:
         return good and not spread
     return good and len(spread) == 1 and abs(float(spread[0]) - half(values)) < 0.0501
+
+
+def mean_of(accuracies, names, measure):
+    """Over datasets; the harmonic mean is of the average base and the average new."""
+    if measure == "HM":
+        base, new = (mean_of(accuracies, names, part) for part in ("base", "new"))
+        return 2 * base * new / (base + new)
+    return fmean(accuracies[name][measure] for name in names)
 
 
 def groups_of(names, training=TRAINING):
@@ -29,10 +37,10 @@ def check_printed(text, columns, names):
     shown, wanted = outputs.rows(text, 1 + 2 * len(columns)), groups_of(names)
     assert list(shown) == list(wanted)
     for row, those in wanted.items():
-        for k, part in enumerate(PARTS):
-            base = fmean(hand[name][part] for name in those)
+        for k, part in enumerate(MEASURES):
+            base = mean_of(hand, those, part)
             assert shows(shown[row][0][k], [base])
             for i, seeds in enumerate(columns):
-                values = [fmean(accuracies[name][part] for name in those) for accuracies in seeds]
+                values = [mean_of(accuracies, those, part) for accuracies in seeds]
                 assert shows(shown[row][2 * i + 1][k], values), (row, part)
                 assert shows(shown[row][2 * i + 2][k], [value - base for value in values], signed=True), (row, part)

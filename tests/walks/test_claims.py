@@ -10,7 +10,7 @@ from tests.walks.outputs import PARTS
 from tests.walks.printed import shows
 from tests.walks.small import LEARNT, load, run
 
-TASK, HELD_OUT, SEEDS = "pets", "general", (1, 2)
+TASK, HELD_OUT, SEEDS = "cars", "general", (1, 2)
 CLAIMS = f"claims --method coop --jobs 1 --tasks {TASK} --datasets {TASK} {HELD_OUT} --seeds 1 2"
 WORDINGS = ["a photo of a {}.", "an image of a {}.", "a picture of a {}.", "a {}.", "{}.", "this is a {}.",
             "a photo of one {}.", "a good photo of a {}."]
@@ -67,7 +67,8 @@ def of_words(words, name):
 def test_a_and_c(made):
     """Against words, other ways of learning, and what fine-tuning leaves; the wording is the best on the tasks."""
     place, text = made
-    best = max(WORDINGS, key=lambda words: of_words(words, TASK)["all"])
+    best, *others = (max(WORDINGS, key=lambda words: of_words(words, TASK)[part]) for part in ("all", "base", "new"))
+    assert best not in others  # or the test can't tell which classes it is chosen on
     tables = outputs.claim_rows(text)
     assert len(tables) == 3 and f'"{best}" is the best' in text
     usual = arm()

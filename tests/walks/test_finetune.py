@@ -33,7 +33,7 @@ def test_together_is_each_alone(method, tmp_path):
         for seed in seeds:
             out = tmp_path / f"{name}{seed}"
             run(tmp_path, f"finetune --method {method} --datasets {name} --seeds {seed} --out {out.name}")
-            one, other = outputs.result(out), outputs.result(tmp_path / "together", dataset=name, seed=seed)
+            one, other = outputs.result(out, tuned=True), outputs.result(tmp_path / "together", dataset=name, seed=seed)
             assert one.accuracies == other.accuracies and one.identity == other.identity
             for key, value in one.prompt["params"].items():
                 torch.testing.assert_close(other.prompt["params"][key], value, rtol=0, atol=0)
@@ -53,7 +53,8 @@ def test_a_prompt_is_that_of_its_classes_and_its_accuracies_are_the_prompts(meth
     assert {name: found.accuracies[name] for name in PARTS} == pytest.approx(accuracies)
     base, new = accuracies["base"], accuracies["new"]
     assert found.accuracies["harmonic_mean"] == pytest.approx(2 * base * new / (base + new))
-    assert outputs.rows(shown.out, 3)[dataset][1] == [f"{accuracies[name]:.1f}" for name in PARTS]
+    assert outputs.rows(shown.out, 3)[dataset][1] == [
+        f"{value:.1f}" for value in (base, new, found.accuracies["harmonic_mean"], accuracies["all"])]
     assert found.content["few_shot_images"] == len(plain.shot_items(dataset, part, TUNED["shots"], 3))
     if method == "promptsrc" and part != "all":  # or the test can't tell the average over epochs from the last
         assert plain.accuracies(plain.learner_with(method, last), dataset) != accuracies

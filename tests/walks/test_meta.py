@@ -73,11 +73,11 @@ def test_several_prompts_at_once_are_each_alone(prompts):
     seeds = [each(learner("coop", found), names) for found in coop]
     means = {"'an image of a {}.'": [each("an image of a {}.", names)], "meta": seeds, "handcrafted": [],
              str(coop[1].path): [seeds[1]], "'{}'": [each("{}", names)]}
-    command = "zeroshot --datasets pets cars general --method coop --seeds 1 2 --prompt"
-    together = run(prompts, f"{command} {' '.join(means)}")
+    command, of_meta = "zeroshot --datasets pets cars general", "--method coop --seeds 1 2"  # which play no part in others
+    together = run(prompts, f"{command} {of_meta} --prompt {' '.join(means)}")
     check_printed(together.out, [column for column in means.values() if column], names)
     for number, (given, column) in enumerate(means.items()):
-        alone = run(prompts, f"{command} {given} --out alone{number}" if given != "meta" else f"{command} {given}")
+        alone = run(prompts, f"{command} --prompt {given} {of_meta if given == 'meta' else f'--out alone{number}'}")
         check_printed(alone.out, [column] if column else [], names)
     shown = run(prompts, f"zeroshot --datasets cars --prompt {deep.path}")
     check_printed(shown.out, [[each(learner("promptsrc", deep, depth=2, length=3), ["cars"])]], ["cars"])

@@ -7,8 +7,8 @@ from statistics import fmean
 import pytest
 
 from tests.walks import outputs, plain
-from tests.walks.outputs import PARTS
-from tests.walks.printed import groups_of, shows
+from tests.walks.outputs import MEASURES
+from tests.walks.printed import groups_of, mean_of, shows
 from tests.walks.small import load, run
 
 NAMES, SEEDS, METHODS = ["flowers", "cars"], (1, 2), ("coop", "cocoop", "promptsrc")
@@ -49,10 +49,10 @@ def values_of(wanted, key, names, part, gain):
     """One cell's, of every seed: means over the datasets, or how much more they are than the baseline's."""
     found = []
     for seed, each in wanted[key].items():
-        value = fmean(each[name][part] for name in names)
+        value = mean_of(each, names, part)
         if gain and key in BASELINES:
             base = wanted[BASELINES[key]]
-            value -= fmean(base.get(seed, base.get(None))[name][part] for name in names)
+            value -= mean_of(base.get(seed, base.get(None)), names, part)
         found.append(value)
     return found
 
@@ -60,7 +60,7 @@ def values_of(wanted, key, names, part, gain):
 def check(cells, wanted, gain):
     """Cells by row and part, one for each column in order."""
     groups = groups_of(NAMES)
-    assert list(cells) == [(row, part) for row in groups for part in PARTS]
+    assert list(cells) == [(row, part) for row in groups for part in MEASURES]
     for (row, part), texts in cells.items():
         assert len(texts) == len(wanted)
         for text, key in zip(texts, wanted):
@@ -79,8 +79,9 @@ def test_every_cell_as_text(made, wanted):
 def test_every_cell_in_the_other_forms(made, wanted):
     place, first = made
     lines = list(csv.DictReader(io.StringIO(run(place, f"{TABLE} --format csv").out)))
-    assert [(line.pop("dataset"), line.pop("metric")) for line in lines] == [(name, part.capitalize()) for name in NAMES for part in PARTS]
-    for line, (name, part) in zip(lines, [(name, part) for name in NAMES for part in PARTS]):
+    titles = [(name, "HM" if part == "HM" else part.capitalize()) for name in NAMES for part in MEASURES]
+    assert [(line.pop("dataset"), line.pop("metric")) for line in lines] == titles
+    for line, (name, part) in zip(lines, [(name, part) for name in NAMES for part in MEASURES]):
         assert list(line) == list(wanted)
         for key, cell in line.items():
             assert abs(float(cell) - fmean(values_of(wanted, key, [name], part, False))) < 0.00501, (name, part, key)
