@@ -92,8 +92,8 @@ def class_folders(folder: Path) -> dict[str, str]:
     names, _ = list_folder(folder)
     if len(names) < 2:
         too_few = f"only the sub-folder {names[0]!r}" if names else "no sub-folders"
-        raise DataError(f"{folder}: {too_few}; a dataset of your own has one for each class, two or more: make them, or "
-                        "give the folder that they are in")
+        raise DataError(f"{folder}: {too_few}; a dataset of your own has one for each class, two or more: make them, "
+                        "or give the folder that they are in")
     if all(name.lower().rstrip("0123456789") in NO_CLASSES for name in names):
         raise DataError(f"{folder}: {', '.join(names)} are no classes; a dataset of your own has a folder of images "
                         "for each class, or these in train and in test: sort the images so")

@@ -71,6 +71,6 @@ def norms_of(session: Session, arm: Arm, seed: int) -> list[float]:
     folder, _ = places.learnt_place(session, arm, seed)
     norms = [line["grad_norm"] for line in shelf.read_log(folder)]
     if len(norms) != arms.meta_settings(session.suite, arm, seed).epochs:
-        raise UserError(f"{folder}: its log of meta-training isn't whole; delete the folder, and the same command learns "
-                        "that meta-prompt again")
+        raise UserError(f"{folder}: its log of meta-training isn't whole; delete the folder, and the same command "
+                        "learns that meta-prompt again")
     return norms

@@ -1,4 +1,4 @@
-"""run.py meta: learn a meta-prompt (Algorithm 1: mp/meta.py) for each seed, then compare it with the handcrafted prompt."""
+"""run.py meta: learn a meta-prompt (Algorithm 1: mp/meta.py) for each seed, then compare it with handcrafted ones."""
 from argparse import Namespace
 
 from mp.commands.options import given_settings, method_of

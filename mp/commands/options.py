@@ -214,7 +214,7 @@ def build(about: str) -> Parser:
 
 
 def parse(arguments: list[str], about: str) -> argparse.Namespace:
-    """Raises UserError for what can't be parsed. A seed that is given twice counts once: it would feign agreement."""
+    """Raise UserError for what can't be parsed. A seed that is given twice counts once: it would feign agreement."""
     args = build(about).parse_args(arguments)
     if "seeds" in args:
         args.seeds = list(dict.fromkeys(args.seeds))

@@ -20,17 +20,14 @@ from mp.experiment.training import untuned_learner
 from mp.learners.prompts import START
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
-from mp.settings import OUT
 
 
 def command(args: Namespace) -> None:
-    """Raises UserError before any image is classified, RunError at the end if some can't be read."""
+    """Raise UserError before any image is classified, RunError at the end if some can't be read."""
     if args.method and not is_file(args.prompt) and args.prompt != "meta":
         raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
-    if args.prompt != "meta":
-        for name, changed in (("tasks", args.tasks), ("out", str(args.out) != OUT)):
-            if changed:
-                raise UserError(f"--{name}: plays no part without --prompt meta; leave it out")
+    if args.tasks and args.prompt != "meta":
+        raise UserError("--tasks: plays no part without --prompt meta; leave it out")
     if not args.datasets:
         require_several(args.names)
     paths = find_images(args.images)
@@ -53,7 +50,7 @@ def command(args: Namespace) -> None:
 
 
 def require_several(names: list[str]) -> None:
-    """Raises UserError for fewer than two class names, or a file among them; DataError for one that is empty, or two
+    """Raise UserError for fewer than two class names, or a file among them; DataError for one that is empty, or two
     alike. Says if they are no words."""
     if len(names) < 2:
         raise UserError(f"class names: {', '.join(names) or 'none'}; give two or more, to be told apart")

@@ -45,7 +45,7 @@ def command(args: Namespace) -> None:
 
 
 def check(args: Namespace, suite: Suite) -> None:
-    """Raises UserError for options that play no part."""
+    """Raise UserError for options that play no part."""
     if args.paper and suite.name != "paper":
         raise UserError("--paper: the paper has no numbers for the miniature's datasets; give --data DIR")
     if args.paper and suite.other_tasks:

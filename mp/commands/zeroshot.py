@@ -25,15 +25,14 @@ def command(args: Namespace) -> None:
 
 
 def check(args: Namespace) -> None:
-    """Raises UserError, before anything is opened, for words without {}, and for options that play no part."""
+    """Raise UserError, before anything is opened, for words without {}, and for options that play no part."""
     files = [prompt for prompt in args.prompt if is_file(prompt)]
     if "meta" in args.prompt:
         return
     for name in given_settings(PromptSettings, args):
-        raise UserError(f"{flag(name)}: plays no part without --prompt meta, as a file's shape is its own; leave it out")
+        raise UserError(f"{flag(name)}: plays no part without --prompt meta; leave it out")
     if args.seeds != [1]:
-        raise UserError("--seeds: plays no part without --prompt meta, as words and files are the same for all; leave it "
-                        "out")
+        raise UserError("--seeds: plays no part without --prompt meta; leave it out")
     if args.method and not files:
         raise UserError(f"--method {args.method}: plays no part in words; leave it out")
 

@@ -129,18 +129,20 @@ def say_plan(session: Session, done: list[dict[str, Any]], to_do: Counter[str], 
 
 
 def check(session: Session, job: Job) -> None:
-    """Raises UserError for a job that can't be done."""
+    """Raise UserError for a job that can't be done."""
     if job.arm.file is not None or (job.arm.learnt is not None and not session.learns):
         check_prompt(session, job.arm, job.seed)
     if not job.dataset:
         training.check_tasks(session, job.arm, job.seed)
     elif job.arm.tuned is not None:
         training.check_tunable(session, job.arm, job.seed, job.dataset)
+    else:
+        training.check_names(session, job.arm, job.seed, job.dataset)
 
 
 @cache
 def check_prompt(session: Session, arm: Arm, seed: int | None) -> None:
-    """Raises UserError for a prompt that is there and doesn't fit."""
+    """Raise UserError for a prompt that is there and doesn't fit."""
     if arm.tuned is None:
         training.untuned_learner(session, arm, seed)
     else:

@@ -55,7 +55,8 @@ def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
         paths = ", ".join(map(str, fitting))
         raise UserError(f"several meta-prompts would fit: {paths}; give one as a file, or move the others away")
     words += "".join(f"; {difference}" for difference in differing[:1])
-    raise UserError(f"{session.out / 'meta'}: no meta-prompt {words}; make it with: {learning_command(session, arm, seed)}")
+    command = learning_command(session, arm, seed)
+    raise UserError(f"{session.out / 'meta'}: no meta-prompt {words}; make it with: {command}")
 
 
 def images_of_tasks(identity: dict[str, Any], tasks: list[str]) -> dict[str, Any]:

@@ -84,8 +84,8 @@ class Session:
         few = [f"{word} ({counts[i]})" for i, word in enumerate(dataset.classes) if counts[i] < shots]
         if few:
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-            self.say_once(f"{dataset.name}: fewer than {shots} training images of {', '.join(few[:5])}{more}; using all "
-                          "of them")
+            classes = ", ".join(few[:5])
+            self.say_once(f"{dataset.name}: fewer than {shots} training images of {classes}{more}; using all of them")
 
     @cache
     def test_set(self, name: str) -> TestSet:
@@ -112,13 +112,13 @@ class Session:
     # Learners and prompts
 
     def check_names(self, name: str, settings: PromptSettings) -> None:
-        """Raises UserError for class names that don't fit beside the prompt: before hours of training, not after."""
+        """Raise UserError for class names that don't fit beside the prompt: before hours of training, not after."""
         length = settings.length if "length" in learner_class(settings.method).made_with else 0
         self.check_room(name, 1 + max(length, START_TOKENS))
 
     @cache
     def check_room(self, name: str, tokens: int) -> None:
-        """Raises UserError for class names that don't fit beside so many tokens."""
+        """Raise UserError for class names that don't fit beside so many tokens."""
         names = self.suite.load(name).classes
         self.say_unknown(*names)
         check_length(self.clip, class_prompts(self.clip, names), tokens)
@@ -153,7 +153,7 @@ class Session:
 
 
 def open_session(args: Namespace, learns: bool = False) -> Session:
-    """Raises UserError for an absent folder, dataset, device or weights file."""
+    """Raise UserError for an absent folder, dataset, device or weights file."""
     compute = choose(args.device, args.precision, args.memory)
     join(compute.device)
     suite = open_suite(args.data, args.datasets, args.tasks)

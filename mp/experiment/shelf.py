@@ -1,8 +1,8 @@
 """Results as they lie on the shelf: read back without images, weights or prompts, as a copy elsewhere may have none.
 
-An arm's results have the arm's words in their names. Of these, one counts if its identity agrees in all that the arm and
-the command line say. What they don't say (which images, which weights, which bits of a meta-prompt) must be the same
-for all: two that differ there are refused, with both paths, so that no table mixes them.
+An arm's results have the arm's words in their names. Of these, one counts if its identity agrees in all that the arm
+and the command line say. What they don't say (which images, which weights, which bits of a meta-prompt) must be the
+same for all: two that differ there are refused, with both paths, so that no table mixes them.
 """
 import json
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from mp.store.cells import Identity, Result
 
 CURVES = ("query_loss", "grad_norm", "clipped_norm")  # what is drawn of a meta-training
 
-def read_back(suite: Suite, out: Path, wanted: list[Arm], seeds: list[int], precision: str, weights: str | None) -> Results:
+def read_back(suite: Suite, out: Path, wanted: list[Arm], seeds: list[int], precision: str,
+              weights: str | None) -> Results:
     """Return the results of the arms below `out` that are there. `weights`: their SHA-256; None: any, but the same.
 
     Raises UserError for results that differ in what can't be known here.
@@ -69,7 +70,7 @@ def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, wei
 
 
 def of_present_prompts(suite: Suite, out: Path, fitting: list[tuple[Job, Result]]) -> list[tuple[Job, Result]]:
-    """Return the results without those of a meta-prompt that was learnt again since, where its file is there to tell."""
+    """Return the results without those of a meta-prompt that was learnt again since, if its file is there to tell."""
     prompts: dict[Path, set[str]] = {}
     for job, result in fitting:
         if job.arm.learnt is not None:
@@ -79,9 +80,12 @@ def of_present_prompts(suite: Suite, out: Path, fitting: list[tuple[Job, Result]
         if len(fingerprints) > 1 and path.is_file():
             from mp.prompts import open_prompt  # seldom, and it takes torch, for which `table` doesn't wait
             present[path] = open_prompt(path).fingerprint
-    return [(job, result) for job, result in fitting
-            if job.arm.learnt is None
-            or present.get(prompt_path(suite, out, job, result), result.identity["prompt"]) == result.identity["prompt"]]
+    remaining = []
+    for job, result in fitting:
+        fingerprint = result.identity["prompt"]
+        if job.arm.learnt is None or present.get(prompt_path(suite, out, job, result), fingerprint) == fingerprint:
+            remaining.append((job, result))
+    return remaining
 
 
 def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:
@@ -91,14 +95,15 @@ def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:
 
 
 def require_one_of_each(fitting: list[tuple[Job, Result]]) -> None:
-    """Raises UserError for two results that differ in what is the same in one experiment."""
+    """Raise UserError for two results that differ in what is the same in one experiment."""
     first: dict[tuple, tuple[Any, Path]] = {}
     for job, result in fitting:
         for what, value in unknowns(job, result.identity):
             value_of_first, path = first.setdefault(what, (value, result.path))
             if value != value_of_first:
-                raise UserError(f"{path} and {result.path}: made with different {' '.join(map(str, what))}; a table holds "
-                                "one kind: move the others away, or give table --run, or --weights")
+                kind = " ".join(map(str, what))
+                raise UserError(f"{path} and {result.path}: made with different {kind}; a table holds one kind: move "
+                                "the others away, or give table --run, or --weights")
 
 
 def unknowns(job: Job, identity: dict[str, Any]) -> Iterator[tuple[tuple, Any]]:

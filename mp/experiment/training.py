@@ -17,6 +17,7 @@ from mp.experiment.session import Session
 from mp.finetune import finetune, gaussian_weights
 from mp.finetune import start as start_tuning
 from mp.learners import Learner, learner_class
+from mp.learners.prompts import tokenize_names
 from mp.learners.settings import method_settings
 from mp.maml import adam_start, sgd
 from mp.meta import meta_train
@@ -39,7 +40,7 @@ Report = Callable[[int, str, int], None]  # epochs done, a text, and how many of
 # Learning a meta-prompt
 
 def check_tasks(session: Session, arm: Arm, seed: int) -> None:
-    """Raises UserError, before any work, for tasks that can't be divided, or class names that don't fit."""
+    """Raise UserError, before any work, for tasks that can't be divided, or class names that don't fit."""
     settings = arms.meta_settings(session.suite, arm, seed)
     for name in session.suite.training:
         items, _ = session.draw_shots(name, settings.shots, seed)
@@ -154,7 +155,7 @@ def write_log(folder: Path, log: states.Log) -> None:
 
 
 def make_tasks(session: Session, learner: Learner, settings: MetaSettings) -> list[Task]:
-    """Return the training tasks in their order; with torchrun, this process's share of them, and the names of others."""
+    """Return the training tasks in their order; with torchrun, this process's share, and the names of the others."""
     rank, world = processes()
     tasks = []
     for number, name in enumerate(session.suite.training):
@@ -181,8 +182,8 @@ def say_if_too_large(task: Task) -> None:
 # Fine-tuning
 
 def check_tunable(session: Session, arm: Arm, seed: int, dataset: str) -> None:
-    """Raises UserError, before any work, if a class name doesn't fit, there is nothing to tell apart, or the average over
-    epochs has no weight."""
+    """Raise UserError, before any work, if a class name doesn't fit, there is nothing to tell apart, or the average
+    over epochs has no weight."""
     settings = arms.tuning_settings(arm, seed)
     if learner_class(arm.method).averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
@@ -257,13 +258,25 @@ def evaluate(session: Session, arm: Arm, seed: int | None, dataset: str, force: 
     return cells.result(place.path, place.identity, session.provenance, compute, force, place.state)
 
 
+def check_names(session: Session, arm: Arm, seed: int | None, dataset: str) -> None:
+    """Raises UserError, before any work, for class names that don't fit beside an arm's prompt as it is."""
+    data = session.suite.load(dataset)
+    if arm.words is not None:
+        tokenize_names(arm.words or data.template, data.classes)
+    else:
+        session.check_names(dataset, untuned_settings(session, arm, seed))
+
+
 def untuned_learner(session: Session, arm: Arm, seed: int | None) -> Learner:
     """Return the learner of an arm's prompt before fine-tuning. Raises UserError for a file that doesn't fit."""
-    file = places.prompt_file(session, arm, seed)
+    settings = untuned_settings(session, arm, seed)
+    return learner_of(settings, session.clip, places.prompt_file(session, arm, seed))
+
+
+def untuned_settings(session: Session, arm: Arm, seed: int | None) -> PromptSettings:
+    """Return the settings of an arm's prompt before fine-tuning; a file's shape is its own."""
     if arm.learnt is not None:
-        settings = arms.meta_settings(session.suite, arm, seed)
-    elif file is not None:
-        settings = method_settings(PromptSettings, arm.method, {}, **file.shape)
-    else:
-        settings = arms.start_settings(arm, seed)
-    return learner_of(settings, session.clip, file)
+        return arms.meta_settings(session.suite, arm, seed)
+    if arm.file is not None:
+        return method_settings(PromptSettings, arm.method, {}, **session.open_prompt(arm.file).shape)
+    return arms.start_settings(arm, seed)

@@ -7,7 +7,7 @@ writes, never what it reads.
 
 Below --out, for each suite:   (METHOD-… are words for the reader: the method, and what is unusual; DIGITS the digest)
 
-    meta/METHOD-seedN-…-DIGITS/     prompt.pt, log.jsonl (a line an epoch), settings.json; state-….pt of an unfinished run
+    meta/METHOD-seedN-…-DIGITS/   prompt.pt, log.jsonl (a line an epoch), settings.json; state-….pt of an unfinished run
     zeroshot/WORDS/DATASET-seedN-DIGITS.json                     accuracies of a prompt as it is
     finetune/METHOD-INIT-CLASSES-…/DATASET-seedN-DIGITS.json     accuracies of a fine-tuned prompt
                                    DATASET-seedN-DIGITS.prompt.pt     the prompt: its digits leave the test images out
@@ -87,7 +87,7 @@ def siblings(path: Path) -> list[Path]:
 
 
 def split_name(path: Path) -> tuple[str, str]:
-    """Return the words and the ending of a name such as pets-seed1-0123456789ab.prompt.pt, whose digits may be left out."""
+    """Return the words and the ending of a name such as pets-seed1-0123456789ab.prompt.pt; digits may be left out."""
     ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), "")
     return re.sub(f"-[0-9a-f]{{{DIGITS}}}$", "", path.name.removesuffix(ending)), ending
 
@@ -143,7 +143,7 @@ def nearest(path: Path, identity: Identity) -> str:
 
 
 def identity_at(path: Path) -> Any:
-    """Return the identity that a result, or settings.json in a meta-prompt's folder, states; None if it can't be told."""
+    """Return the identity that a result, or settings.json in a meta-prompt's folder, states; None if there is none."""
     file = path / "settings.json" if path.is_dir() else path
     try:
         return json.loads(file.read_text(encoding="utf-8"))["identity"]
@@ -187,7 +187,8 @@ def result(path: Path, identity: Identity, provenance: dict[str, Any], compute: 
         accuracies = content["accuracies"]
         if not all(math.isfinite(value) for value in accuracies.values()):
             raise RunError(f"accuracies {accuracies}: not finite, so nothing is kept; give the command again")
-        about = {"identity": asdict(identity), "provenance": provenance | {"seconds": round(time.monotonic() - started, 1)}}
+        seconds = round(time.monotonic() - started, 1)
+        about = {"identity": asdict(identity), "provenance": provenance | {"seconds": seconds}}
         files.write_json(path, content | {"accuracies": with_harmonic_mean(accuracies)} | about)
         if state:
             files.discard(state)

@@ -45,8 +45,8 @@ def recall(depends_on: list[Any], dataset: str, images: Sequence[str], width: in
 
 
 def cache_file(depends_on: list[Any], dataset: str, images: Sequence[str]) -> Path:
-    """Return a name that has all in it that the features depend on; the images' times of change count, too, as this file
-    is never asked for by name."""
+    """Return a name that has all in it that the features depend on; the images' times of change count, too, as this
+    file is never asked for by name."""
     digest = hashlib.sha256(json.dumps([VIEWS, torch.__version__, PIL.__version__, depends_on]).encode())
     for image in images:
         digest.update(str(os.stat(image).st_mtime_ns).encode())

@@ -1,6 +1,7 @@
 """States of runs that were interrupted: what a loop (mp/meta.py, mp/finetune.py) yielded after an epoch.
 
-A state belongs to the prompt that it leads to, and lies beside it; as rounding differs, one of each device and precision.
+A state belongs to the prompt that it leads to, and lies beside it. As rounding differs, there is one of each device and
+precision.
 """
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ Log = list[dict[str, Any]]  # a line per epoch
 
 
 def save(path: Path, identity: dict[str, Any], state: NamedTuple, log: Log) -> None:
-    """Write a `state`, which has `epoch`, the number of epochs done, tensors by name, and `numbers`, which the log holds."""
+    """Write a `state`, which has `epoch` (how many are done), tensors by name, and `numbers`, which the log holds."""
     torchfile.write(path, {"identity": identity, "state": as_dicts(state._replace(numbers={})), "log": log})
 
 

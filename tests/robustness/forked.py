@@ -24,7 +24,7 @@ for name in COMMANDS:  # all that a child needs is imported here
 for name in METHODS:
     learner_class(name)
 tokenizer.encode("a")  # reads its tables here, not in every child
-LIMIT = 60  # seconds after which a call is a hang
+LIMIT = 240  # seconds after which a call is a hang, also where many others are at work
 
 
 class Ended(NamedTuple):
