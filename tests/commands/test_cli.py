@@ -14,6 +14,7 @@ import torch
 
 import run as program
 from mp.learners import METHODS
+from mp.prompts import open_prompt
 from mp.store.cells import complete, digits_of
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,6 @@ SMALL = ["--epochs", "2", "--datasets", "aircraft", "textures"]
 DEEP = ("promptsrc", "maple")
 
 
-from mp.prompts import open_prompt
 def run(*args, cwd, code=0, **env):
     result = subprocess.run([sys.executable, str(ROOT / "run.py"), *map(str, args)], cwd=cwd, capture_output=True,
                             text=True, env={k: v for k, v in os.environ.items() if k != "MP_DATA"} | env)
