@@ -136,7 +136,7 @@ def test_zeroshot_and_finetune_from_a_prompt_file(trained, method):
     once = run("finetune", *options, "--init", prompt, "--classes", "new", cwd=trained)
     again = run("finetune", *options, "--init", prompt, "--classes", "new", cwd=trained)
     assert once.stdout == again.stdout
-    file, = (trained / "runs/mini/finetune").glob(f"{method}-*-new-epochs2-shots4/aircraft-seed1-*.json")
+    file, = (trained / "runs/mini/finetune").glob(f"{method}-*-new-*epochs2-shots4*/aircraft-seed1-*.json")
     kept = json.loads(file.read_text())
     assert set(kept["accuracies"]) == {"base", "new", "all", "harmonic_mean"}
     assert kept["few_shot_images"] == 16 and len(kept["losses"]) == 2
