@@ -42,7 +42,7 @@ def gradient(value: Tensor, params: Params, **options: bool) -> Params:
 
 def value_and_grad(loss: Loss, params: Params, batch: Batch,
                    keep_graphs: bool = False) -> tuple[Tensor, Params, list[Params]]:
-    """Return the loss of a batch, its gradient and, if they are to be kept, each part's gradient with its graph.
+    """Return the loss of a batch, its gradient and, with `keep_graphs`, the gradient of each part with its graph.
 
     A parameter the loss doesn't depend on is an error, not a zero.
     """
@@ -77,8 +77,8 @@ def adapt(loss: Loss, params: Params, batches: list[Batch], update: Update, name
           kept: int = 0) -> tuple[Params, list[Tensor], list[Step]]:
     """Take lines 5 to 7, an update for each support batch. Returns the adapted p', each step's loss, and the steps.
 
-    The loss gets the tensors in `names`, or all; any others are the update's alone. The graphs of the last `kept`
-    steps stay.
+    `names`: what the loss depends on (empty: all). What else is in `params`, such as a regulator's φ, only the update
+    uses. The graphs of the last `kept` steps stay.
     """
     p, losses, steps = leaves(params), [], []
     for number, batch in enumerate(batches):
@@ -91,25 +91,27 @@ def adapt(loss: Loss, params: Params, batches: list[Batch], update: Update, name
 
 
 def back_through(step: Step, loss: Loss, update: Update, v: Params, first_order: bool) -> Params:
-    """Return the gradient by the step's p, where `v` is that by what it led to, p' = update(p, g) with g = ∇L(p).
+    """Take the gradient one inner step back: from `v`, the query loss's gradient by p' = update(p, g), to that by p.
 
-    It is (∂p'/∂p)ᵀ v + ∇²L(p) u with u = (∂p'/∂g)ᵀ v; for line 7, v - α ∇²L(p) v.
+    With g = ∇L(p) it is (∂p'/∂p)ᵀ v + ∇²L(p) u, where u = (∂p'/∂g)ᵀ v, and ∂p'/∂p holds g fixed. For line 7 that is the
+    identity and u = -α v, so that the result is v - α ∇²L(p) v.
     """
     params, grad = step.params, leaves(step.grad)
     updated = update(params, grad)
     products = torch.autograd.grad(tuple(updated.values()), (*params.values(), *grad.values()),
                                    tuple(v[k] for k in updated), materialize_grads=True)
-    v, u = dict(zip(params, products)), dict(zip(grad, products[len(params) :]))
+    gradients = dict(zip(params, products))            # for line 7: v
+    u = dict(zip(grad, products[len(params) :]))       # for line 7: -α v
     if first_order:  # g counts as a constant
-        return v
+        return gradients
     params = {k: params[k] for k in grad}
     for number, (part, weight) in enumerate(step.batch):
         grads = step.graphs[number] if step.graphs else gradient(loss(params, part), params, create_graph=True)
         inner_product = torch.stack([(grads[k] * u[k]).sum() for k in u]).sum()
         # A parameter may enter a loss linearly, so that its second derivative is a true zero.
         hessian_u = gradient(inner_product, params, materialize_grads=True)
-        v |= {k: v[k] + weight * hessian_u[k] for k in u}
-    return v
+        gradients |= {k: gradients[k] + weight * hessian_u[k] for k in u}
+    return gradients
 
 
 def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, update: Update,
@@ -117,8 +119,8 @@ def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch
     """Return line 9 for one task: losses [steps + 1], the query loss last, and its exact gradient by all of `params`.
 
     support: one batch per inner step; `names` and `kept` as in `adapt`. Each step costs one Hessian-vector product at
-    its stored p, so memory doesn't grow with the number of steps, as it does with a graph through all of them. Of the
-    last `kept` steps, the first on the way back, the gradient's graph stayed: one backward pass, and it is freed.
+    its stored p, so memory doesn't grow with the number of steps, as it does with a graph through all of them. The last
+    `kept` steps come first on the way back: their graphs stayed, so that their gradient isn't computed again.
     """
     adapted, losses, steps = adapt(loss, params, support, update, names, 0 if first_order else kept)
     query_loss, by_loss, _ = value_and_grad(loss, {k: adapted[k] for k in names or adapted}, query)    # lines 8, 9

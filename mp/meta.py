@@ -35,13 +35,13 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
                sum_shares: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors) -> Iterator[MetaState]:
     """Run Algorithm 1. Yields a state after every epoch; the last one's `params` are the meta-prompt.
 
-    `state`: an earlier one to go on from; the states that follow are the same bits. `make_update`: from α to the update
-    of line 7, whose other parameters, if it has any, are in `state` as well. `sum_shares`: where several processes
+    `state`: an earlier one to go on from; the states that follow are the same bits. `make_update`: makes the update of
+    line 7 from α; if it learns parameters of its own, `state` holds them, too. `sum_shares`: where several processes
     share the tasks out, it sums tensors over them. Raises RunError naming epoch, task and step of a loss that isn't
     finite, epoch and tensor of a gradient.
     """
     done, params, adam, _ = state or start(learner)                           # line 1
-    update = make_update(settings.inner_lr)                                   # α acts here
+    update = make_update(settings.inner_lr)                                   # α, for adapt and back_through
     names = [name for name, _ in learner.named_parameters()]
     device = clip.logit_scale.device
     weight = 1.0 if settings.sum_tasks else 1 / len(tasks)
@@ -65,7 +65,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         check_losses(losses, tasks, where)
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
         zero = check_gradients(params, norms(G), where, "inner_lr or meta_lr")
-        numbers["zero_gradients"] = [name for name in zero if name in names]  # an update's own may start with none
+        numbers["zero_gradients"] = [name for name in zero if name in names]  # a regulator's may be, at its start
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, params, adam, numbers)
 

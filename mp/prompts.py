@@ -21,7 +21,7 @@ from mp.learners.deep import layers_of
 from mp.runtime import torchfile
 from mp.runtime.errors import UserError
 from mp.runtime.progress import say, say_once
-from mp.settings import PromptSettings
+from mp.settings import PromptSettings, flag
 from mp.store.cells import complete
 
 Params = dict[str, Tensor]
@@ -76,9 +76,18 @@ class PromptFile(NamedTuple):
         return {name: value for name, value in sizes.items() if name in learner_class(self.method).made_with}
 
     @property
-    def shape(self) -> dict[str, int]:
-        """Return those of the sizes that are settings."""
-        return {field.name: self.sizes[field.name] for field in fields(PromptSettings) if field.name in self.sizes}
+    def shape(self) -> dict[str, Any]:
+        """Return the settings that the learner is made with to take these tensors: their sizes, and those that no tensor
+        tells, as the file states them."""
+        stated, made_with = dict_in(self.identity, "settings"), learner_class(self.method).made_with
+        values = {name: value for name, value in stated.items() if name in made_with} | self.sizes
+        return {field.name: values[field.name] for field in fields(PromptSettings) if field.name in values}
+
+    def check_given(self, given: Iterable[str]) -> None:
+        """Raise UserError for settings of a learner that no tensor tells, beside the file, which states them."""
+        for name in given:
+            if name in learner_class(self.method).made_with and name not in self.sizes:
+                raise UserError(f"{flag(name)}: plays no part in a prompt file, which has its own; leave it out")
 
 
 def dict_in(content: dict, key: str) -> dict[str, Any]:

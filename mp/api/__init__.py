@@ -91,6 +91,7 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
+    prompt.check_given(settings)
     chosen = choose_settings(PromptSettings, prompt.method, settings, **prompt.shape)
     return learner_of(chosen, clip, prompt)
 

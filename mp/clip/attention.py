@@ -18,7 +18,8 @@ With the prefix "p p" and the texts "a a a" and "b b", where each query sees the
 
 The five dimensions of texts are [B, C, H, L, d]: B prefixes, C texts, H heads, L tokens (the longest text's: shorter
 ones are padded, after their last token, which causal tokens don't see either), d = 64 numbers. Without texts there are
-four, [B, H, T, d]. Other letters are those of model.py; R of the tokens are wanted.
+four, [B, H, T, d]. P tokens are the prefix's, N the texts' own; T tokens ask, S are looked at; W is the width; R of
+the tokens are wanted.
 """
 from functools import cache
 
@@ -99,7 +100,7 @@ class Attention(nn.Module):
         (q,) = self.split_heads(q.unsqueeze(-2))                                   # [..., C, H, 1, d]
         (k, v), (own_k, own_v) = self.heads_of_texts(kv, packing)
         P, L = k.shape[-2], own_k.shape[-2]
-        place = P + packing.position[wanted - P]                                   # [C] in the prefix and its text
+        place = P + packing.position[wanted - P]                                   # [C] position of the token that asks
         mask = torch.arange(P + L, device=x.device) <= place[:, None, None, None]  # [C, 1, 1, P + L]
         y = attend(q, with_prefix(k, own_k), with_prefix(v, own_v), mask)          # [..., C, H, 1, d]
         return merge_heads(y).squeeze(-2)
@@ -116,7 +117,8 @@ class Attention(nn.Module):
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
         """Split [..., T, 3W] into queries, keys and values, each [..., H, T, d]; 2W into keys and values alone; W is
         queries."""
-        return qkv.unflatten(-1, (-1, self.heads, 64)).transpose(-4, -2).unbind(-3)
+        by_heads = qkv.unflatten(-1, (-1, self.heads, 64)).transpose(-4, -2)       # [..., H, 3, T, d]
+        return by_heads.unbind(-3)
 
 
 def with_prefix(prefix: Tensor, own: Tensor) -> Tensor:

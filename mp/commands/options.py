@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_settings(parser: Parser, kind: type) -> None:
-    """The method, and an option for every field that has a help text. Commands read them by `given_settings`."""
+    """The method, and an option for every field made by `setting`. Commands read them by `given_settings`."""
     add_method(parser)
     others = []
     for method, row in METHODS.items():

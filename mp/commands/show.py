@@ -30,7 +30,8 @@ def command(args: Namespace) -> None:
     file = open_prompt(args.prompt)
     if args.export and args.export.exists() and args.export.samefile(args.prompt):
         raise UserError(f"--export {args.export}: the prompt itself; give another file")
-    if args.export and not learner_class(file.method).published_as:
+    kind = learner_class(file.method)
+    if args.export and not (kind.published_as and file.params.keys() <= kind.published().keys()):
         title = METHODS[file.method].title
         raise UserError(f"--export: {title} has no code of its own that would load it; leave it out")
     weights = args.weights or open_suite(args.data).weights or openai_weights()
@@ -78,7 +79,7 @@ def start_of(file: PromptFile, clip: CLIP) -> Start:
     seed = as_dict(file.identity.get("settings")).get("seed")
     known = is_a(int, seed) and 0 <= seed < 2**32
     generator = torch.Generator().manual_seed(seed if known else 0)
-    start = make_learner(file.method, clip, generator=generator, **file.sizes).state_dict()
+    start = make_learner(file.method, clip, generator=generator, **(file.sizes | file.shape)).state_dict()
     if known:
         return start
     return {"ctx": start["ctx"]} if len(start["ctx"]) <= START_TOKENS else {}

@@ -18,7 +18,7 @@ from mp.finetune import finetune, gaussian_weights
 from mp.finetune import start as start_tuning
 from mp.learners import Learner, learner_class
 from mp.learners.prompts import tokenize_names
-from mp.learners.settings import method_settings
+from mp.learners.settings import hashed, method_settings
 from mp.maml import adam_start, sgd
 from mp.meta import meta_train
 from mp.meta import start as start_learning
@@ -27,7 +27,7 @@ from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.runtime.processes import agree, first_process, meet, processes, total
 from mp.runtime.progress import Progress, say
-from mp.settings import MetaSettings, PromptSettings, as_dict, in_words
+from mp.settings import MetaSettings, PromptSettings, in_words
 from mp.store import cells, states
 from mp.store.cells import Identity
 from mp.tasks import Task, check_divisible, make_task
@@ -99,7 +99,7 @@ def is_there(prompt: Path, identity: Identity) -> bool:
 def train(session: Session, arm: Arm, seed: int, identity: Identity, prompt: Path, state_file: Path) -> None:
     """Meta-train; write the settings first, a log meanwhile, and the prompt at the end."""
     settings = arms.meta_settings(session.suite, arm, seed)
-    say(f"meta-training {prompt.parent}: {in_words(as_dict(settings))}")
+    say(f"meta-training {prompt.parent}: {in_words(hashed(settings))}")
     learner = learner_of(settings, session.clip)
     tasks = make_tasks(session, learner, settings)
     progress = Progress("epoch")
@@ -137,6 +137,8 @@ def train_and_save(session: Session, learner: Learner, tasks: list[Task], settin
     state = states.placed_like(resumed, fresh)
     if log and first_process():
         write_log(state_file.parent, log)  # perhaps a kill came between an epoch's state and its line
+    if not log and first_process() and state_file.with_name("prompt.pt").exists():
+        states.save(state_file, identity, state, log)  # from now on the prompt that is there is the older one
     try:
         for state in meta_train(learner, session.clip, tasks, settings, state, make_update, sum_shares=total):
             log.append({name: state.numbers[name] for name in LINE})
@@ -223,6 +225,8 @@ def tune(session: Session, arm: Arm, seed: int, dataset: str, place: Place, repo
     identity, fresh = asdict(place.learnt_from), start_tuning(learner)
     resumed, log = states.resume(place.state, identity, fresh, settings.epochs, {"loss": 0.0})
     state = states.placed_like(resumed, fresh)
+    if not log and place.prompt.exists():
+        states.save(place.state, identity, state, log)  # from now on the prompt that is there is the older one
     try:
         for state in finetune(learner, session.clip, classes, batches, settings, state, direction):
             log.append({"loss": state.numbers["loss"]})

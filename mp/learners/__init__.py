@@ -26,8 +26,8 @@ class Method(NamedTuple):
     meta: dict[str, Any]
     finetune: dict[str, Any]
     prompt: dict[str, Any] = {}
-    # Of a method that isn't in the paper: where its settings are from, as in "The paper has none for it: …". Without
-    # it, the method has columns in Table 2.
+    # Of a method that isn't in the paper: where its settings are from; help says "The paper has none for …: " before it.
+    # Without it, the method has columns in Table 2.
     source: str = ""
 
 

@@ -1,9 +1,11 @@
 """Where files lie below --out, and when one is used again.
 
 A name ends in a digest of everything that the file's content depends on, its `Identity`. So a file is used again if,
-and only if, it is there under the name that a command asks for, and no newer state lies beside it. What differs in
-anything has another name: nothing is compared or refused, and nothing can be mixed. `--force` makes anew what a command
-writes, never what it reads.
+and only if, it is there under the name that a command asks for, undamaged, and no state of this device and precision
+lies beside it, which is newer. What differs in anything has another name, so that nothing can be mixed, and commands
+that compute have nothing to compare. (Who doesn't know all digits, as `table` without --run and `--prompt meta`, takes
+the one file that agrees in what is known, and refuses two.) `--force` makes anew what a command writes, never what it
+reads.
 
 Below --out, for each suite:   (METHOD-… are words for the reader: the method, and what is unusual; DIGITS the digest)
 

@@ -34,12 +34,12 @@ def resume(path: Path, identity: dict[str, Any], fresh: NamedTuple, epochs: int,
         like = {"identity": identity, "state": as_dicts(fresh), "log": [line] * len(log)}
         if torchfile.mismatch(content, like) or content["identity"] != identity:
             raise ValueError("of something else")
-        if not 0 < len(log) == content["state"]["epoch"] <= epochs:
+        if not len(log) == content["state"]["epoch"] <= epochs:
             raise ValueError("another number of epochs")
     except (ValueError, TypeError, LookupError):
         set_aside(path)
         return start
-    return content["state"], log
+    return (content["state"], log) if log else start
 
 
 def as_dicts(value: Any) -> Any:

@@ -266,7 +266,7 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("more epochs than there are", lambda path: tensors(path, lambda f: f | {
             "log": f["log"] * 3, "state": f["state"] | {"epoch": 3}}), "anew"),
         ("no epoch", lambda path: tensors(path, lambda f: f | {"log": [], "state": f["state"] | {"epoch": 0}}),
-         "anew"),
+         "="),
         ("an epoch that is true", state(["state", "epoch"], True), "anew"),
         ("more than a state", state(["hair"], "long"), "anew"),
         ("a list for a log", state(["log"], {"a": 1}), "anew"),
