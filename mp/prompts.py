@@ -77,8 +77,8 @@ class PromptFile(NamedTuple):
 
     @property
     def shape(self) -> dict[str, Any]:
-        """Return the settings that the learner is made with to take these tensors: their sizes, and those that no tensor
-        tells, as the file states them."""
+        """Return the settings that the learner is made with to take these tensors: their sizes, and those that no
+        tensor tells, as the file states them."""
         stated, made_with = dict_in(self.identity, "settings"), learner_class(self.method).made_with
         values = {name: value for name, value in stated.items() if name in made_with} | self.sizes
         return {field.name: values[field.name] for field in fields(PromptSettings) if field.name in values}

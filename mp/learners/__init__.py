@@ -26,7 +26,7 @@ class Method(NamedTuple):
     meta: dict[str, Any]
     finetune: dict[str, Any]
     prompt: dict[str, Any] = {}
-    # Of a method that isn't in the paper: where its settings are from; help says "The paper has none for …: " before it.
+    # Of a method that isn't in the paper: where its settings are from; help says "The paper has none for …: " before.
     # Without it, the method has columns in Table 2.
     source: str = ""
 
