@@ -119,7 +119,7 @@ def test_from_the_command_line(tmp_path, capsys):
     """It is kept in the prompt's file, counts in what the prompt is known by, and fine-tuning takes it from there."""
     out = ["--out", str(tmp_path), "--datasets", "aircraft"]
     assert program.main(["meta", "--method", "coop", "--regulator", "--epochs", "2", *out]) == 0
-    prompt = tmp_path / "mini/meta/coop-epochs2-regulatorTrue-seed1/prompt.pt"
+    prompt, = tmp_path.glob("mini/meta/coop-seed1-epochs2-regulatorTrue-*/prompt.pt")
     content = torch.load(prompt, weights_only=True)
     assert set(content["params"]) == {"ctx"} and set(content["regulator"]) == {"regulator.ctx.down", "regulator.ctx.up"}
     assert content["regulator"]["regulator.ctx.up"].abs().max() > 0
@@ -130,7 +130,7 @@ def test_from_the_command_line(tmp_path, capsys):
     torch.save(content, tmp_path / "other.pt")
     assert open_prompt(tmp_path / "other.pt").fingerprint != known
     assert program.main([*tune[:2], str(tmp_path / "other.pt"), *tune[3:]]) == 0
-    files = sorted(tmp_path.glob("mini/finetune/coop-*/aircraft-seed1.json"))
+    files = sorted(tmp_path.glob("mini/finetune/coop-*/aircraft-seed1-*.json"))
     losses = [json.loads(file.read_text())["losses"] for file in files]
     assert len(losses) == 2 and losses[0] != losses[1]
     capsys.readouterr()

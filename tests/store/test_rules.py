@@ -200,7 +200,7 @@ def dies(*_, **__):
 def test_a_kill_after_the_prompt_or_after_the_result(function, place, monkeypatch):
     """What is computed again is the evaluation alone; a state stays until the result is written."""
     command = f"finetune {COOP}"
-    run(place, f"zeroshot {COOP}")  # the handcrafted result has no state to be left
+    run(place, f"zeroshot {TASKS}")  # the handcrafted result has no state to be left
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(function, dies)
         run(place, command)
@@ -306,7 +306,7 @@ def test_a_folder_of_an_earlier_version_is_named_once_and_left(place):
         (place / "runs/mini" / name).parent.mkdir(parents=True, exist_ok=True)
         (place / "runs/mini" / name).write_text('{"accuracies": {"all": 1.0}}')
     before = whole(place)
-    for command in (f"zeroshot {COOP}", f"finetune {COOP}", f"meta {COOP}", TABLE):
+    for command in (f"zeroshot {TASKS}", f"finetune {COOP}", f"meta {COOP}", TABLE):
         assert run(place, command).err.count("from an earlier version of this project") == 1
     assert before.items() <= whole(place).items() and 1.0 not in [one["all"] for one in numbers(place).values()]
 
@@ -408,7 +408,7 @@ def test_the_plan(place):
     assert plan(run(place, f"meta {COOP} {usual}")) == "uses 5 that are there"
     said = "of another commit or of changed files (--force computes anew)"
     assert plan(run(place, f"meta {COOP}", commit="another")) == f"uses 3 that are there, 3 {said}"
-    run(place, f"zeroshot {COOP} --force", commit="another")
+    run(place, f"zeroshot {TASKS} --force", commit="another")
     assert plan(run(place, f"meta {COOP}", commit="another")) == f"uses 3 that are there, 2 {said}"
-    run(place, f"zeroshot {COOP} --force", commit="another+changes")
-    assert plan(run(place, f"zeroshot {COOP}", commit="another+changes")) == f"uses 1 that is there, 1 {said}"
+    run(place, f"zeroshot {TASKS} --force", commit="another+changes")
+    assert plan(run(place, f"zeroshot {TASKS}", commit="another+changes")) == f"uses 1 that is there, 1 {said}"
