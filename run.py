@@ -26,7 +26,7 @@ SPINS = "1000"  # of a waiting thread: some microseconds, where OpenMP's own are
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0, 1 for a run that failed midway, 2 for bad input."""
+    """Run a command. Returns the exit code: 0, 1 for a run that failed midway, 2 for bad input."""
     open_closed_streams()
     try:
         commands.run(arguments, __doc__)
@@ -49,8 +49,10 @@ def main(arguments: list[str]) -> int:
 
 
 def let_threads_sleep() -> None:
-    """OpenMP's threads spin while they wait, and on a busy machine keep off those that they wait for. Its library reads
-    the environment when torch is loaded; what the person has set there stays."""
+    """Have OpenMP's waiting threads sleep: where they spin, on a busy machine, they keep off those that they wait for.
+
+    Its library reads the environment when torch is loaded; what the person has set there stays.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
@@ -70,7 +72,7 @@ def system_trouble(error: OSError) -> str:
 
 
 def memory_trouble(error: MemoryError | RuntimeError) -> str:
-    """What to do about an error that means too little memory; "" for another."""
+    """Return what to do about an error that means too little memory; "" for another error."""
     if not short_of_memory(error):
         return ""
     text = str(error)

@@ -66,7 +66,7 @@ def sgd(inner_lr: float) -> Update:
 
 
 class Step(NamedTuple):
-    """What the way back needs of an inner step."""
+    """An inner step, with all that the way back needs of it."""
     params: Params        # p, before the update
     batch: Batch
     grad: Params          # g = ∇L(p), by the names that the loss depends on

@@ -101,7 +101,7 @@ def train(clip: CLIP, images: Tensor, about: list[tuple[str, str, str]], steps: 
 
 
 def contrastive_loss(clip: CLIP, images: Tensor, captions: list[str]) -> Tensor:
-    """Of B pairs: each image [B, 32, 32, 3] should find its caption among the B, and each caption its image."""
+    """Return the loss of B pairs: each image [B, 32, 32, 3] should find its caption, and each caption its image."""
     text = normalize(clip.encode_text(torch.cat([tokenize(caption) for caption in captions])))
     image = normalize(clip.encode_image(images))
     logits = clip.logit_scale.exp().clamp(max=100) * image @ text.T

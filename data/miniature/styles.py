@@ -50,7 +50,7 @@ def background(style: str, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def develop(x: np.ndarray, style: str, rng: np.random.Generator) -> np.ndarray:
-    """What a style does to the finished picture x [n, 3, 32, 32]."""
+    """Apply a style to the finished picture x [n, 3, 32, 32]."""
     n = len(x)
     if style == "sketch":
         return outlines(x, rng)

@@ -45,7 +45,7 @@ NOT_SET = {"method", "shots", "classes", "regulator"}  # here: a script brings t
 @alone
 def load_clip(weights: str | Path | None = None, device: str = "auto", precision: str = "auto",
               memory: float | None = None) -> CLIP:
-    """A frozen CLIP: OpenAI's ViT-B/16, fetched once; of a file of weights; or with "mini" the embedded miniature.
+    """Return a frozen CLIP: OpenAI's ViT-B/16, fetched once; that of a file; or with "mini" the embedded miniature.
 
     `device`, `precision`, `memory` (GiB): as run.py's options. On CUDA it switches on torch's deterministic algorithms,
     for the whole process. Raises UserError for weights that can't be had or used, and for what this machine lacks.
@@ -66,7 +66,7 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
 
 @alone
 def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
-    """The learner of a method, named as by --method, from its handcrafted start.
+    """Return the learner of a method, named as by --method, from its handcrafted start.
 
     `settings`: `seed`, of what starts at random (1), and those that a prompt is made with: `length`, `depth` (9, or all
     layers where the towers have fewer). Raises UserError for an unknown method, and for a setting that plays no part in
@@ -80,7 +80,7 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
 
 @alone
 def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
-    """The learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
+    """Return the learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
 
     `settings`: as of `make_learner`; shapes are the file's. It says so where a regulator is
     left out, which only `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
@@ -107,7 +107,7 @@ def save_prompt(learner: Learner, path: str | Path) -> None:
 @alone
 @torch.no_grad()
 def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names: Sequence[str]) -> Tensor:
-    """Probabilities [B, C], on the CPU, of C class names for each of B images.
+    """Return probabilities [B, C], on the CPU, of C class names for each of B images.
 
     `prompt`: a learner, or words such as "a photo of a {}.". Raises UserError for bad images or names, and a
     learner that doesn't fit CLIP.
@@ -129,7 +129,7 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
 @alone
 def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], report: Report = lambda numbers: None,
                **settings: Any) -> Learner:
-    """Algorithm 1: a new learner with the meta-prompt, learnt from this one's values.
+    """Run Algorithm 1: return a new learner with the meta-prompt, learnt from this one's values.
 
     `tasks`: by name, the images, labels and class names of each; all images are used, and some class needs two.
     `report` gets every epoch's numbers: epoch, query_loss, zero_gradients (the tensors that learn nothing) and more.
@@ -161,7 +161,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
 @alone
 def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: Sequence[int], names: Sequence[str],
               report: Report = lambda numbers: None, **settings: Any) -> Learner:
-    """A new learner, trained from this one's values on all of the images, which are augmented.
+    """Return a new learner, trained from this one's values on all of the images, which are augmented.
 
     `report` gets every epoch's numbers: epoch, loss, zero_gradients (the tensors that learn nothing) and more.
     `settings`: as of `run.py finetune`, but for those of `make_learner`. Raises UserError, before any training, for bad
@@ -186,7 +186,7 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
 
 
 def choose_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
-    """As `method_settings`. Raises UserError also for a name that isn't one of these settings."""
+    """Return settings as `method_settings` does. Raises UserError also for a name that isn't one of these settings."""
     known = {one.name for one in fields(kind)} - NOT_SET
     if kind is not PromptSettings:
         known -= {one.name for one in fields(PromptSettings)} - {"seed"}
@@ -201,7 +201,7 @@ def choose_settings(kind: type, method: str, given: dict[str, Any], **usual: Any
 
 
 def method_of(learner: Learner) -> str:
-    """Raises UserError for something else than a learner."""
+    """Return the name of a learner's method. Raises UserError for something else than a learner."""
     for method in METHODS:
         if type(learner) is learner_class(method):
             return method
@@ -209,7 +209,7 @@ def method_of(learner: Learner) -> str:
 
 
 def own_copy(learner: Learner, clip: CLIP) -> Learner:
-    """The learner again, on CLIP's device. Raises UserError if it doesn't fit CLIP."""
+    """Return a copy of the learner on CLIP's device. Raises UserError if it doesn't fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
     about = {"identity": {"weights": getattr(learner, "weights", "")}}

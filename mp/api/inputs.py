@@ -1,4 +1,4 @@
-"""What scripts hand in: checked, and images as views."""
+"""Check what scripts hand in, and turn images into views."""
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ Picture = Image.Image | np.ndarray | str | Path
 
 
 def check_clip(clip: CLIP) -> None:
-    """Raises UserError for something else, such as the name of a file, and for tensors that no gradient can pass."""
+    """Raise UserError for something else, such as the name of a file, and for tensors that no gradient can pass."""
     if not isinstance(clip, CLIP):
         raise UserError(f"clip: {type(clip).__name__}; give what `load_clip` returns")
     if any(p.is_inference() for p in clip.parameters()):
@@ -34,7 +34,7 @@ def check_report(report: Callable) -> None:
 
 
 def check(images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
-    """Raises UserError for what is wrong with images and names."""
+    """Raise UserError for what is wrong with images and names."""
     if not is_list(names) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where}class names {repr(names)[:80]}; give a list of two or more words, each a str")
     try:
@@ -50,7 +50,7 @@ def check(images: Sequence[Picture], names: Sequence[str], where: str = "") -> N
 
 
 def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
-    """Raises UserError for labels that don't belong to these images and names, which are good."""
+    """Raise UserError for labels that don't belong to these images and names, which are good."""
     if not is_list(labels) or getattr(labels, "ndim", 1) != 1:
         raise UserError(f"{where}labels: {type(labels).__name__}; give a list of an index for each image")
     if len(images) != len(labels):
@@ -61,7 +61,7 @@ def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequen
 
 
 def say_unknown(clip: CLIP, names: Sequence[str]) -> None:
-    """Which class names mean nothing to this CLIP."""
+    """Say which class names mean nothing to this CLIP."""
     if unknown := unknown_names(clip, names):
         say_once(unknown)
 
@@ -76,7 +76,7 @@ def feed_of(clip: CLIP) -> Feed:
 
 
 def plain_views(clip: CLIP, images: Sequence[Picture], where: str = "") -> Iterator[Tensor]:
-    """As at test time, [B, size, size, 3], some at a time."""
+    """Yield views as at test time, [B, size, size, 3], some at a time."""
     feed = feed_of(clip)
 
     def view(i: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def plain_views(clip: CLIP, images: Sequence[Picture], where: str = "") -> Itera
 
 
 def opened(image: Picture, place: str) -> Image.Image:
-    """In RGB. Raises UserError naming the place if it can't be used."""
+    """Return the image in RGB. Raises UserError naming the place if it can't be used."""
     try:
         return read(image)
     except Exception as e:  # there is nothing that damaged bytes don't raise in some decoder

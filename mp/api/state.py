@@ -9,8 +9,11 @@ from PIL import ImageFile
 
 
 def alone(function: Callable) -> Callable:
-    """A function that finds everything as in a fresh process, and leaves it as the caller has it. What it calls back,
-    such as `report`, finds the same; switches that a process has only once are set for its other threads, too."""
+    """Return a function that finds everything as in a fresh process, and leaves it as the caller has it.
+
+    What it calls back, such as `report`, finds the same. Switches that a process has only once are set for its other
+    threads, too.
+    """
     @functools.wraps(function)
     def call(*args, **options):
         with fresh_state():

@@ -50,7 +50,7 @@ def report(name: str, width: int, describe: Callable[[], str]) -> bool:
 
 
 def describe_weights(path: Path | None) -> str:
-    """What they are; None means OpenAI's, in the cache folder. Raises UserError if they can't be used."""
+    """Return a line about weights; None means OpenAI's, in the cache folder. Raises UserError if they can't be used."""
     if path is None:
         return describe_openai(download.openai_path())
     clip = load(path)
@@ -71,7 +71,7 @@ def describe_openai(path: Path) -> str:
 
 
 def describe_dataset(name: str, suite: Suite) -> str:
-    """The counts, the first classes unless the paper's dataset has them, and notes.
+    """Return the counts, the first classes unless the paper's dataset has them, and notes.
 
     Raises DataError naming what is missing, UserError for class names that are too long for CLIP."""
     dataset = suite.load(name)
@@ -92,7 +92,7 @@ def describe_dataset(name: str, suite: Suite) -> str:
 
 
 def absent(items: list[Item]) -> list[str]:
-    """Image files that aren't there: also those that are empty, and links that lead nowhere."""
+    """Return the image files that aren't there: also those that are empty, and links that lead nowhere."""
     return [item.source for item in items if isinstance(item.source, str) and not has_bytes(item.source)]
 
 

@@ -14,14 +14,14 @@ from mp.settings import OUT, PARTS, FinetuneSettings, MetaSettings, PromptSettin
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors in one line, as of everything else."""
+    """Raise errors of the command line as one line, as all others are."""
 
     def error(self, message: str) -> None:
         raise UserError(f"{message}; see: python {self.prog} --help")
 
 
 def add_settings(parser: Parser, kind: type) -> None:
-    """The method, and an option for every field made by `setting`. Commands read them by `given_settings`."""
+    """Add the method, and an option for every field made by `setting`. Commands read them by `given_settings`."""
     add_method(parser)
     others = []
     for method, row in METHODS.items():
@@ -40,7 +40,7 @@ def add_settings(parser: Parser, kind: type) -> None:
 
 
 def given_settings(kind: type, args: argparse.Namespace) -> dict[str, Any]:
-    """Of these options, those that were given."""
+    """Return the settings among the options that were given on the command line, by name."""
     values = {one.name: getattr(args, one.name, None) for one in fields(kind) if one.metadata}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -66,7 +66,7 @@ def shown_default(one: Field, kind: type) -> str:
 
 
 def add_weights(parser: Parser) -> Callable[..., Any]:
-    """Gives the function that adds to their group."""
+    """Add the options of weights and data. Returns the function that adds more to their group."""
     add = parser.add_argument_group("weights and data").add_argument
     add("--data", type=path, default=os.environ.get("MP_DATA") or None, metavar="DIR",
         help="folder of the eleven datasets in CoOp's layout (default: $MP_DATA, else the embedded miniature)")
@@ -76,7 +76,7 @@ def add_weights(parser: Parser) -> Callable[..., Any]:
 
 
 def add_reading(parser: Parser) -> Callable[..., Any]:
-    """What everything has that reads images."""
+    """Add the options of every command that reads images."""
     add = add_weights(parser)
     add("--workers", type=up_to(1024, "a number of threads"), metavar="N",
         help="threads that read images (default: one a core, at most 8)")

@@ -63,7 +63,7 @@ def require_several(names: list[str]) -> None:
 
 
 def find_images(given: list[str]) -> list[str]:
-    """The files, and of folders those that are images by their endings; says how many others are left out.
+    """Return the files, and of folders those that are images by their endings; says how many others are left out.
 
     Raises UserError for what isn't there, and a folder without images.
     """

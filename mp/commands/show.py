@@ -48,7 +48,7 @@ def command(args: Namespace) -> None:
 
 
 def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
-    """What is known of the file; `differs`: how it tells that it was learnt with other weights than those at hand."""
+    """Yield what is known of the file; `differs`: how it tells that it was learnt with other weights than these."""
     yield ["prompt", str(file.path)]
     yield ["method", f"{METHODS[file.method].title}, tensors {file.fingerprint[:12]}"]
     identity, made_by = file.identity, as_dict(file.about.get("provenance"))
@@ -70,12 +70,12 @@ def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """What a file keeps where a dict belongs."""
+    """Return a dict from a file; an empty one, where something else is in its place."""
     return value if isinstance(value, dict) else {}
 
 
 def start_of(file: PromptFile, clip: CLIP) -> Start:
-    """The handcrafted start of the prompt's tensors; of those that start at random only where the seed is known."""
+    """Return the handcrafted start of the prompt's tensors; of random ones only where the seed is known."""
     seed = as_dict(file.identity.get("settings")).get("seed")
     known = is_a(int, seed) and 0 <= seed < 2**32
     generator = torch.Generator().manual_seed(seed if known else 0)
@@ -93,7 +93,7 @@ def shapes(file: PromptFile, start: Start) -> Iterator[list[str]]:
 
 
 def nearest_words(ctx: Tensor, clip: CLIP) -> Iterator[list[str]]:
-    """For each context vector the tokens whose embeddings are nearest, and how far they are (Euclidean)."""
+    """Yield for each context vector the tokens whose embeddings are nearest, and how far they are (Euclidean)."""
     table = clip.token_embedding.weight
     known = (table != 0).any(1)           # the miniature's hold only the words that it was trained with
     known[tokenizer.SOS :] = False        # SOS and EOT are no words
@@ -107,14 +107,14 @@ def nearest_words(ctx: Tensor, clip: CLIP) -> Iterator[list[str]]:
 
 
 def word_of(token: int) -> str:
-    """A token as text; "…" where a word goes on."""
+    """Return a token as text; "…" where a word goes on."""
     text = tokenizer.decode([token])
     return text.strip() if text.endswith(" ") else f"{text}…"
 
 
 @torch.no_grad()
 def norms_by_layer(learner: Learner) -> Iterator[list[str]]:
-    """The mean length of a layer's vectors, of the text tower's and the image tower's."""
+    """Yield the mean length of each layer's vectors, of the text tower's and the image tower's."""
     text, image = [learner.ctx, *learner.text.values()], learner.image_prompts()
     yield ["layer", "text: mean norm", "image: mean norm"]
     for layer in range(max(len(text), len(image))):

@@ -1,4 +1,4 @@
-"""What the values of options may be: functions from a text to the value, which argparse calls."""
+"""Types of options: functions from a text to its value, which argparse calls."""
 import argparse
 import math
 import os
@@ -12,7 +12,7 @@ LARGEST = 3.4e38  # of float32
 
 
 def number(text: str) -> float:
-    """Also a fraction, as the paper prints its α: 0.025/6."""
+    """Read a number or a fraction, as the paper prints its α: 0.025/6."""
     top, _, bottom = text.partition("/")
     try:
         value = float(top) / float(bottom or 1)
@@ -24,7 +24,7 @@ def number(text: str) -> float:
 
 
 def up_to(limit: int, what: str, least: int = 0) -> Callable[[str], int]:
-    """A type of option: a whole number up to the limit."""
+    """Return a type of option: a whole number up to the limit."""
     def whole(text: str) -> int:
         if not text.isdecimal() or len(text) > 20 or not least <= int(text) <= limit:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}, {least} to {limit}")
@@ -34,17 +34,17 @@ def up_to(limit: int, what: str, least: int = 0) -> Callable[[str], int]:
 
 
 def path(text: str) -> Path:
-    """A type of option: a path, in which ~ is the home folder also where the shell leaves it, as in --out=~/x."""
+    """Read a path, in which ~ is the home folder also where the shell leaves it, as in --out=~/x."""
     return Path(at_home(text))
 
 
 def at_home(text: str) -> str:
-    """A type of option: the text, or the path that it is if it begins with ~."""
+    """Read a text, or the path that it is if it begins with ~."""
     return os.path.expanduser(text)
 
 
 def read_names(file: str) -> list[str]:
-    """A type of option: the lines of a text file, whatever ends them; empty ones at the end are left out."""
+    """Read the lines of a text file, whatever ends them; empty ones at the end are left out."""
     try:
         lines = path(file).read_text(encoding="utf-8-sig").rstrip().splitlines()
     except DAMAGE as e:

@@ -156,7 +156,7 @@ Run = Callable[[list[Job]], set[Job]]  # does jobs of one verb, and returns thos
 
 @contextmanager
 def workers(session: Session, args: Namespace, count: int, leave_out: bool) -> Iterator[Run]:
-    """A function that has jobs done: in this process, shared with torchrun's, or by a pool of `count` processes."""
+    """Yield a function that has jobs done: here, shared with torchrun's processes, or by a pool of `count` processes."""
     if count == 1:
         yield partial(do_here, session, args.force, leave_out)
         return

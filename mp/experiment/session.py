@@ -1,4 +1,4 @@
-"""What every command that computes accuracies opens first: the suite, CLIP, images, the output folder."""
+"""A session: the suite, CLIP, images and output folder that every command which computes accuracies opens first."""
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator

@@ -263,7 +263,7 @@ def evaluate(session: Session, arm: Arm, seed: int | None, dataset: str, force: 
 
 
 def check_names(session: Session, arm: Arm, seed: int | None, dataset: str) -> None:
-    """Raises UserError, before any work, for class names that don't fit beside an arm's prompt as it is."""
+    """Raise UserError, before any work, for class names that don't fit beside an arm's prompt as it is."""
     data = session.suite.load(dataset)
     if arm.words is not None:
         tokenize_names(arm.words or data.template, data.classes)

@@ -1,4 +1,4 @@
-"""What the paper's claims are tried on: arms that are compared, each comparison with a title."""
+"""The comparisons that put the paper's claims to the test: two arms and a title each."""
 import math
 from itertools import product
 from typing import NamedTuple

@@ -36,12 +36,12 @@ class Table:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """An average or a dataset, and a measure; the averages first."""
+        """Return the rows: an average or a dataset, and a measure; the averages first."""
         return list(product([*averaged(self.roles), *self.roles], MEASURES))
 
     @cached_property
     def whole(self) -> dict[tuple[str, str], dict[int | None, Result]]:
-        """The cells that have every seed, by column's key and dataset."""
+        """Return the cells that have every seed, by column's key and dataset."""
         found = {}
         for column, dataset in product(self.columns, self.roles):
             seeds = self.seeds if column.method else [None]
@@ -52,7 +52,7 @@ class Table:
 
     @cached_property
     def ours(self) -> dict[str, BySeed]:
-        """Accuracies by column's key, with the averages."""
+        """Return accuracies by column's key, with the averages."""
         found: dict[str, BySeed] = {}
         for (key, dataset), cell in self.whole.items():
             for seed, shown in cell.items():
@@ -61,7 +61,7 @@ class Table:
 
     @cached_property
     def papers(self) -> dict[str, BySeed]:
-        """The paper's in the same form; empty if they aren't shown."""
+        """Return the paper's in the same form; empty if they aren't shown."""
         found = paper_accuracies() if self.paper else {}
         return {key: averaged_by_seed({None: accuracies}, self.roles) for key, accuracies in found.items()}
 

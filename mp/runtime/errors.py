@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is said. Imports no torch, and of the project only what `data/` says of files, too."""
+"""Errors, and the words in which they are told. Imports no torch, and only what `data/` says of files, too."""
 from data.errors import DAMAGE, printable, reason, short_of_memory, unreadable  # which the rest of mp/ takes from here
 
 

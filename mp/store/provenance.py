@@ -1,4 +1,4 @@
-"""What made a result: the command, the commit, and the versions it ran with."""
+"""The provenance of a result: the command, the commit, and the versions it ran with."""
 import platform
 import subprocess
 import sys
@@ -8,13 +8,13 @@ import torch
 
 
 def provenance(device: str) -> dict[str, str]:
-    """For who asks later; nothing of it decides whether a result may be used again (mp/store/cells.py)."""
+    """Return what made a file, for who asks later. Whether the file is used again doesn't depend on it."""
     return {"command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": commit(),
             "torch": str(torch.__version__), "python": platform.python_version(), "device": device}
 
 
 def commit() -> str:
-    """The repository's commit, with "+changes" if files differ from it; "unknown" outside a repository."""
+    """Return the repository's commit, with "+changes" if files differ from it; "unknown" outside a repository."""
     def git(*args: str) -> str:
         root = Path(__file__).parents[2]
         return subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True).stdout.strip()

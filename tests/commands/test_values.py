@@ -11,8 +11,8 @@ from mp.commands.options import parse
     *((command, name) for command in ("data", "meta", "zeroshot", "finetune", "table", "claims") for name in ("data", "weights")),
     *((command, "out") for command in ("meta", "zeroshot", "finetune", "table", "claims")), ("table", "to"), ("finetune", "init")])
 def test_the_home_folder_in_every_path(command, name, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert str(getattr(parse([command, f"--{name}=~/x"], ""), name)) == "/home/somebody/x"
+    monkeypatch.setenv("HOME", "/house/somebody")
+    assert str(getattr(parse([command, f"--{name}=~/x"], ""), name)) == "/house/somebody/x"
     assert str(getattr(parse([command, f"--{name}=a~/x"], ""), name)) == "a~/x"
 
 
@@ -23,8 +23,8 @@ def test_the_home_folder_in_every_path(command, name, monkeypatch):
     (["predict", "~/a.png", "--names-of=~/x"], "datasets", ["{}/x"]), (["show", "~/p.pt", "--export=~/x"], "prompt", "{}/p.pt"),
     (["show", "p.pt", "--export=~/x"], "export", "{}/x"), (["predict", "a.png", "--names", "~/a", "b"], "names", ["~/a", "b"])])
 def test_the_home_folder_in_lists_and_files(arguments, name, value, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
-    expected = [word.replace("{}/", "/home/somebody/") for word in ([value] if isinstance(value, str) else value)]
+    monkeypatch.setenv("HOME", "/house/somebody")
+    expected = [word.replace("{}/", "/house/somebody/") for word in ([value] if isinstance(value, str) else value)]
     found = getattr(parse(arguments, ""), name)
     assert list(map(str, found if isinstance(found, list) else [found])) == expected
 

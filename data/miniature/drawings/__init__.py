@@ -1,4 +1,4 @@
-"""What the miniature world shows: domain -> class name -> (how to draw it, options of its Canvas)."""
+"""The miniature world: domain -> class name -> (how to draw it, options of its Canvas)."""
 from data.miniature.drawings import living, people, places, things, vehicles
 
 DRAWINGS = {
