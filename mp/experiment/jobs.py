@@ -156,7 +156,7 @@ Run = Callable[[list[Job]], set[Job]]  # does jobs of one verb, and returns thos
 
 @contextmanager
 def workers(session: Session, args: Namespace, count: int, leave_out: bool) -> Iterator[Run]:
-    """Yield a function that has jobs done: here, shared with torchrun's processes, or by a pool of `count` processes."""
+    """Yield a function that has jobs done: here, shared with torchrun's processes, or by a pool of `count`."""
     if count == 1:
         yield partial(do_here, session, args.force, leave_out)
         return
