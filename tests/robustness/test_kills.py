@@ -144,7 +144,7 @@ def kill_at(number: int, after: bool) -> None:
     os.replace, os.unlink = fatal(os.replace), fatal(os.unlink)
 
 
-@pytest.mark.parametrize("kind, method, after", [(meta_run, "coop", False), (meta_run, "coop", True), (tune_run, "coop", True),
+@pytest.mark.parametrize("kind, method, after", [(meta_run, "coop", True), (tune_run, "coop", True),
                                                  (tune_run, "promptsrc", False)])
 def test_killed_at_every_write(kind, method, after, clip, tmp_path):
     whole, kills = never_killed(kind, method, clip, tmp_path / "whole"), 0

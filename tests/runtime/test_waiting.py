@@ -67,7 +67,7 @@ def test_waiting_for_a_sum(tmp_path):
 
 @pytest.mark.parametrize("command", ["zeroshot", "data", "finetune --method coop", "predict a.png --names a b"])
 def test_commands_that_are_for_one_process_name_the_variables(command):
-    process = start(1, 1, "run.py", *command.split())
+    process = start(0, 1, "run.py", *command.split())
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "torchrun is for meta and table; without it, unset RANK (1) and WORLD_SIZE (3) in the environment" in said
+    assert "torchrun is for meta and table; without it, unset RANK (0) and WORLD_SIZE (3) in the environment" in said

@@ -14,7 +14,10 @@ import pytest
 import torch
 
 import run as program
-from tests.store.world import COOP, TASKS, numbers, other_weights, plan, redraw, run, states, whole, write
+from data import folder
+from data.dataset import few_shot
+from mp.prompts import open_prompt
+from tests.store.world import COOP, LEARNT, TASKS, numbers, other_weights, plan, redraw, run, states, whole, write
 from tests.walks import outputs
 from tests.walks.small import counted, no_images
 
@@ -165,6 +168,15 @@ def test_a_prompt_file_counts_by_its_tensors(place):
         assert run(place, command).out == run(place, f"{command} --out alone").out
         assert said.out != run(place, command).out or "finetune" in command
     assert len(whole(place)) == len(before) + 3 and before.items() <= whole(place).items()
+
+
+def test_a_meta_prompt_names_the_images_of_its_own_seed(place):
+    run(place, f"meta {COOP} --seeds 2")
+    stated = open_prompt(learnt(place) / "prompt.pt").identity["trained_on"]
+    for name in ("north", "south"):
+        dataset = folder.load(place / name)
+        drawn = {seed: dataset.fingerprint(few_shot(dataset.train, LEARNT["shots"], seed)) for seed in (1, 2)}
+        assert stated[name] == drawn[2] != drawn[1]
 
 
 # A state is newer than a result
