@@ -8,12 +8,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
 import run as program
 from data.suite import open_suite
 from mp.experiment import arms
 from mp.experiment.arms import START
 from mp.learners.settings import hashed
+from mp.prompts import open_prompt, write_prompt
 from mp.report import columns
 from mp.runtime import files
 from mp.settings import PARTS
@@ -148,6 +150,21 @@ def test_two_that_differ_in_what_nobody_says_are_refused(what, printed, tmp_path
     assert str(other) in (first, second) and first != second
     other.unlink()
     printed(tmp_path)
+
+
+def test_of_a_meta_prompt_that_was_learnt_again_the_file_that_is_there_counts(printed, tmp_path):
+    """Two prompts of the same identity and other bits: with the file it is known whose results are shown, without it not."""
+    for dataset in NAMES:
+        old = write(tmp_path, "zeroshot/mp-coop", dataset, 1, lambda part: 10.0, prompt="0" * 64)
+    meta = cells.read(old).identity["meta"]
+    file = tmp_path / "mini/meta" / f"coop-seed1-{cells.digits_of(meta)}" / "prompt.pt"
+    write_prompt(file, "coop", {"ctx": torch.randn(4, 128)}, meta, {})
+    for dataset in NAMES:
+        write(tmp_path, "zeroshot/mp-coop", dataset, 1, lambda part: 60.0, prompt=open_prompt(file).fingerprint)
+    rows = read_csv(printed(tmp_path, "--format", "csv").out)
+    assert {float(row["zeroshot/mp-coop"]) for row in rows.values()} == {60.0}
+    file.unlink()
+    assert "made with different meta-prompts of coop" in printed(tmp_path, code=2).err
 
 
 def test_the_weights_given_are_those_that_count(printed, tmp_path):
