@@ -179,6 +179,15 @@ def test_a_meta_prompt_names_the_images_of_its_own_seed(place):
         assert stated[name] == drawn[2] != drawn[1]
 
 
+def test_settings_of_fine_tuning_act_whatever_it_starts_from(place):
+    run(place, f"meta {COOP}")
+    prompt = (learnt(place) / "prompt.pt").relative_to(place)
+    for number, init in enumerate(("handcrafted", "meta", prompt), 1):
+        usual, changed = (run(place, f"finetune {COOP} --init {init} {more}").out for more in ("", "--lr 9.5"))
+        results = [json.loads(path.read_text()) for path in (place / "runs").rglob("finetune/*lr9.5/east-*.json")]
+        assert [result["identity"]["settings"]["lr"] for result in results] == [9.5] * number and usual != changed
+
+
 # A state is newer than a result
 
 @pytest.mark.parametrize("command, last", [(f"meta {COOP}", 7), (f"finetune {COOP}", 3)])
