@@ -90,7 +90,9 @@ def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str
         else:
             raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
                             f"{', '.join(suite.datasets)}")
-    return [name for name in suite.datasets if name in chosen] + [name for name in chosen if name in folders]
+    of_suite = [name for name in suite.datasets if name in chosen]
+    users = [name for name in chosen if name in folders]
+    return of_suite + users
 
 
 def require_one_meaning(name: str, dataset_folder: Path | None) -> None:

@@ -1,6 +1,7 @@
 """run.py claims: the paper's claims, each with the prompts and seeds that it takes to judge it."""
 import os
 from argparse import Namespace
+from itertools import chain
 
 from mp.commands.options import method_of
 from mp.experiment import arms, places, shelf
@@ -19,7 +20,9 @@ def command(args: Namespace) -> None:
     session, method = open_session(args, learns=True), method_of(args)
     best = best_wording(session, args) if "a" in args.only else ""
     rows = {claim: claims.comparisons(claim, method, best) for claim in args.only}
-    wanted = [arm for of_claim in rows.values() for row in of_claim for arm in (row.ours, row.theirs)]
+    wanted = []
+    for row in chain.from_iterable(rows.values()):
+        wanted += [row.ours, row.theirs]
     results = do_all(session, args, wanted, processes_for(session, args), leave_out=True)
     for claim, of_claim in rows.items():
         compared = findings.compare(of_claim, results.by_seed, session.suite.roles)
@@ -51,7 +54,8 @@ def notes_of(session: Session, results: Results, rows: list[Comparison], seeds: 
     for row in rows:
         regulated = claims.regulated(row.ours.method)
         arm = row.theirs if row.theirs == regulated else row.ours
-        learnt = [seed for seed in seeds if any(job.arm == arm and job.seed == seed for job in results.by_job)]
+        evaluated = {job.seed for job in results.by_job if job.arm == arm}
+        learnt = [seed for seed in seeds if seed in evaluated]
         if not learnt:  # it diverged
             continue
         if arm == regulated:

@@ -67,7 +67,10 @@ class Table:
 
     def shown(self, column: Column, datasets: Sequence[str]) -> list[Result]:
         """Return the results that a column's numbers on these datasets are of."""
-        return [shown for dataset in datasets for shown in self.whole.get((column.key, dataset), {}).values()]
+        results = []
+        for dataset in datasets:
+            results += self.whole.get((column.key, dataset), {}).values()
+        return results
 
     def made_by(self) -> list[str]:
         """Return a line for every commit, version of torch, device, precision and weights that results are of."""
