@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mp.clip.model import CLIP
-from mp.learners import Learner
+from mp.learners import METHODS, Learner
 from mp.maml import Params, gradient, leaves, run
 from mp.meta import check_gradients, norms
 from mp.runtime.errors import RunError, UserError
@@ -32,11 +32,12 @@ class FinetuneState(NamedTuple):
         return self.average or self.params
 
 
-def start(learner: Learner) -> FinetuneState:
+def start(learner: Learner, settings: FinetuneSettings) -> FinetuneState:
     """Return the state before the first epoch, with the learner's own values."""
     params = {k: p.detach().clone() for k, p in learner.named_parameters()}
     zeros = {k: torch.zeros_like(p) for k, p in params.items()}
-    return FinetuneState(0, params, zeros, zeros if learner.averages_epochs else {}, {})
+    average = zeros if METHODS[settings.method].averages_epochs else {}
+    return FinetuneState(0, params, zeros, average, {})
 
 
 def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, settings: FinetuneSettings,
@@ -49,7 +50,7 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
     directions that weight decay and momentum act on, by default the gradients themselves. Raises RunError naming epoch
     and step if a loss isn't finite, and UserError if the settings' average over epochs has no weight.
     """
-    done, params, momentum, average, _ = state or start(learner)
+    done, params, momentum, average, _ = state or start(learner, settings)
     weights = gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std) if average else []
     for epoch in range(done, settings.epochs):
         lr = learning_rate(epoch, settings.epochs, settings.lr)

@@ -73,20 +73,20 @@ class PromptFile(NamedTuple):
         text, image = max(1, depth(self.params, "text.")), depth(self.params, "vision.")
         sizes = {"length": length, "depth": text, "image_depth": -1 if image == text else image,
                  "image_length": -1 if image_length in (0, length) else image_length}
-        return {name: value for name, value in sizes.items() if name in learner_class(self.method).made_with}
+        return {name: value for name, value in sizes.items() if name in METHODS[self.method].made_with}
 
     @property
     def shape(self) -> dict[str, Any]:
         """Return the settings that the learner is made with to take these tensors: their sizes, and those that no
         tensor tells, as the file states them."""
-        stated, made_with = dict_in(self.identity, "settings"), learner_class(self.method).made_with
+        stated, made_with = dict_in(self.identity, "settings"), METHODS[self.method].made_with
         values = {name: value for name, value in stated.items() if name in made_with} | self.sizes
         return {field.name: values[field.name] for field in fields(PromptSettings) if field.name in values}
 
     def check_given(self, given: Iterable[str]) -> None:
         """Raise UserError for settings of a learner that no tensor tells, beside the file, which states them."""
         for name in given:
-            if name in learner_class(self.method).made_with and name not in self.sizes:
+            if name in METHODS[self.method].made_with and name not in self.sizes:
                 raise UserError(f"{flag(name)}: plays no part in a prompt file, which has its own; leave it out")
 
 
@@ -295,7 +295,7 @@ def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None =
     if prompt:
         sizes = prompt.sizes | sizes
     layers = layers_of(clip)
-    if "depth" in learner_class(settings.method).made_with and layers < settings.depth <= OPENAIS_LAYERS:
+    if "depth" in METHODS[settings.method].made_with and layers < settings.depth <= OPENAIS_LAYERS:
         sizes["depth"] = layers
         if not prompt:
             say_once(f"prompt depth {layers} instead of {settings.depth}: these towers have {layers} layers")

@@ -57,7 +57,7 @@ ONE_EPOCH = Bound("--epochs 1", lambda chosen: chosen.epochs == 1)
 
 def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "", unless: Bound | None = None,
             born: Any = MISSING) -> Any:
-    """Define a field, with its help text and what it may be. It plays no part without what `only_if` says of a learner
+    """Define a field, with its help text and what it may be. It plays no part without what `only_if` says of a method
     (averages_epochs, or that it is made_with this setting), nor with the other settings of `unless`: who gives it all
     the same is refused (mp/learners/settings.py). `born`: the first default of a field that came later, at which files
     are named as they were before it."""

@@ -16,7 +16,7 @@ from mp.clip import model, tokenizer
 from mp.clip.derivatives import LayerNorm
 from mp.clip.model import CLIP
 from mp.finetune import learning_rate
-from mp.learners import METHODS, learner_class, make_learner, promptsrc
+from mp.learners import METHODS, make_learner, promptsrc
 from mp.learners.settings import method_settings
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
 
@@ -62,7 +62,7 @@ def test_settings_are_section_4_2s(method):
     found = resolved(FinetuneSettings, method)
     gpa = found.pop("gpa_mean"), found.pop("gpa_std")
     assert found == shape_of(method) | FINETUNE | {"epochs": epochs, "lr": lr, "batch": batch}
-    assert learner_class(method).averages_epochs == (gpa_mean is not None)
+    assert METHODS[method].averages_epochs == (gpa_mean is not None)
     assert gpa_mean is None or gpa == (gpa_mean, 1.0)
 
 

@@ -18,7 +18,7 @@ from data.dataset import Item, few_shot, restrict
 from data.feed import Feed
 from mp import regulator
 from mp.finetune import finetune
-from mp.learners import DEFAULT_METHOD, METHODS, learner_class
+from mp.learners import DEFAULT_METHOD, METHODS
 from mp.learners.settings import method_settings
 from mp.maml import adam_start, sgd
 from mp.meta import meta_train, start
@@ -39,10 +39,9 @@ class Toy(nn.Module):
     """A classifier of tiny images with second derivatives; it stands for a learner and its CLIP."""
     sees_images = True
 
-    def __init__(self, averages_epochs=False):
+    def __init__(self):
         super().__init__()
         generator = torch.Generator().manual_seed(1)
-        self.averages_epochs = averages_epochs
         self.logit_scale = torch.tensor(0.0, dtype=torch.float64)
         for name, shape in (("inner", (6, 12)), ("outer", (4, 6))):
             self.register_parameter(name, nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64) / 3))
@@ -76,7 +75,7 @@ def meta_trained(settings):
 @cache
 def fine_tuned(settings):
     """The prompt after a fine-tuning."""
-    toy = Toy(learner_class(settings.method).averages_epochs)
+    toy = Toy()
     items = restrict(few_shot(TASKS[0], settings.shots, settings.seed), 4, settings.classes)
     batches = Feed(4).augmented(items, settings.batch, settings.seed, "tiny")
     *_, state = finetune(toy, toy, None, batches, settings)
@@ -168,8 +167,7 @@ def test_each_setting_does_so_beside_any_two_others(kind, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_each_setting_that_a_learner_is_made_with_changes_it_or_is_refused(method, kind, clip):
     def tensors(settings):
-        learner = learner_of(settings, clip)
-        return {**learner.state_dict(), "averages": torch.tensor(float(learner.averages_epochs))}
+        return learner_of(settings, clip).state_dict()
 
     usual = method_settings(kind, method, {}, **SHORT.get(kind, {}) | {"depth": 2})
     shapes = [one for one in fields(kind) if one.metadata.get("only_if") == "made_with"]

@@ -41,7 +41,7 @@ def command(args: Namespace) -> None:
     start = start_of(file, clip)
     print(f"\n{line_up(list(shapes(file, start)))}")
     print(f"\n{line_up(list(nearest_words(file.params['ctx'], clip)), left=2)}")
-    if "depth" in learner.made_with:
+    if "depth" in METHODS[file.method].made_with:
         print(f"\n{line_up(list(norms_by_layer(learner)))}")
     if args.export:
         export(file, args.export)

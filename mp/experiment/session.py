@@ -16,7 +16,7 @@ from mp.clip.download import SHA256, openai_weights
 from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.evaluate import TestSet
-from mp.learners import Learner, learner_class
+from mp.learners import METHODS, Learner
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime.device import Compute, choose
@@ -113,7 +113,7 @@ class Session:
 
     def check_names(self, name: str, settings: PromptSettings) -> None:
         """Raise UserError for class names that don't fit beside the prompt: before hours of training, not after."""
-        length = settings.length if "length" in learner_class(settings.method).made_with else 0
+        length = settings.length if "length" in METHODS[settings.method].made_with else 0
         self.check_room(name, 1 + max(length, START_TOKENS))
 
     @cache

@@ -16,7 +16,7 @@ from mp.experiment.places import Place
 from mp.experiment.session import Session
 from mp.finetune import finetune, gaussian_weights
 from mp.finetune import start as start_tuning
-from mp.learners import Learner, learner_class
+from mp.learners import METHODS, Learner
 from mp.learners.prompts import tokenize_names
 from mp.learners.settings import hashed, method_settings
 from mp.maml import adam_start, sgd
@@ -187,7 +187,7 @@ def check_tunable(session: Session, arm: Arm, seed: int, dataset: str) -> None:
     """Raise UserError, before any work, if a class name doesn't fit, there is nothing to tell apart, or the average
     over epochs has no weight."""
     settings = arms.tuning_settings(arm, seed)
-    if learner_class(arm.method).averages_epochs:
+    if METHODS[arm.method].averages_epochs:
         gaussian_weights(settings.epochs, settings.gpa_mean, settings.gpa_std)
     session.check_names(dataset, settings)
     count = len(session.suite.load(dataset).classes)
@@ -222,7 +222,7 @@ def tune(session: Session, arm: Arm, seed: int, dataset: str, place: Place, repo
     batches = session.feed.augmented(items, settings.batch, settings.seed, dataset)
     phi = {name: value.to(session.clip.logit_scale.device) for name, value in file.regulator.items()} if file else {}
     direction = partial(regulator.regulate, phi) if phi else lambda grads: grads
-    identity, fresh = asdict(place.learnt_from), start_tuning(learner)
+    identity, fresh = asdict(place.learnt_from), start_tuning(learner, settings)
     resumed, log = states.resume(place.state, identity, fresh, settings.epochs, {"loss": 0.0})
     state = states.placed_like(resumed, fresh)
     if not log and place.prompt.exists():

@@ -26,6 +26,8 @@ class Method(NamedTuple):
     meta: dict[str, Any]
     finetune: dict[str, Any]
     prompt: dict[str, Any] = {}
+    made_with: tuple[str, ...] = ("length",)  # arguments of the class: settings, and sizes that only files have
+    averages_epochs: bool = False  # fine-tuning ends with an average over the epochs' prompts (GPA)
     # Of a method that isn't in the paper: where its settings are from; help says "The paper has none for …: " before.
     # Without it, the method has columns in Table 2.
     source: str = ""
@@ -35,9 +37,11 @@ METHODS = {  # in the order of Table 2's columns
     "coop": Method("CoOp", "coop.CoOp", dict(inner_lr=0.025 / 6, batch=32), dict(epochs=200, lr=0.002, batch=32)),
     "cocoop": Method("CoCoOp", "cocoop.CoCoOp", dict(inner_lr=0.025 / 6, batch=8), dict(epochs=10, lr=0.002, batch=1)),
     "promptsrc": Method("PromptSRC", "promptsrc.PromptSRC", dict(inner_lr=0.02 / 6, batch=32),
-                        dict(epochs=20, lr=0.0025, batch=4, gpa_mean=None)),  # at its share of the epochs
+                        dict(epochs=20, lr=0.0025, batch=4, gpa_mean=None),  # at its share of the epochs
+                        made_with=("depth", "length", "image_depth", "image_length"), averages_epochs=True),
     "maple": Method("MaPLe", "maple.MaPLe", dict(inner_lr=0.02 / 6, batch=32), dict(epochs=5, lr=0.0035, batch=4),
-                    dict(length=2), source="meta-learning takes promptsrc's, fine-tuning its own paper's"),
+                    dict(length=2), made_with=("depth", "length"),
+                    source="meta-learning takes promptsrc's, fine-tuning its own paper's"),
 }
 DEFAULT_METHOD = "promptsrc"  # of the command line
 
@@ -48,14 +52,12 @@ class Learner(Protocol):
 
     Its tensors have names that other files know: `ctx` [n, W] is the context; where it is made with depth, `text.i` and
     perhaps `vision.i` are the vectors of layer i, and there is an `image_prompts`, as in mp/learners/deep.py. Built by
-    `make_learner` as Class(clip, generator=...), and with the settings that it is `made_with`. Shapes: B images, C
-    classes, E joint embedding.
+    `make_learner` as Class(clip, generator=...), and with what its row in METHODS says that it is `made_with`. Shapes:
+    B images, C classes, E joint embedding.
     """
     sees_images: bool      # takes images; else `inputs` is one tensor, the normalised features [B, E] of frozen CLIP
-    averages_epochs: bool  # fine-tuning ends with an average over the epochs' prompts (GPA)
-    made_with: tuple[str, ...]  # settings: "length" of its context, "depth", ...; and sizes that only files have
-    published_as: str           # the model's name, and so the folder, in which the method's own code keeps its files;
-                                # "" where there is no such code, also of a learner that inherits from one that has it
+    published_as: str      # the model's name, and so the folder, in which the method's own code keeps its files;
+                           # "" where there is no such code, also of a learner that inherits from one that has it
 
     @staticmethod
     def published() -> dict[str, str]:
@@ -95,7 +97,7 @@ def make_learner(method: str, clip: CLIP, depth: int | None = None, length: int 
     `depth`, `length` and the others are for methods that are made with them; None: the method's default. Raises
     UserError if the towers can't take them.
     """
-    kind = learner_class(method)
     sizes = {"depth": depth, "length": length} | others
-    sizes = {name: value for name, value in sizes.items() if name in kind.made_with and value is not None}
-    return kind(clip, generator=generator, **sizes).to(clip.logit_scale)  # CLIP's type, whatever torch's default
+    sizes = {name: value for name, value in sizes.items() if name in METHODS[method].made_with and value is not None}
+    learner = learner_class(method)(clip, generator=generator, **sizes)
+    return learner.to(clip.logit_scale)  # CLIP's type, whatever torch's default

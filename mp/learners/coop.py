@@ -18,8 +18,6 @@ class CoOp(nn.Module):
     """
 
     sees_images = False
-    made_with = ("length",)
-    averages_epochs = False
     published_as = "prompt_learner"
 
     def __init__(self, clip: CLIP, generator: torch.Generator | None = None, length: int = START_TOKENS):

@@ -22,7 +22,6 @@ class MaPLe(DeepPrompts):
     cross-entropy, are CoOp's. Raises UserError if the towers can't take `depth` or `length`.
     """
 
-    made_with = ("depth", "length")
     published_as = "MultiModalPromptLearner"
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 2, generator: torch.Generator | None = None):

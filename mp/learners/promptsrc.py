@@ -36,9 +36,7 @@ class PromptSRC(DeepPrompts):
     the towers can't take these depths or lengths.
     """
 
-    made_with = ("depth", "length", "image_depth", "image_length")
     published_as = "VLPromptLearner"
-    averages_epochs = True
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 4, generator: torch.Generator | None = None,
                  image_depth: int = -1, image_length: int = -1):

@@ -2,7 +2,7 @@
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from mp.learners import METHODS, learner_class
+from mp.learners import METHODS
 from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_plain, flag
 
@@ -39,12 +39,11 @@ def refuse(field: Field, given: dict[str, Any], where: str) -> None:
 
 
 def plays_a_part(field: Field, method: str) -> bool:
-    """Return whether a setting does anything in this method, by the fact about its learner that `only_if` names."""
-    learner = learner_class(method)
+    """Return whether a setting does anything in this method, by the column of METHODS that `only_if` names."""
     only_if = field.metadata.get("only_if")  # the seed has none
     if only_if == "made_with":
-        return field.name in learner.made_with
-    return not only_if or getattr(learner, only_if)
+        return field.name in METHODS[method].made_with
+    return not only_if or getattr(METHODS[method], only_if)
 
 
 def hashed(settings: PromptSettings) -> dict[str, Any]:

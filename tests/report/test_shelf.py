@@ -4,6 +4,8 @@ import csv
 import io
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -21,6 +23,7 @@ from mp.runtime import files
 from mp.settings import PARTS
 from mp.store import cells
 from mp.store.cells import Identity
+from tests.conftest import ROOT
 from tests.report.tables import COLUMNS, KEYS
 
 NAMES = ["pets", "cars"]
@@ -197,6 +200,13 @@ def test_a_damaged_result_is_a_missing_one(damage, printed, tmp_path):
     said = printed(tmp_path, "--format", "csv")
     assert read_csv(said.out)["pets", "base"]["zeroshot/mp-coop"] == "" and f"1 of {2 * len(KEYS)} results" in said.err
     assert path.read_bytes() == before
+
+
+def test_nobody_waits_for_torch(tmp_path):
+    fill(tmp_path)
+    code = "import sys, run; assert run.main(sys.argv[1:]) == 0 and 'torch' not in sys.modules"
+    for more in ([], ["--format", "html"]):
+        subprocess.run([sys.executable, "-c", code, "table", "--out", tmp_path, *more], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_nothing_is_there(printed, tmp_path):
