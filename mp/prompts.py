@@ -19,13 +19,14 @@ from mp.clip.tokenizer import SOS
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.deep import layers_of
 from mp.runtime import torchfile
-from mp.runtime.errors import UserError
+from mp.runtime.errors import UserError, unreadable
 from mp.runtime.progress import say, say_once
 from mp.settings import PromptSettings, flag
 from mp.store.cells import complete
 
 Params = dict[str, Tensor]
 ADVICE = "give a prompt that `run.py meta` or `finetune` wrote, or the command that made it again with --force"
+FOREIGN = "a checkpoint of another project"
 OPENAIS_LAYERS = 12  # of both towers of every ViT of theirs: what is deeper is a mistake
 
 # What the methods' own code keeps beside a prompt.
@@ -135,9 +136,13 @@ def open_prompt(path: Path) -> PromptFile:
 
 
 def read_ours(path: Path) -> PromptFile:
-    content = torchfile.load_dict(path, ADVICE)
-    if "state_dict" in content:
-        raise UserError(f"{path}: {torchfile.FOREIGN}; {ADVICE}")
+    try:
+        content = torchfile.load(path)
+    except (OSError, MemoryError, ValueError) as e:
+        what = FOREIGN if isinstance(e, torchfile.ForeignObjects) else "damaged, or not a file of this project"
+        raise UserError(unreadable(path, e, what, ADVICE)) from None
+    if isinstance(content, dict) and "state_dict" in content:
+        raise UserError(f"{path}: {FOREIGN}; {ADVICE}")
     if not is_prompt(content):
         raise UserError(f"{path}: not a prompt file; `run.py meta` writes one")
     method, params, phi = content["method"], content["params"], content.get("regulator", {})

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import TypeVar
+from typing import Any
 
 from mp.runtime.errors import RunError, UserError
 
-Answer = TypeVar("Answer")
 PATIENCE = timedelta(days=7)  # torch gives up after 10 or 30 minutes; a process that died is noticed without this
 LOOK_AGAIN = 0.1  # seconds
 AT_ONCE = 1  # second; a shorter wait goes unsaid
@@ -43,16 +42,17 @@ def join(device: "torch.device") -> None:
     rank, world = processes()
     if world == 1 or dist.is_initialized():
         return
+    backend = "nccl" if device.type == "cuda" else "gloo"
 
     def meet_all() -> None:
-        backend = "nccl" if device.type == "cuda" else "gloo"
         store = dist.PrefixStore("group", messages())
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=world)
 
     place = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
+    text = (f"waiting for {world - 1} more of {world} processes at {place} (MASTER_ADDR:MASTER_PORT): RANK {rank} and "
+            f"WORLD_SIZE {world} in the environment say so; unset these to run alone")
     try:
-        listening(meet_all, f"waiting for {world - 1} more of {world} processes at {place} (MASTER_ADDR:MASTER_PORT): "
-                            f"RANK {rank} and WORLD_SIZE {world} in the environment say so; unset these to run alone")
+        call_in_thread(meet_all, text)
     except (ValueError, RuntimeError) as e:
         raise UserError(f"the other processes can't be met ({str(e).splitlines()[0][:120]}); start this with torchrun, "
                         "or unset RANK and WORLD_SIZE") from None
@@ -67,10 +67,10 @@ def messages() -> "torch.distributed.Store":
     return store
 
 
-def listening(wait: Callable[[], None], text: str = "") -> None:
-    """Call `wait` in another thread, as no signal is heard within torch's waiting.
+def call_in_thread(wait: Callable[[], None], text: str = "") -> None:
+    """Call `wait` in another thread, as this one hears no signal within torch's waiting.
 
-    The text says what is waited for; it is printed unless that comes at once.
+    Unless it comes back at once, the text is printed, which says what is waited for.
     """
     from concurrent import futures
     with futures.ThreadPoolExecutor(1) as pool:
@@ -90,16 +90,16 @@ def total(tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
     flat = torch.cat([t.reshape(-1) for t in tensors])  # one message for all
     with gone_is_an_error():
         work = dist.all_reduce(flat, async_op=True)
-        work.wait() if flat.is_cuda else listening(work.wait)  # on a GPU it only keeps the order
+        work.wait() if flat.is_cuda else call_in_thread(work.wait)  # on a GPU it only keeps the order
     sums = flat.split([t.numel() for t in tensors])
-    return [sum_of_all.view_as(t) for sum_of_all, t in zip(sums, tensors)]
+    return [flat_sum.view_as(t) for flat_sum, t in zip(sums, tensors)]
 
 
-def agree(find: Callable[[], Answer], speaker: int = 0) -> Answer:
-    """Return what `find` returns in the first process, or in the `speaker`, in all of them: its disk decides.
+def agree(find: Callable[[], Any], speaker: int = 0) -> Any:
+    """Return, in all processes, what `find` returns in the first one, or in the `speaker`: its disk decides.
 
-    That is tensors, which come on the CPU, numbers, strings, and lists, tuples and dicts of them. The others may wait
-    for hours, as the speaker may be kept waiting by another run's lock: they look now and then for its message, which
+    `find` returns tensors, which come on the CPU, numbers, strings, and lists, tuples and dicts of them. The others may
+    wait for hours, as another run's lock may keep the speaker waiting: they look now and then for its message, which
     no time-out ends. Raises RunError if it is gone.
     """
     import torch
@@ -127,6 +127,7 @@ def meet() -> None:
 
 @contextmanager
 def gone_is_an_error() -> Iterator[None]:
+    """Raise RunError for what torch raises where another process has ended."""
     try:
         yield
     except RuntimeError:

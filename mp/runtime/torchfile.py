@@ -17,10 +17,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from mp.runtime.errors import UserError, reason, short_of_memory, unreadable
+from mp.runtime.errors import reason, short_of_memory
 from mp.runtime.files import write_whole
 
-FOREIGN = "a checkpoint of another project"
 SCRIPT = "/constants.pkl"  # only TorchScript's archives have it
 BEFORE_ZIP = (0x1950A86A20F9469CFC6C, 1001)  # with which the form before 1.6 begins, each a pickle: a mark, a version
 TYPES = {"Float": torch.float, "Half": torch.half, "BFloat16": torch.bfloat16, "Double": torch.double,
@@ -41,18 +40,6 @@ def write(path: Path, value: dict | Tensor) -> None:
             torch.save(value, f)
 
     write_whole(path, save)
-
-
-def load_dict(path: Path, advice: str) -> dict:
-    """Return a dict that `write` wrote. Raises UserError with the advice if it is absent, damaged or something else."""
-    try:
-        value = load(path)
-        if not isinstance(value, dict):
-            raise ValueError(f"a {type(value).__name__}")
-        return value
-    except (OSError, MemoryError, ValueError) as e:
-        what = FOREIGN if isinstance(e, ForeignObjects) else "damaged, or not a file of this project"
-        raise UserError(unreadable(path, e, what, advice)) from None
 
 
 def load(path: Path, objects: bool = False, script: bool = False) -> Any:
@@ -105,7 +92,8 @@ def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tens
 
 
 REBUILT = {
-    "torch._utils._rebuild_tensor": tensor, "torch._utils._rebuild_tensor_v2": tensor,
+    "torch._utils._rebuild_tensor": tensor,
+    "torch._utils._rebuild_tensor_v2": tensor,
     "torch._utils._rebuild_tensor_v3": lambda storage, offset, size, stride, _, hooks, dtype, *more: tensor(
         storage.view(dtype), offset, size, stride),
     "torch._utils._rebuild_parameter": lambda data, *_: data,  # a learnt tensor is a tensor here
@@ -130,14 +118,13 @@ class Reader(pickle.Unpickler):
         """Return what stands for a name in the file. Raises ForeignObjects for an unknown one without `objects`."""
         full = f"{module}.{name}".replace("__builtin__", "builtins")  # as Python 2 called it
         if full in REBUILT:
-            known = REBUILT[full]
-            return known if isinstance(known, type) else partial(known)  # as a file may set a function's attributes
+            return partial(REBUILT[full])  # a new one each time, as a file may set its attributes
         if module.startswith("torch") and name in STORAGES:
             return STORAGES[name]
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        of_odd_tensors = module in TENSORS_IN and name.startswith("_")  # sparse, quantised, without numbers
-        if not self.objects and not of_odd_tensors:
+        is_odd_tensor = module in TENSORS_IN and name.startswith("_")  # sparse, quantised, without numbers
+        if not self.objects and not is_odd_tensor:
             raise ForeignObjects(f"Python objects ({full[:80]}), which aren't loaded")
         return Inert
 
@@ -150,38 +137,34 @@ class Reader(pickle.Unpickler):
 
 
 def load_zip(file: BinaryIO, objects: bool, script: bool) -> Any:
-    """Read an archive: a folder with a pickle, and a file for each storage. Every entry is held to its checksum."""
+    """Read an archive: a folder with a pickle, and a file for each storage."""
     with zipfile.ZipFile(file) as archive:
-        unread = set(archive.namelist())
-        if len(unread) < len(archive.namelist()):
-            raise ValueError("two entries of one name")
-        is_script = any(name.endswith(SCRIPT) for name in unread)
-        if is_script and not script:
-            raise ValueError("a TorchScript archive")
-        folder = archive.namelist()[0].partition("/")[0]
+        names = archive.namelist()
+        entries = {name: archive.read(name) for name in names}  # zipfile holds each to its checksum
+    if len(entries) < len(names):
+        raise ValueError("two entries of one name")
+    is_script = any(name.endswith(SCRIPT) for name in names)
+    if is_script and not script:
+        raise ValueError("a TorchScript archive")
+    folder = names[0].partition("/")[0]
+    byte_order = sys.byteorder.encode()
+    if entries.get(f"{folder}/byteorder", byte_order) != byte_order:
+        raise ValueError("numbers of another byte order")
 
-        def read(name: str) -> bytes:
-            unread.discard(name)
-            return archive.read(name)
+    @cache
+    def find_storage(dtype: torch.dtype, name: str, _: int) -> Tensor:
+        content = entries.pop(f"{folder}/data/{name}")  # the tensor has a copy, which can be written to
+        return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
-        @cache
-        def find_storage(dtype: torch.dtype, name: str, length: int) -> Tensor:
-            content = read(f"{folder}/data/{name}")
-            return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
-
-        if f"{folder}/byteorder" in unread and read(f"{folder}/byteorder") != sys.byteorder.encode():
-            raise ValueError("numbers of another byte order")
-        pickled = io.BytesIO(read(f"{folder}/data.pkl"))
-        content = Reader(pickled, objects or is_script, find_storage).load()
-        for name in list(unread):
-            read(name)
-        return content
+    return Reader(io.BytesIO(entries[f"{folder}/data.pkl"]), objects or is_script, find_storage).load()
 
 
 def load_before_zip(file: BinaryIO, objects: bool) -> Any:
-    """Read the form before 1.6: pickles, of which the fourth is the content and the fifth names the storages; then the
-    length and bytes of each storage."""
-    storages, size = {}, file.seek(0, 2)
+    """Read the form before torch 1.6: five pickles, of which the fourth is the content and the fifth names the
+    storages; then the length and bytes of each storage."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    storages = {}
 
     def find_storage(dtype: torch.dtype, name: str, length: int) -> Tensor:
         if name not in storages:
@@ -193,7 +176,6 @@ def load_before_zip(file: BinaryIO, objects: bool) -> Any:
     def unpickle() -> Any:
         return Reader(file, objects, find_storage).load()
 
-    file.seek(0)
     if any(unpickle() != mark for mark in BEFORE_ZIP):
         raise pickle.UnpicklingError
     unpickle()  # how the machine that wrote it holds numbers
@@ -225,9 +207,12 @@ def mismatch(value: Any, like: Any, name: str = "it") -> str:
             return f"{name} isn't a list of {len(like)}"
         entries = [(inner, inner_like, name) for inner, inner_like in zip(value, like)]
     else:
-        fits = type(value) is type(like) and (not isinstance(value, float) or math.isfinite(value))
-        return "" if fits else f"{name} is {str(value)[:40]}"
-    return next(filter(None, (mismatch(*entry) for entry in entries)), "")
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        return "" if type(value) is type(like) and is_finite else f"{name} is {str(value)[:40]}"
+    for entry in entries:
+        if trouble := mismatch(*entry):
+            return trouble
+    return ""
 
 
 def tensor_mismatch(value: Any, like: Tensor, name: str) -> str:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import zipfile
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -155,6 +156,15 @@ def test_a_file_changes_nothing_that_other_files_are_read_with(tmp_path):
         torchfile.load(tmp_path / "bad.pt", objects=True)
     assert torch._utils._rebuild_tensor_v2.__defaults__ == before and torchfile.tensor.__defaults__ is None
     assert torchfile.load(tmp_path / "good.pt", objects=True)["x"].tolist() == [0, 0, 0]
+
+
+def test_a_file_changes_no_class_that_it_names(tmp_path):
+    """Its pickle sets an attribute of collections.Counter."""
+    with zipfile.ZipFile(tmp_path / "bad.pt", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02ccollections\nCounter\nN}U\x04oddsK\x01s\x86b.")
+    with pytest.raises(ValueError):
+        torchfile.load(tmp_path / "bad.pt")
+    assert not hasattr(Counter, "odds")
 
 
 @pytest.mark.filterwarnings("error")
