@@ -235,7 +235,7 @@ def test_a_prompt_goes_to_a_file_and_back(method, mini, tmp_path):
     learner = moved(method, mini)
     save_prompt(learner, tmp_path / "p.pt")
     assert same(load_prompt(tmp_path / "p.pt", mini), learner)
-    assert open_prompt(tmp_path / "p.pt").about["provenance"]["device"] == "cpu"
+    assert open_prompt(tmp_path / "p.pt").provenance["device"] == "cpu"
 
 
 def test_run_py_takes_the_file_and_finds_the_same_accuracy(mini, tmp_path, monkeypatch, capsys):
@@ -260,7 +260,7 @@ def test_an_image_tower_of_its_own_size_is_its_files(depth, length, mini, tmp_pa
     assert classify(learner, mini, PICTURES, NAMES).isfinite().all()
     tuned = fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=1)
     assert tuned.state_dict().keys() == start.state_dict().keys() and not same(tuned, start)
-    refused(lambda: load_prompt(tmp_path / "p.pt", mini, length=4), "p.pt: ctx is [3, 128], this model needs [4, 128]; give --length 3")
+    refused(lambda: load_prompt(tmp_path / "p.pt", mini, length=4), "p.pt: ctx is [3, 128], this model needs [4, 128]; give the --weights")
 
 
 def test_numbers_of_numpy_are_numbers(mini):
@@ -429,13 +429,13 @@ def test_a_bad_image_is_named_by_its_place(mini, tmp_path):
 def test_prompts_that_do_not_fit(mini, narrow, tmp_path):
     learner, deep = moved("promptsrc", narrow), make_learner("maple", mini)
     save_prompt(learner, tmp_path / "p.pt")
-    refused(lambda: load_prompt(tmp_path / "p.pt", mini), "p.pt: ctx is [4, 64]", "made for another model")
-    refused(lambda: classify(deep, narrow, PICTURES, NAMES), "the learner: ctx is [2, 128], this model needs [2, 64]")
+    refused(lambda: load_prompt(tmp_path / "p.pt", mini), "p.pt: ctx is [4, 64]", "give the --weights that it was made with")
+    refused(lambda: classify(deep, narrow, PICTURES, NAMES), "the learner: holds also proj.", "give the --weights")
     refused(lambda: load_prompt(tmp_path / "none.pt", mini), "none.pt: no such prompt file")
-    refused(lambda: load_prompt(tmp_path / "p.pt", narrow, depth=1), "p.pt: holds prompts for 2 layers, not 1")
+    refused(lambda: load_prompt(tmp_path / "p.pt", narrow, depth=1), "p.pt: holds also text.1; give the --weights")
     for call in (lambda one: classify(one, mini, PICTURES, NAMES), lambda one: fine_tune(one, mini, PICTURES, LABELS, NAMES),
                  lambda one: meta_train(one, mini, {"t": (PICTURES, LABELS, NAMES)})):
-        refused(lambda: call(learner), "the learner: ctx is [4, 64]", "made for another model")
+        refused(lambda: call(learner), "the learner: ctx is [4, 64]", "give the --weights that it was made with")
         refused(lambda: call(mini.visual.ln_pre), "not a learner")
     refused(lambda: classify("a photo", mini, PICTURES, NAMES), "'a photo': words need {} for the class name", "load_prompt")
     refused(lambda: save_prompt(learner, tmp_path / "p.pt/inside"), "can't be written")

@@ -50,25 +50,17 @@ def deep_params(depth, length, width=8):
     return {name: torch.zeros(length, width) for name in ["ctx", *layers]}
 
 
-@pytest.mark.parametrize("kept, says", [
-    (deep_params(3, 4), "holds prompts for 3 layers, not 9; give --depth 3,"), (deep_params(12, 4), "not 9; give --depth 12,"),
-    (deep_params(1, 4), "give --depth 1,"), (deep_params(9, 8), "this model needs [4, 8]; give --length 8"),
-    (deep_params(9, 4, 16), "it was made for another model: give the --weights that it was made with"),
-    (deep_params(9, 4) | {"text.3": torch.zeros(8, 8)}, "it is damaged"), (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "damaged"),
-    ({"ctx": torch.zeros(4, 8)}, "and this method needs ctx, text.1,"), (deep_params(9, 4) | {"more": torch.zeros(1)}, "holds the tensors")])
-def test_a_prompt_of_other_settings_is_refused_with_those_that_fit(kept, says, tmp_path):
-    write_prompt(tmp_path / "p.pt", "promptsrc", kept, {}, {})
+@pytest.mark.parametrize("params, says", [
+    (deep_params(3, 4), "holds no text.3"), (deep_params(9, 4) | {"text.9": torch.zeros(4, 8)}, "holds also text.9"),
+    (deep_params(9, 8), "ctx is [8, 8], this model needs [4, 8]"), ({"ctx": torch.zeros(4, 8)}, "holds no text.1"),
+    (deep_params(9, 4) | {"text.3": torch.zeros(8, 8)}, "text.3 is [8, 8], this model needs [4, 8]"),
+    (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "ctx holds NaN or infinite values"),
+    (deep_params(9, 4) | {"ctx": torch.zeros(4, 8).half()}, "ctx holds torch.float16, not torch.float32")])
+def test_a_prompt_that_does_not_fit_is_refused(params, says, tmp_path):
+    write_prompt(tmp_path / "p.pt", "promptsrc", params, {}, {})
     with pytest.raises(UserError) as error:
         read_prompt(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
-    assert says in str(error.value)
-
-
-@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
-def test_other_floating_point_numbers_are_not_called_damaged(dtype, tmp_path):
-    write_prompt(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8, dtype=dtype)}, {}, {})
-    with pytest.raises(UserError) as error:
-        read_prompt(tmp_path / "p.pt", "coop", {"ctx": torch.zeros(4, 8)})
-    assert str(error.value).endswith(f"ctx holds {dtype}, not torch.float32; give a file whose tensors are all float32")
+    assert str(error.value).startswith(f"{tmp_path}/p.pt: {says}; give the --weights that it was made with, no --depth")
 
 
 def their_checkpoint():
@@ -147,14 +139,6 @@ def test_a_checkpoint_of_another_clip_is_told(method, change, mini, other, tmp_p
     assert line.startswith(f"{wrong}: learnt with other weights of CLIP than these (") and "differs); here it may mean little" in line
 
 
-def test_a_file_of_ours_tells_by_its_digest(mini, other, tmp_path, capsys):
-    params = make_learner("coop", mini).state_dict()
-    for sha256, count in ((mini.sha256, 0), (other[0].sha256, 1), ("", 0), (3, 0)):
-        write_prompt(tmp_path / f"{count}{sha256}.pt", "coop", params, {"weights": sha256}, {})
-        assert len(said_of(tmp_path / f"{count}{sha256}.pt", mini, capsys)) == count
-    assert len(mini.sha256) == 64 != mini.sha256 != other[0].sha256
-
-
 def test_weights_that_are_saved_anew_in_half_precision_are_the_same(mini, tmp_path, capsys):
     api.save_prompt(api.make_learner("coop", mini), tmp_path / "p.pt")
     torch.save({name: value.half() for name, value in mini.state_dict().items()}, tmp_path / "half.pt")
@@ -163,21 +147,15 @@ def test_weights_that_are_saved_anew_in_half_precision_are_the_same(mini, tmp_pa
     assert not said_of(tmp_path / "p.pt", saved, capsys)
 
 
-@pytest.mark.parametrize("command", [
-    "zeroshot --datasets pets --prompt p.pt", "predict a.png --names cat dog --prompt p.pt", "show p.pt",
-    "finetune --datasets pets --init p.pt --epochs 1 --shots 1"])
-@pytest.mark.parametrize("ours", [True, False])
-def test_every_command_tells_it_once_and_goes_on(command, ours, mini, other, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("command", ["predict a.png --names cat dog --prompt p.pt", "show p.pt"])
+def test_commands_tell_it_once_and_go_on(command, mini, other, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if ours:
-        write_prompt(tmp_path / "p.pt", "coop", make_learner("coop", mini).state_dict(), {"weights": mini.sha256}, {})
-    else:
-        checkpoint("coop", mini, tmp_path / "p.pt")
+    checkpoint("coop", mini, tmp_path / "p.pt")
     Image.fromarray(suite.load("pets").test[0].source).save(tmp_path / "a.png")
     progress.say_once.cache_clear()
     assert program.main(command.split()) == 0
     assert "learnt with other weights" not in capsys.readouterr().err
-    assert program.main([*command.split(), "--weights", str(other[1]), *(["--out", "other"] if "show" not in command else [])]) == 0
+    assert program.main([*command.split(), "--weights", str(other[1])]) == 0
     assert capsys.readouterr().err.count("p.pt: learnt with other weights of CLIP than these (") == 1
 
 

@@ -91,7 +91,6 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
-    prompt.check_given(settings)
     chosen = choose_settings(PromptSettings, prompt.method, settings, **prompt.shape)
     return learner_of(chosen, clip, prompt)
 
@@ -212,7 +211,6 @@ def own_copy(learner: Learner, clip: CLIP) -> Learner:
     """Return a copy of the learner on CLIP's device. Raises UserError if it doesn't fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
-    about = {"identity": {"weights": getattr(learner, "weights", "")}}
-    prompt = PromptFile(Path("the learner"), method, params, about)
+    prompt = PromptFile(Path("the learner"), method, params)
     learner_of(PromptSettings(prompt.method, **prompt.shape), clip, prompt)
     return copy.deepcopy(learner).to(clip.logit_scale.device)

@@ -30,5 +30,4 @@ def arm_of(session: Session, args: Namespace) -> Arm:
         shape = given_settings(PromptSettings, args)
         return Arm(method_of(args), learnt=changed(**shape), tuned=changed(**given))
     file = session.open_prompt(args.init)
-    file.check_given(given)
     return Arm(method_of(args, file), file=args.init, tuned=changed(**(file.shape | given)))

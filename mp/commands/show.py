@@ -2,7 +2,6 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from mp.clip.model import CLIP
 from mp.clip.weights import load
 from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
-from mp.prompts import PromptFile, learner_of, open_prompt, other_weights
+from mp.prompts import PromptFile, learner_of, open_prompt, other_weights, plain_dict
 from mp.runtime import torchfile
 from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
@@ -51,35 +50,31 @@ def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
     """Yield what is known of the file; `differs`: how it tells that it was learnt with other weights than these."""
     yield ["prompt", str(file.path)]
     yield ["method", f"{METHODS[file.method].title}, tensors {file.fingerprint[:12]}"]
-    identity, made_by = file.identity, as_dict(file.about.get("provenance"))
-    if not file.about:
+    identity, provenance = file.identity, file.provenance
+    settings = plain_dict(identity, "settings")
+    if not provenance:
         yield ["made by", "unknown; it is in the form of the method's own code"]
-    elif not as_dict(identity.get("settings")):
-        yield ["made by", "a script, from what it doesn't say, commit {}".format(printable(str(made_by.get("commit"))))]
+    elif not settings:
+        yield ["made by", printable(f"a script, from what it doesn't say, commit {provenance.get('commit')}")]
     else:
-        yield ["made by", printable(f"{made_by.get('command')}, commit {made_by.get('commit')}")]
-        yield ["settings", printable(in_words(as_dict(identity.get("settings"))))]
-        yield ["trained on", printable(", ".join(map(str, as_dict(identity.get("trained_on")))))]
+        yield ["made by", printable(f"{provenance.get('command')}, commit {provenance.get('commit')}")]
+        yield ["settings", printable(in_words(settings))]
+        yield ["trained on", printable(", ".join(map(str, plain_dict(identity, "trained_on"))))]
         yield ["started from", printable(str(identity.get("prompt") or "handcrafted"))]
     if file.regulator:
         yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]
     if differs:
         yield ["weights", printable(f"others than those at hand: {differs}; distances mean little")]
-    elif file.frozen or identity.get("weights") or file.provenance.get("clip"):
+    elif file.frozen or provenance.get("clip"):
         yield ["weights", "those at hand"]
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    """Return a dict from a file; an empty one, where something else is in its place."""
-    return value if isinstance(value, dict) else {}
 
 
 def start_of(file: PromptFile, clip: CLIP) -> Start:
     """Return the handcrafted start of the prompt's tensors; of random ones only where the seed is known."""
-    seed = as_dict(file.identity.get("settings")).get("seed")
+    seed = plain_dict(file.identity, "settings").get("seed")
     known = is_a(int, seed) and 0 <= seed < 2**32
     generator = torch.Generator().manual_seed(seed if known else 0)
-    start = make_learner(file.method, clip, generator=generator, **(file.sizes | file.shape)).state_dict()
+    start = make_learner(file.method, clip, generator=generator, **file.sizes).state_dict()
     if known:
         return start
     return {"ctx": start["ctx"]} if len(start["ctx"]) <= START_TOKENS else {}

@@ -83,7 +83,7 @@ def learnt_before(session: Session, arm: Arm, seed: int) -> dict[str, Any] | Non
     prompt, state = learnt_files(session, folder)
     if state.exists() or not is_there(prompt, identity):
         return None
-    return session.open_prompt(prompt).about["provenance"]
+    return session.open_prompt(prompt).provenance
 
 
 def is_there(prompt: Path, identity: Identity) -> bool:
@@ -255,7 +255,7 @@ def evaluate(session: Session, arm: Arm, seed: int | None, dataset: str, force: 
             return {"accuracies": test.learnt(untuned_learner(session, arm, seed))}
         file = tuned_prompt(session, arm, seed, dataset, place, force, report)
         learner = learner_of(arms.tuning_settings(arm, seed), session.clip, file)
-        about = file.about["provenance"]
+        about = file.provenance
         return {"accuracies": test.learnt(learner), "prompt_sha256": file.fingerprint,
                 "few_shot_images": about.get("few_shot_images"), "losses": about.get("losses")}
 

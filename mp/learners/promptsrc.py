@@ -29,7 +29,7 @@ class AnchoredClasses(NamedTuple):
 
 class PromptSRC(DeepPrompts):
     """Learn `ctx` [n, W] for the text tower's first layer, `text.i` [n, W] for layers 1..depth-1, n = `length`, and
-    `vision.i` [m, W of the image tower] for layers 0..image_depth-1, m = `image_length`; -1: as the text tower's.
+    `vision.i` [m, W of the image tower] for layers 0..image_depth-1, m = `image_length`; None: as the text tower's.
 
     ctx starts from the handcrafted prompt (more than its 4 vectors can't); everything else from a normal
     distribution. Only other code's files have image prompts of another size than the text tower's. Raises UserError if
@@ -39,11 +39,11 @@ class PromptSRC(DeepPrompts):
     published_as = "VLPromptLearner"
 
     def __init__(self, clip: CLIP, depth: int = 9, length: int = 4, generator: torch.Generator | None = None,
-                 image_depth: int = -1, image_length: int = -1):
+                 image_depth: int | None = None, image_length: int | None = None):
         super().__init__(clip, depth, length, generator)
-        if image_depth < 0:
+        if image_depth is None:
             image_depth = depth
-        if image_length < 0:
+        if image_length is None:
             image_length = length
         if image_depth:
             check_depth(clip, image_depth, "image ")

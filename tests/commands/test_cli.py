@@ -222,8 +222,8 @@ def test_prompts_that_cannot_be_used(trained, tmp_path, fails):
     refuse("make it with: python run.py meta --method coop --seeds 2", "--prompt", "meta", "--method", "coop",
            "--seeds", 2, command="zeroshot")
     refuse("made for --method coop, not cocoop", "--init", prompt_of(trained, "coop"), "--method", "cocoop")
-    refuse("holds prompts for 3 layers, not 2; give --depth 3", "--init", prompt_of(trained, "promptsrc"), "--depth", 2)
-    refuse("ctx is [4, 128], this model needs [2, 128]; give --length 4", "--init", prompt_of(trained, "promptsrc"), "--length", 2)
+    refuse("holds also text.2; give the --weights that it was made with, no --depth", "--init", prompt_of(trained, "promptsrc"), "--depth", 2)
+    refuse("ctx is [4, 128], this model needs [2, 128]; give the --weights", "--init", prompt_of(trained, "promptsrc"), "--length", 2)
     kept = torch.load(prompt_of(trained, "coop"), weights_only=True)
     identity = kept["identity"] | {"weights": "abc"}
     other = tmp_path / f"runs/mini/meta/coop-seed1-{digits_of(identity)}"
@@ -236,7 +236,7 @@ def test_prompts_that_cannot_be_used(trained, tmp_path, fails):
     torch.save({"method": "coop", "params": {"ctx": torch.full((4, 128), float("nan"))}}, tmp_path / "nan.pt")
     refuse("ctx holds NaN", "--init", tmp_path / "nan.pt", "--method", "coop")
     torch.save({"method": "coop", "params": {"ctx": torch.ones(4, 64)}}, tmp_path / "other.pt")
-    refuse("ctx is [4, 64], this model needs [4, 128]; it was made for another model", "--init", tmp_path / "other.pt", "--method", "coop")
+    refuse("ctx is [4, 64], this model needs [4, 128]; give the --weights", "--init", tmp_path / "other.pt", "--method", "coop")
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path, fails):

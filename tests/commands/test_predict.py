@@ -255,7 +255,7 @@ BAD = [  # what is given beside an image, and what is said
     ("--names cat " + "x|" * 80 + " --prompt coop.pt", "a class name is too long for CLIP"),
     ("--names a b --prompt a|photo", "no such file; words need {} for the class name"), ("--names a b --prompt photo", "photo: no such prompt file"),
     ("--names a b --prompt coop.pt --method cocoop", "coop.pt: made for --method coop, not cocoop; give that method"),
-    ("--names a b --prompt wide.pt", "ctx is [4, 64], this model needs [4, 128]; it was made for another model"),
+    ("--names a b --prompt wide.pt", "ctx is [4, 64], this model needs [4, 128]; give the --weights"),
     ("--names a b --prompt w.pt", "w.pt: not a prompt file"), ("--names a b --method coop", "--method coop: plays no part in --prompt 'handcrafted'"),
     ("--names a b --prompt meta --method coop", "make it with: python run.py meta --method coop --seeds 1 --weights w.pt"),
     ("--names a b --top 0", "'0' is not a number of classes, 1 to 1000000"), ("--names a b --format xml", "invalid choice: 'xml'"),

@@ -30,7 +30,7 @@ def prompt(mini, tmp_path):
         path = tmp_path / f"{method}.pt"
         settings = {"method": method, "seed": 7, "depth": 3, "lr": 0.25}
         identity = {"weights": "ab" * 32, "settings": settings, "trained_on": {"pets": "1", "cars": "2"}} if identity is None else identity
-        write_prompt(path, method, params, identity, {"command": "python run.py meta", "commit": "c0ffee"} | about)
+        write_prompt(path, method, params, identity, {"command": "python run.py meta", "commit": "c0ffee", "clip": "abab"} | about)
         return path, start, params
     return write
 
@@ -51,7 +51,7 @@ def test_shapes_norms_and_distances(method, prompt, mini, capsys):
         assert abs(distance - np.linalg.norm((tensor - start[name]).numpy())) < 1e-4 and distance > 0.1
         assert " × ".join(map(str, tensor.shape)) in lines[name]
     assert METHODS[method].title in out and "python run.py meta, commit c0ffee" in out and "pets, cars" in out and "lr 0.25" in out
-    assert "others than those at hand: SHA-256 abababababab" in out
+    assert "others than those at hand: abab, now " in out
     deep = re.findall(r"^(\d+) +([\d.]+) +([\d.]+)$", out, re.M)
     assert len(deep) == (3 if method in ("promptsrc", "maple") else 0)
     for layer, text, image in deep:
@@ -141,6 +141,6 @@ def test_what_can_not_be_shown(prompt, tmp_path, capsys, clip, recipe):
             error = shown(capsys, *args, code=2).err
             assert says in error and len(error.splitlines()) == 1
     torch.save({"method": "coop", "params": {"ctx": torch.zeros(4, 64)}}, tmp_path / "small.pt")
-    assert "it was made for another model: give the --weights" in shown(capsys, tmp_path / "small.pt", code=2).err
+    assert "; give the --weights that it was made with" in shown(capsys, tmp_path / "small.pt", code=2).err
     torch.save({"method": "vpt", "params": {"ctx": torch.zeros(4, 64)}}, tmp_path / "other.pt")
     assert "made for --method vpt, which isn't known" in shown(capsys, tmp_path / "other.pt", code=2).err

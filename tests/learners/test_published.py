@@ -81,7 +81,7 @@ def write(path, state, old=False, evil=False):
 
 def logits_of(path, clip):
     file = open_prompt(path)
-    learner = make_learner(file.method, clip, **({"depth": 1, "length": 1} | file.sizes))
+    learner = make_learner(file.method, clip, **file.sizes)
     assert other_weights(file, clip) == ""
     learner.load_state_dict(fitted(file, file.method, learner.state_dict()))
     classes = learner.prepare(clip, recipe.CLASSES["A"])
@@ -204,7 +204,7 @@ def test_a_context_without_vectors(state, tmp_path):
 
 def test_names_that_are_no_words(tmp_path):
     write(tmp_path / "p.pt", {5: torch.ones(4, 128), "ctx": torch.ones(4, 128)})
-    with pytest.raises(UserError, match="p.pt: a checkpoint of another project"):
+    with pytest.raises(UserError, match="p.pt: holds 5 beside a prompt of CoOp"):
         open_prompt(tmp_path / "p.pt")
 
 
@@ -213,13 +213,8 @@ def test_a_layer_that_is_left_out_is_missed(layers, clip, tmp_path):
     write(tmp_path / "p.pt", CTX | {name: torch.ones(4, 128) for name in layers})
     file = open_prompt(tmp_path / "p.pt")
     learner = make_learner(file.method, clip, **file.sizes)
-    with pytest.raises(UserError, match="p.pt: holds the tensors .*, and this method needs "):
+    with pytest.raises(UserError, match="p.pt: holds (no|also) (text|vision).[012]; give"):
         fitted(file, file.method, learner.state_dict())
-
-
-def test_a_name_with_a_number_of_thousands_of_digits(tmp_path):
-    write_prompt(tmp_path / "p.pt", "promptsrc", {"ctx": torch.ones(4, 128), f"text.{'9' * 5000}": torch.ones(4, 128)}, {}, {})
-    assert open_prompt(tmp_path / "p.pt").shape["depth"] == 1
 
 
 def test_the_frozen_clip_beside_the_prompt_is_compared(clip, tmp_path):
@@ -243,7 +238,7 @@ def test_layers_are_sorted_as_numbers(tmp_path):
     write(tmp_path / "p.pt", names)
     file = open_prompt(tmp_path / "p.pt")
     assert file.shape == {"length": 4, "depth": 11}
-    assert file.sizes == {"length": 4, "depth": 11, "image_depth": 1, "image_length": -1}
+    assert file.sizes == {"length": 4, "depth": 11, "image_depth": 1, "image_length": 4}
     assert [float(file.params[f"text.{i}"].mean()) for i in range(1, 11)] == list(range(1, 11))
 
 
