@@ -294,6 +294,6 @@ def fitted(prompt: PromptFile, method: str, expected: Params) -> Params:
     else:
         wrong = torchfile.mismatch(params, expected)
     if wrong:
-        raise UserError(f"{path}: {wrong}; give the --weights that it was made with, no --depth and --length, or another "
-                        "prompt")
+        raise UserError(f"{path}: {wrong}; give the --weights that it was made with, no --depth and --length, or "
+                        "another prompt")
     return {name: params[name] for name in expected}
