@@ -73,20 +73,21 @@ class Step(NamedTuple):
     graphs: list[Params]  # the gradient of each part, with its graph; empty where they aren't kept
 
 
-def adapt(loss: Loss, params: Params, batches: list[Batch], update: Update, names: Collection[str] = (),
-          kept: int = 0) -> tuple[Params, list[Tensor], list[Step]]:
+def adapt(loss: Loss, params: Params, support: list[Batch], update: Update, loss_names: Collection[str] = (),
+          kept_graphs: int = 0) -> tuple[Params, list[Tensor], list[Step]]:
     """Take lines 5 to 7, an update for each support batch. Returns the adapted p', each step's loss, and the steps.
 
-    `names`: what the loss depends on (empty: all). What else is in `params`, such as a regulator's φ, only the update
-    uses. The graphs of the last `kept` steps stay.
+    `loss_names`: the parameters that the loss depends on (empty: all). The others, such as a regulator's φ, are the
+    update's. `kept_graphs`: of so many steps, the last ones, the graphs stay.
     """
     p, losses, steps = leaves(params), [], []
-    for number, batch in enumerate(batches):
-        keep_graphs = number >= len(batches) - kept
-        value, grad, graphs = value_and_grad(loss, {k: p[k] for k in names or p}, batch, keep_graphs)   # line 5
+    for number, batch in enumerate(support):
+        keep_graphs = number >= len(support) - kept_graphs
+        loss_params = {k: p[k] for k in loss_names or p}
+        value, grad, graphs = value_and_grad(loss, loss_params, batch, keep_graphs)     # line 5
         losses.append(value)
         steps.append(Step(p, batch, grad, graphs))
-        p = leaves(update(p, grad))                                                                     # lines 6, 7
+        p = leaves(update(p, grad))                                                     # lines 6, 7
     return p, losses, steps
 
 
@@ -115,16 +116,18 @@ def back_through(step: Step, loss: Loss, update: Update, v: Params, first_order:
 
 
 def meta_gradient(loss: Loss, params: Params, support: list[Batch], query: Batch, update: Update,
-                  names: Collection[str] = (), first_order: bool = False, kept: int = 0) -> tuple[Tensor, Params]:
+                  loss_names: Collection[str] = (), first_order: bool = False,
+                  kept_graphs: int = 0) -> tuple[Tensor, Params]:
     """Return line 9 for one task: losses [steps + 1], the query loss last, and its exact gradient by all of `params`.
 
-    support: one batch per inner step; `names` and `kept` as in `adapt`. Each step costs one Hessian-vector product at
-    its stored p, so memory doesn't grow with the number of steps, as it does with a graph through all of them. The last
-    `kept` steps come first on the way back: their graphs stayed, so that their gradient isn't computed again.
+    `support`: one batch per inner step; `loss_names` and `kept_graphs` as in `adapt`. Each step costs one
+    Hessian-vector product at its stored p, so memory doesn't grow with the number of steps, as it does with a graph
+    through all of them. Where a step's graphs were kept, its gradient isn't computed again.
     """
-    adapted, losses, steps = adapt(loss, params, support, update, names, 0 if first_order else kept)
-    query_loss, by_loss, _ = value_and_grad(loss, {k: adapted[k] for k in names or adapted}, query)    # lines 8, 9
-    v = {k: torch.zeros_like(p) for k, p in params.items()} | by_loss
+    adapted, losses, steps = adapt(loss, params, support, update, loss_names, 0 if first_order else kept_graphs)
+    loss_params = {k: adapted[k] for k in loss_names or adapted}
+    query_loss, query_grad, _ = value_and_grad(loss, loss_params, query)                # lines 8, 9
+    v = {k: torch.zeros_like(p) for k, p in params.items()} | query_grad
     while steps:
         v = back_through(steps.pop(), loss, update, v, first_order)  # and with the step go its graphs
     return torch.stack([*losses, query_loss]), v

@@ -10,10 +10,9 @@ from torch import Tensor
 from mp import maml
 from mp.clip.model import CLIP
 from mp.learners import Learner
-from mp.runtime.device import to_device
 from mp.runtime.errors import RunError
 from mp.settings import MetaSettings
-from mp.tasks import Indices, Task, draw_batches, kept_steps
+from mp.tasks import Indices, Task, draw_batches, kept_graphs
 
 
 class MetaState(NamedTuple):
@@ -42,9 +41,9 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
     """
     done, params, adam, _ = state or start(learner)                           # line 1
     update = make_update(settings.inner_lr)                                   # α, for adapt and back_through
-    names = [name for name, _ in learner.named_parameters()]
+    prompt_names = [name for name, _ in learner.named_parameters()]
     device = clip.logit_scale.device
-    weight = 1.0 if settings.sum_tasks else 1 / len(tasks)
+    weight = 1.0 if settings.sum_tasks else 1 / len(tasks)                    # of a task's gradient in G
     for epoch in range(done, settings.epochs):                                # line 2
         started = time.monotonic()
         G = {k: torch.zeros_like(v) for k, v in params.items()}
@@ -55,7 +54,8 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
             loss = loss_of(task, learner, clip)
             support, query = draw_batches(task, settings, epoch, number)      # line 4
             losses[number], grad = maml.meta_gradient(                        # lines 5 to 9
-                loss, params, support, query, update, names, settings.first_order, kept_steps(task, settings))
+                loss, params, support, query, update, loss_names=prompt_names, first_order=settings.first_order,
+                kept_graphs=kept_graphs(task, settings))
             G = {k: G[k] + weight * grad[k] for k in G}
         losses, *G_values = sum_shares([losses, *G.values()])
         G = dict(zip(G, G_values))
@@ -65,7 +65,7 @@ def meta_train(learner: Learner, clip: CLIP, tasks: list[Task], settings: MetaSe
         check_losses(losses, tasks, where)
         numbers = summary(epoch + 1, tasks, losses, norm, settings)
         zero = check_gradients(params, norms(G), where, "inner_lr or meta_lr")
-        numbers["zero_gradients"] = [name for name in zero if name in names]  # a regulator's may be, at its start
+        numbers["zero_gradients"] = [name for name in zero if name in prompt_names]  # φ's may be, at its start
         numbers["seconds"] = round(time.monotonic() - started, 3)
         yield MetaState(epoch + 1, params, adam, numbers)
 
@@ -75,7 +75,12 @@ def loss_of(task: Task, learner: Learner, clip: CLIP) -> maml.Loss:
     device = clip.logit_scale.device
 
     def loss(p: maml.Params, part: Indices) -> Tensor:
-        inputs_and_labels = [to_device(t[part], device) for t in (*task.inputs, task.labels)]
+        inputs_and_labels = []
+        for tensor in (*task.inputs, task.labels):
+            tensor = tensor[part]
+            if device.type == "cuda":
+                tensor = tensor.pin_memory()  # so that the copy to the GPU doesn't hold up the program
+            inputs_and_labels.append(tensor.to(device, non_blocking=True))
         return maml.run(learner, p, clip, task.classes, *inputs_and_labels)
 
     return loss

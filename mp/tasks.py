@@ -33,17 +33,13 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
     """Make a task from images seen plainly: `views` [B, size, size, 3], some at a time, and the label of each, an index
     into `class_names`. What doesn't depend on the prompt is computed here, once.
 
-    Raises UserError if there are too few images, labels don't belong to them, or a class name doesn't fit.
+    Raises UserError if no class has two images, or a class name doesn't fit.
     """
     labels = [int(label) for label in labels]
     check_divisible(name, class_names, labels)
     inputs = []
     for images in views:
         inputs.append([tensor.cpu() for tensor in learner.inputs(clip, images)])
-    count = sum(len(first) for first, *_ in inputs)
-    if count != len(labels):
-        raise UserError(f"{name}: {count} images for {len(labels)} labels; give one for each (an iterator gives its "
-                        "images only once)")
     classes = learner.prepare(clip, class_names)
     inputs = tuple(torch.cat(parts) for parts in zip(*inputs))
     return Task(name, classes, inputs, torch.tensor(labels), **costs(learner, clip, classes))
@@ -60,17 +56,13 @@ def costs(learner: Learner, clip: CLIP, classes: Any) -> dict[str, int]:
 
 
 def check_divisible(name: str, class_names: list[str], labels: Sequence[int]) -> None:
-    """Raise UserError for labels without a class, or if no class has the two images that it takes to divide them into
-    support and query images."""
-    if not set(labels) <= set(range(len(class_names))):
-        raise UserError(f"{name}: labels from {min(labels)} to {max(labels)}; those of its classes are 0 to "
-                        f"{len(class_names) - 1}")
+    """Raise UserError if no class has the two images that it takes to divide them into support and query images."""
     if len(set(labels)) == len(labels):
         raise UserError(f"{name}: one training image of each class, such as {class_names[labels[0]]!r}; meta-training "
                         "needs a support and a query image of at least one class: add images")
 
 
-def kept_steps(task: Task, settings: MetaSettings) -> int:
+def kept_graphs(task: Task, settings: MetaSettings) -> int:
     """Return how many inner steps' graphs the memory holds until the way back, beside the one that is computed anew."""
     step = settings.batch * task.image_bytes + task.class_bytes
     return min(settings.inner_steps, max(0, task.memory // max(1, step) - 1))

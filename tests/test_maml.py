@@ -153,7 +153,7 @@ def test_second_order_is_not_first_order():
 def test_arguments_are_left_as_they_are():
     loss, params, batches = problem(3)
     before = {k: v.clone() for k, v in params.items()}
-    _, grad = maml.meta_gradient(loss, params, whole(batches[:4]), [(batches[4], 1.0)], maml.sgd(0.3), kept=2)
+    _, grad = maml.meta_gradient(loss, params, whole(batches[:4]), [(batches[4], 1.0)], maml.sgd(0.3), kept_graphs=2)
     maml.meta_update(params, grad, maml.adam_start(params), 0.1, 0.01)
     assert all(torch.equal(params[k], before[k]) and not params[k].requires_grad for k in params)
 
@@ -254,7 +254,7 @@ def test_graph_memory_does_not_grow_with_steps():
 
         with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
             support = whole(batches[i % 4] for i in range(steps))
-            maml.meta_gradient(loss, params, support, [(batches[4], 1.0)], maml.sgd(0.3), kept=kept)
+            maml.meta_gradient(loss, params, support, [(batches[4], 1.0)], maml.sgd(0.3), kept_graphs=kept)
         return most
 
     assert peak(1) > 0 and peak(16) <= 1.05 * peak(1)
@@ -275,7 +275,7 @@ def test_a_kept_graph_saves_a_pass_and_goes_when_it_is_used():
         return len(calls)
 
     assert [passes(kept) for kept in range(6)] == [9, 8, 7, 6, 5, 5] and passes(4, first_order=True) == 5
-    _, _, steps = maml.adapt(loss, params, whole(batches[:4]), maml.sgd(0.3), kept=2)
+    _, _, steps = maml.adapt(loss, params, whole(batches[:4]), maml.sgd(0.3), kept_graphs=2)
     assert [bool(step.graphs) for step in steps] == [False, False, True, True]
 
 
@@ -296,5 +296,5 @@ def test_on_the_way_back_graphs_go_one_by_one(monkeypatch):
 
     monkeypatch.setattr(maml, "value_and_grad", watched)
     monkeypatch.setattr(maml, "back_through", counted)
-    maml.meta_gradient(loss, params, whole(batches[:3]), [(batches[4], 1.0)], maml.sgd(0.3), kept=3)
+    maml.meta_gradient(loss, params, whole(batches[:3]), [(batches[4], 1.0)], maml.sgd(0.3), kept_graphs=3)
     assert alive == [[True, True, True], [True, True, False], [True, False, False]]

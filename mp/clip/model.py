@@ -16,6 +16,7 @@ the parameters carry OpenAI's names. Dimensions in the comments:
     H heads, d = 64 per head, W width of a tower, E joint embedding
 """
 import hashlib
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -27,7 +28,6 @@ from mp.clip import CONTEXT_LENGTH, VOCABULARY
 from mp.clip.attention import Attention
 from mp.clip.derivatives import LayerNorm, SiLU
 from mp.clip.packing import Packing, pack
-from mp.runtime.device import MEMORY
 
 # What a pass keeps until its gradient is taken: more than is measured, at the shapes of OpenAI's models.
 KEPT_FLOATS = 13  # per token, layer and unit of width
@@ -125,7 +125,7 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.half_type: torch.dtype | None = None  # of passes without gradients; `load` sets it
         self.tf32 = False                          # of CUDA's float32 products: mp/api/ sets it, and acts on it
-        self.memory = MEMORY                       # bytes that one pass may keep for its gradient; `load` sets it
+        self.memory = sys.maxsize                  # bytes that one pass may keep for its gradient; `load` sets it
         self.sha256 = ""                           # of the file that the weights are from; `load` sets it
 
     def mark(self) -> str:

@@ -90,8 +90,3 @@ def same_bits_on_cuda() -> None:
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, which would import torch's compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # takes time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = False  # would choose by time
-
-
-def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return the tensor on the device; from pinned memory, so that a copy to a GPU doesn't hold up the program."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -24,7 +24,7 @@ from mp.learners.deep import layers_of
 from mp.learners.prompts import class_prompts, encode_classes, handcrafted_context
 from mp.runtime.device import Compute, choose
 from mp.settings import MetaSettings, PromptSettings
-from mp.tasks import Task, costs, in_parts, kept_steps
+from mp.tasks import Task, costs, in_parts, kept_graphs
 from tests.bench import plain
 from tests.bench.blocks import Block
 
@@ -172,7 +172,7 @@ def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], batch
     rows = in_parts(np.arange(block.images), task.at_once)
     in_rows = [[(tuple(t[some] for t in batch), weight) for some, weight in rows] for batch in batches]
     settings = MetaSettings(block.method, inner_lr=inner_lr, batch=block.images, inner_steps=max(1, block.steps))
-    kept = 0 if block.anew else kept_steps(task, settings)
+    kept = 0 if block.anew else kept_graphs(task, settings)
 
     def loss(p: maml.Params, batch: tuple[Tensor, ...]) -> Tensor:
         return maml.run(learner, p, clip, classes, *batch)
@@ -182,6 +182,7 @@ def gradient(block: Block, clip: CLIP, learner: Learner, names: list[str], batch
             if plainly:
                 grad = plain.meta_gradient(loss, params, batches[:-1], batches[-1], inner_lr)
             else:
-                _, grad = maml.meta_gradient(loss, params, in_rows[:-1], in_rows[-1], maml.sgd(inner_lr), kept=kept)
+                _, grad = maml.meta_gradient(loss, params, in_rows[:-1], in_rows[-1], maml.sgd(inner_lr),
+                                             kept_graphs=kept)
         return list(grad.values())
     return run

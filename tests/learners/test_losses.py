@@ -107,7 +107,7 @@ def test_the_meta_gradient_equals_a_graph_through_all_steps(both, steps, memory,
     assert not second_derivatives and not both.passes  # nothing of mp's
     assert all(e.abs().max() > 1e-5 for e in expected.values())
     for kept in {0, 1, steps}:
-        losses, found = maml.meta_gradient(both.ours, both.params, support, query, maml.sgd(0.05), kept=kept)
+        losses, found = maml.meta_gradient(both.ours, both.params, support, query, maml.sgd(0.05), kept_graphs=kept)
         torch.testing.assert_close(losses[-1], value, rtol=1e-11, atol=0)
         relatively_near(found, expected, NEAR)
         assert second_derivatives and both.passes == 2 * (steps + 1 + steps - kept)
@@ -117,7 +117,8 @@ def test_the_meta_gradient_equals_a_graph_through_all_steps(both, steps, memory,
 
 def test_first_order(both, second_derivatives):
     *support, query = (both.batch(f"meta{step}") for step in range(3))
-    _, found = maml.meta_gradient(both.ours, both.params, support, query, maml.sgd(0.05), first_order=True, kept=2)
+    _, found = maml.meta_gradient(both.ours, both.params, support, query, maml.sgd(0.05), first_order=True,
+                                  kept_graphs=2)
     assert not second_derivatives and both.passes == 6
     arguments = both.theirs, both.params, support, query, line_7, list(both.params)
     _, expected = through_all_steps(*arguments, first_order=True)
@@ -139,7 +140,7 @@ def test_with_a_regulator(both, second_derivatives):
     _, expected = through_all_steps(both.theirs, params, support, query, plainly, names)
     assert all(e.abs().max() > 1e-6 for e in expected.values())
     for kept in (0, 1):
-        _, found = maml.meta_gradient(both.ours, params, support, query, regulator.sgd(0.05), names, kept=kept)
+        _, found = maml.meta_gradient(both.ours, params, support, query, regulator.sgd(0.05), names, kept_graphs=kept)
         relatively_near(found, expected, NEAR)
         assert second_derivatives and both.passes == 2 * (3 + 2 - kept)
         second_derivatives.clear()
