@@ -5,9 +5,8 @@ from pathlib import Path
 from data.suite import Suite, open_suite
 from mp.experiment import arms, shelf
 from mp.experiment.arms import Results
-from mp.report import looks, page
-from mp.report.columns import SHOWN, Column, make_columns
-from mp.report.table2 import Curve, Table
+from mp.report import formats, page
+from mp.report.table2 import SHOWN, Log, Table, make_columns
 from mp.runtime import files
 from mp.runtime.errors import UserError
 from mp.runtime.processes import first_process
@@ -30,15 +29,16 @@ def command(args: Namespace) -> None:
         results = shelf.read_back(suite, out, wanted, args.seeds, args.precision, weights)
     if not first_process():
         return
-    table = table_of(args, suite, out, columns, results)
+    logs = read_logs(suite, out, results)
+    table = Table(suite, args.seeds, args.classes, columns, results, logs, args.paper)
     text = draw(table, args)
     if args.to:
         files.write_whole(args.to, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
         say(f"{args.to} written")
     else:
         print(text, end="")
-    for line in table.missing:
-        say(line)
+    if table.missing:
+        say(table.missing)
     count, size = shelf.count_others(suite, out, results)
     if count:
         say(f"{count} files of {size / 1e6:.1f} MB below {out} belong to none of these numbers")
@@ -61,30 +61,20 @@ def compute(args: Namespace, wanted: list[arms.Arm]) -> Results:
     return do_all(open_session(args, learns=True), args, wanted, args.jobs or 1)
 
 
-def table_of(args: Namespace, suite: Suite, out: Path, columns: list[Column], results: Results) -> Table:
-    keys = {column.arm: column.key for column in columns}
-    shown = {(keys[job.arm], job.dataset, job.seed): result for job, result in results.by_job.items()}
-    expected = sum(len(args.seeds) if column.arm.seeded else 1 for column in columns) * len(suite.datasets)
-    missing = []
-    if len(shown) < expected:
-        missing.append(f"{expected - len(shown)} of {expected} results are missing; table --run computes them")
-    return Table(suite.name, suite.other_tasks, args.seeds, args.classes, columns, suite.roles, shown,
-                 curves(suite, out, results), missing, args.paper)
-
-
-def curves(suite: Suite, out: Path, results: Results) -> list[Curve]:
-    """Return the log of each meta-training that a result is of, where it is there and whole."""
-    found = {}
+def read_logs(suite: Suite, out: Path, results: Results) -> dict[str, list[Log]]:
+    """Return the log of each meta-training that results are of, by method; empty where it isn't there or not whole."""
+    folders: dict[Path, str] = {}  # each folder's method
     for job, result in results.by_job.items():
-        if job.arm.learnt is not None and (job.arm.method, job.seed) not in found:
-            folder = shelf.prompt_path(suite, out, job, result).parent
-            found[job.arm.method, job.seed] = Curve(job.arm.method, job.seed, shelf.read_log(folder),
-                                                    result.identity["meta"]["settings"])
-    return list(found.values())
+        if job.arm.learnt is not None:
+            folders[shelf.prompt_path(suite, out, job, result).parent] = job.arm.method
+    logs: dict[str, list[Log]] = {}
+    for folder, method in folders.items():
+        logs.setdefault(method, []).append(shelf.read_log(folder))
+    return logs
 
 
 def draw(table: Table, args: Namespace) -> str:
     if args.format == "csv":
-        return looks.csv(table)
-    look = {"text": looks.text, "markdown": looks.markdown, "html": page.html}[args.format]
-    return look(table, args.absolute)
+        return formats.csv(table)
+    form = {"text": formats.text, "markdown": formats.markdown, "html": page.html}[args.format]
+    return form(table, args.absolute)

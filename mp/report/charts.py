@@ -2,11 +2,9 @@
 import math
 from html import escape
 from statistics import fmean
-from typing import Any
 
 from mp.learners import METHODS
-from mp.report.columns import Column
-from mp.report.table2 import Table
+from mp.report.table2 import Column, Log, Table
 from mp.report.text import spread
 
 WIDTH = 310
@@ -21,18 +19,21 @@ def figure(content: str, height: int, about: str, caption: str) -> str:
 
 def bars(table: Table, column: Column) -> str:
     """Draw a column's gains on all classes as horizontal bars: the training datasets, a gap, then the others."""
+    roles = table.suite.roles
     gains = {}
-    for name in table.roles:
-        of_seeds = column.numbers(table.ours, name, "all", gain=True)
-        gains[name] = fmean(of_seeds) if of_seeds else None
+    for dataset in roles:
+        of_seeds = column.numbers(table.ours, dataset, "all", gain=True)
+        gains[dataset] = fmean(of_seeds) if of_seeds else None
     scale = max([1.0, *(abs(gain) for gain in gains.values() if gain is not None)])
-    drawn, y = [], 4
+    drawing, y = "", 4
     for role in ("train", "test"):
-        names = [name for name in gains if table.roles[name] == role]
-        drawn += [bar(name, gains[name], scale, y + 16 * number) for number, name in enumerate(names)]
-        y += 16 * len(names) + 8
-    drawn.append(f'<line class="axis" x1="{AXIS}" x2="{AXIS}" y1="0" y2="{y - 8}"/>')
-    return figure("".join(drawn), y, "gain per dataset", f"{column.group} {column.title}")
+        for dataset, gain in gains.items():
+            if roles[dataset] == role:
+                drawing += bar(dataset, gain, scale, y)
+                y += 16
+        y += 8
+    drawing += f'<line class="axis" x1="{AXIS}" x2="{AXIS}" y1="0" y2="{y - 8}"/>'
+    return figure(drawing, y, "gain per dataset", f"{column.group} {column.title}")
 
 
 def bar(name: str, gain: float | None, scale: float, y: int) -> str:
@@ -48,15 +49,9 @@ def bar(name: str, gain: float | None, scale: float, y: int) -> str:
             f'<text class="soft" x="{end:.1f}" y="{y + 10}" text-anchor="{anchor}">{spread([gain], sign=True)}</text>')
 
 
-def drawable(log: list[dict[str, Any]]) -> bool:
-    """Whether a log has an epoch, and in each the numbers of the curves, of a size that an axis can span; NaN isn't."""
-    values = [line.get(key) for line in log for key in ("query_loss", "grad_norm", "clipped_norm")]
-    return bool(values) and all(type(value) in (int, float) and abs(value) < 1e30 for value in values)
-
-
-def curves(table: Table, method: str) -> str:
-    """Draw query loss, and the norm of G before and after clipping, over the epochs, a line per seed."""
-    logs = [curve.log for curve in table.curves if curve.method == method and drawable(curve.log)]
+def curves(method: str, logs: list[Log]) -> str:
+    """Draw query loss, and the norm of G before and after clipping, over the epochs, a line for each log."""
+    logs = [log for log in logs if log]  # one that was damaged is empty
     if not logs:
         return ""
     title = METHODS[method].title
@@ -66,7 +61,7 @@ def curves(table: Table, method: str) -> str:
     return f"<section><h3>{title}</h3>{loss}{norm}</section>"
 
 
-def plot(title: str, label: str, caption: str, logs: list[list[dict[str, Any]]], styles: dict[str, str]) -> str:
+def plot(title: str, label: str, caption: str, logs: list[Log], styles: dict[str, str]) -> str:
     """Draw numbers of the logs over the epochs. `label`: of the upright axis; `styles`: a log's key -> the class of its
     line."""
     lines = []

@@ -2,8 +2,8 @@
 from collections.abc import Callable
 from statistics import fmean
 
-from mp.experiment.arms import Arm
-from mp.report.averages import Accuracies, BySeed, averaged_by_seed, numbers
+from mp.experiment.arms import Arm, BySeed
+from mp.report.accuracies import numbers, with_averages
 from mp.report.claims import Comparison
 from mp.report.intervals import Interval, interval
 from mp.report.text import line_up
@@ -16,7 +16,7 @@ learning rate; γ: where ‖G‖, the meta-gradient's norm, is clipped."""
 Row = tuple[Comparison, dict[tuple[str, str], Interval | None]]  # by an average and a part
 
 
-def best_wording(accuracies: dict[str, Accuracies]) -> str:
+def best_wording(accuracies: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the wording with the highest mean over the datasets, all classes; of equals the first; "" of none."""
     def mean(wording: str) -> float:
         return fmean(parts["all"] for parts in accuracies[wording].values())
@@ -28,7 +28,7 @@ def compare(rows: list[Comparison], of_arm: Callable[[Arm], BySeed], roles: dict
     """Return differences of the means over datasets, paired by seed; words, which have none, stand against each."""
     found = []
     for row in rows:
-        ours, theirs = averaged_by_seed(of_arm(row.ours), roles), averaged_by_seed(of_arm(row.theirs), roles)
+        ours, theirs = with_averages(of_arm(row.ours), roles), with_averages(of_arm(row.theirs), roles)
         cells = {(name, part): interval(numbers(ours, name, part, theirs)) for _, name in GROUPS for part in PARTS}
         found.append((row, cells))
     return found

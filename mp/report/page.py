@@ -1,14 +1,13 @@
 """Table 2 as one self-contained HTML page: the table coloured by gain, what made its numbers, charts, settings."""
 from html import escape
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from statistics import fmean
 
-from mp.report.averages import MEASURES, averaged
+from mp.report.accuracies import MEASURES, starred
 from mp.report.charts import bars, curves
-from mp.report.columns import Column, methods_of
-from mp.report.looks import FIRST, LAST, Rows, make_notes, make_rows, spans
-from mp.report.table2 import Table
+from mp.report.formats import cells, notes
+from mp.report.table2 import Column, Table
 from mp.runtime.errors import printable
 from mp.settings import in_words
 from mp.store.cells import Result
@@ -18,46 +17,51 @@ STYLE = Path(__file__).with_name("page.css")
 
 def html(table: Table, absolute: bool = False) -> str:
     """Return the page. Whatever came from a file or the command line is escaped."""
-    title = "Table 2 on the " + ("embedded miniature suite" if table.suite == "mini" else "paper's datasets")
+    title = "Table 2 on the " + ("embedded miniature suite" if table.suite.name == "mini" else "paper's datasets")
     gains = [bars(table, column) for column in table.columns if column.baseline]
-    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in make_notes(table, absolute)),
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}</p>" for note in notes(table, absolute)),
             '<p>Tap a number for its files and what made them, or go on to the <a href="#gains">gains</a>.</p>',
-            f'<div class="wide">{table_html(table, make_rows(table, absolute))}</div>', *tips(table),
+            f'<div class="wide">{table_html(table, absolute)}</div>', *tips(table),
             '<h2 id="gains">Gain of meta-prompts over handcrafted ones, all classes, points</h2>',
             "<p>Upper group: datasets that meta-training uses; lower group: held out.</p>",
             f'<div class="panels">{"".join(gains)}</div>']
-    plots = "".join(curves(table, method) for method in methods_of(table.columns))
+    plots = "".join(curves(method, logs) for method, logs in table.logs.items())
     if plots:
         body += ["<h2>Meta-training</h2>", f'<div class="panels">{plots}</div>']
-    body += listed("Settings", [escape(line) for line in settings_lines(table)])
-    body += listed("Missing", [escape(line) for line in table.missing])
+    body += section("Settings", settings_lines(table))
+    body += section("Missing", [table.missing] if table.missing else [])
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
             f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>\n"
             "<body>\n" + "\n".join(body) + "\n</body></html>\n")
 
 
-def listed(title: str, items: list[str]) -> list[str]:
-    """Return a heading and a list; nothing without items."""
-    lines = "".join(f"<li>{item}</li>" for item in items)
-    return [f"<h2>{title}</h2><ul>{lines}</ul>"] if items else []
+def section(title: str, lines: list[str]) -> list[str]:
+    """Return a heading and a list; nothing without lines."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return [f"<h2>{title}</h2><ul>{items}</ul>"] if lines else []
 
 
-def table_html(table: Table, rows: Rows) -> str:
-    """Return a body for each dataset or average, whose name stands beside its measures."""
-    groups = [f'<th colspan="{columns}" scope="colgroup"><span>{group}</span></th>'
-              for group, columns in spans(table.columns)]
-    titles = [f'<th{pair(column)} scope="col">{column.title}</th>' for column in table.columns]
-    lines = ['<table><thead><tr><td colspan="2" rowspan="2"></td>', *groups, "</tr><tr>", *titles, "</tr></thead>"]
-    for (name, measure), (shown, title, *texts) in zip(table.rows, rows):
-        if title == FIRST:
-            lines.append(f'<tbody><tr><th rowspan="{len(MEASURES)}" scope="rowgroup">{escape(shown)}</th>')
-        else:
-            lines.append("<tr>")
-        lines.append(f'<th class="part" scope="row">{title}</th>')
-        lines += [cell(table, name, measure, column, text) for column, text in zip(table.columns, texts)]
-        lines.append("</tr></tbody>" if title == LAST else "</tr>")
-    return "".join(lines) + "</table>"
+def table_html(table: Table, absolute: bool) -> str:
+    """Return the table, with a body for each dataset or average, whose name stands beside its measures."""
+    html = '<table><thead><tr><td colspan="2" rowspan="2"></td>'
+    for group, columns in groupby(table.columns, lambda column: column.group):
+        html += f'<th colspan="{len(list(columns))}" scope="colgroup"><span>{group}</span></th>'
+    html += "</tr><tr>"
+    for column in table.columns:
+        html += f'<th{pair(column)} scope="col">{column.title}</th>'
+    html += "</tr></thead>"
+    for row in table.rows:
+        name = f'<th rowspan="{len(MEASURES)}" scope="rowgroup">{escape(starred(row, table.suite.roles))}</th>'
+        html += "<tbody>"
+        for measure, title in MEASURES.items():
+            html += f'<tr>{name}<th class="part" scope="row">{title}</th>'
+            for column, text in zip(table.columns, cells(table, row, measure, absolute)):
+                html += cell_html(table, column, row, measure, text)
+            html += "</tr>"
+            name = ""  # it spans all rows of the body
+        html += "</tbody>"
+    return html + "</table>"
 
 
 def pair(column: Column) -> str:
@@ -65,12 +69,12 @@ def pair(column: Column) -> str:
     return ' class="pair"' if column.arm.tuned is not None and not column.baseline else ""
 
 
-def cell(table: Table, name: str, measure: str, column: Column, text: str) -> str:
+def cell_html(table: Table, column: Column, row: str, measure: str, text: str) -> str:
     """Return a cell; its number is a button that opens its tip."""
-    gains = column.numbers(table.ours, name, measure, gain=True) if column.baseline else []
+    gains = column.numbers(table.ours, row, measure, gain=True) if column.baseline else []
     content = escape(text)
     if text.split()[0] != "-":
-        content = f'<button popovertarget="{tip_id(table, name, column)}">{content}</button>'
+        content = f'<button popovertarget="{tip_id(table, column, row)}">{content}</button>'
     return f"<td{pair(column)}{shade(gains)}>{content}</td>"
 
 
@@ -85,20 +89,21 @@ def shade(gains: list[float]) -> str:
 
 def tips(table: Table) -> list[str]:
     """Return what numbers open: the same for all measures of a column's dataset or average."""
-    found = []
-    names = averaged(table.roles) | {name: [name] for name in table.roles}
-    for name, column in product(names, table.columns):
-        if shown := table.shown(column, names[name]):
-            title = escape(f"{name}, {column.group} {column.title}")
-            found.append(f'<dialog popover id="{tip_id(table, name, column)}" aria-label="{title}">'
-                         f"<strong>{title}</strong>{made(shown)}</dialog>")
-    return found
+    tips = []
+    for row, column in product(table.rows, table.columns):
+        results = [result for job, result in table.shown.by_job.items()
+                   if job.arm == column.arm and job.dataset in table.rows[row]]
+        if results:
+            title = escape(f"{row}, {column.group} {column.title}")
+            tips.append(f'<dialog popover id="{tip_id(table, column, row)}" aria-label="{title}">'
+                        f"<strong>{title}</strong>{commands_html(results)}</dialog>")
+    return tips
 
 
-def made(shown: list[Result]) -> str:
-    """Return the commands, each with the files that it made."""
+def commands_html(results: list[Result]) -> str:
+    """Return the commands that made results, each with its files."""
     files: dict[tuple[str, Path], list[str]] = {}  # names, by the command and the folder
-    for path, content in shown:
+    for path, content in results:
         command = str(content["provenance"].get("command", "an unknown command"))
         files.setdefault((command, path.parent), []).append(path.name)
     lines = []
@@ -107,14 +112,18 @@ def made(shown: list[Result]) -> str:
     return "".join(f"<p>{line}</p>" for line in lines)
 
 
-def tip_id(table: Table, name: str, column: Column) -> str:
-    names = [*averaged(table.roles), *table.roles]
-    return f"tip{names.index(name)}-{table.columns.index(column)}"
+def tip_id(table: Table, column: Column, row: str) -> str:
+    return f"tip{list(table.rows).index(row)}-{table.columns.index(column)}"
 
 
 def settings_lines(table: Table) -> list[str]:
     """Return the settings of each method's meta-training, of its first seed, and fine-tuning."""
     learning: dict[str, str] = {}
-    for curve in table.curves:
-        learning.setdefault(curve.method, f"meta-training: {in_words(curve.settings)}")
-    return [*learning.values(), *(f"fine-tuning: {in_words(settings)}" for settings in table.tuning().values())]
+    tuning: dict[str, str] = {}
+    for job, result in table.results.by_job.items():
+        if job.arm.learnt is not None:
+            learning.setdefault(job.arm.method, f"meta-training: {in_words(result.identity['meta']['settings'])}")
+    for job, result in table.shown.by_job.items():
+        if job.arm.tuned is not None:
+            tuning.setdefault(job.arm.method, f"fine-tuning: {in_words(result.identity['settings'])}")
+    return [*learning.values(), *tuning.values()]

@@ -1,94 +1,113 @@
-"""Table 2: the results of its columns, and what is derived from them."""
-from collections.abc import Sequence
+"""The paper's Table 2: its columns, and what is derived from their results. Three columns belong to every method; the
+first has the handcrafted prompts as they are."""
+import csv
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-from mp.report.averages import MEASURES, BySeed, averaged, averaged_by_seed
-from mp.report.columns import Column, paper_accuracies
-from mp.runtime.errors import printable
-from mp.store.cells import Result
+from data.suite import Suite
+from mp.experiment.arms import HANDCRAFTED, Arm, BySeed, Job, Results, changed
+from mp.learners import METHODS
+from mp.report.accuracies import datasets_by_row, numbers, with_averages
+from mp.settings import FinetuneSettings
+
+PAPER = Path(__file__).parents[2] / "data" / "table2.csv"
+Log = list[dict[str, float]]  # an entry for each epoch
+SHOWN = [method for method, row in METHODS.items() if not row.source]  # the paper's methods
 
 
-class Curve(NamedTuple):
-    """A meta-training: its log, an entry per epoch, and its settings."""
-    method: str
-    seed: int
-    log: list[dict[str, Any]]
-    settings: dict[str, Any]
+class Column(NamedTuple):
+    """An arm with a title."""
+    key: str                           # as in data/table2.csv
+    arm: Arm
+    baseline: "Column | None" = None   # what a meta-prompt's column is compared with
+
+    @property
+    def group(self) -> str:
+        return "zero-shot" if self.arm.tuned is None else "fine-tuned"
+
+    @property
+    def title(self) -> str:
+        start = "H" if self.arm.learnt is None else "MP"
+        return f"{METHODS[self.arm.method].title} {start}" if self.arm.method else start
+
+    def numbers(self, accuracies: dict[str, BySeed], row: str, measure: str, gain: bool) -> list[float]:
+        """Return a cell's numbers, one a seed: points over the baseline, or per cent. `accuracies`: by columns' keys."""
+        baseline = accuracies.get(self.baseline.key, {}) if gain else None
+        return numbers(accuracies.get(self.key, {}), row, measure, baseline)
+
+
+def make_columns(methods: list[str] = SHOWN, classes: str = FinetuneSettings.classes) -> list[Column]:
+    """Return the columns in the table's order. `classes`: those that are fine-tuned on."""
+    tuned = changed() if classes == FinetuneSettings.classes else changed(classes=classes)
+    words = Column("zeroshot/hand", HANDCRAFTED)
+    columns = [words]
+    for method in methods:
+        columns.append(Column(f"zeroshot/mp-{method}", Arm(method, learnt=changed()), words))
+    for method in methods:
+        handcrafted = Column(f"finetune/{method}/hand", Arm(method, tuned=tuned))
+        learnt = Arm(method, learnt=changed(), tuned=tuned)
+        columns += [handcrafted, Column(f"finetune/{method}/mp", learnt, handcrafted)]
+    return columns
+
+
+def paper_accuracies() -> dict[str, BySeed]:
+    """Return the paper's numbers in per cent, by the columns' keys. They have no seeds."""
+    accuracies: dict[str, BySeed] = {}
+    with open(PAPER, newline="", encoding="utf-8") as f:
+        for line in csv.DictReader(f):
+            dataset, part = line.pop("dataset"), line.pop("metric").lower()
+            for key, value in line.items():
+                of_datasets = accuracies.setdefault(key, {None: {}})[None]
+                of_datasets.setdefault(dataset, {})[part] = float(value)
+    return accuracies
 
 
 @dataclass(frozen=True)
 class Table:
     """The table of a suite. A cell that lacks one of the seeds has no number: a mean of fewer isn't what its neighbours
     are."""
-    suite: str
-    tasks: Sequence[str]      # of the meta-prompts, if they aren't Table 1's
+    suite: Suite
     seeds: list[int]
-    classes: str              # of fine-tuning
+    classes: str               # that are fine-tuned on
     columns: list[Column]
-    roles: dict[str, str]     # dataset -> train or test
-    results: dict[tuple[str, str, int | None], Result]  # by column's key, dataset and seed; words have none
-    curves: list[Curve]
-    missing: list[str]        # lines about what is missing
-    paper: bool               # whether the paper's numbers stand beside ours
+    results: Results           # of the columns' arms, as far as they are there
+    logs: dict[str, list[Log]]  # by method: of every seed's meta-training
+    paper: bool                # whether the paper's numbers stand beside ours
 
     @property
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the rows: an average or a dataset, and a measure; the averages first."""
-        return list(product([*averaged(self.roles), *self.roles], MEASURES))
+    def rows(self) -> dict[str, list[str]]:
+        """Return the averages, then the datasets, each with the datasets that it is a mean over."""
+        return datasets_by_row(self.suite.roles)
 
     @cached_property
-    def whole(self) -> dict[tuple[str, str], dict[int | None, Result]]:
-        """Return the cells that have every seed, by column's key and dataset."""
-        found = {}
-        for column, dataset in product(self.columns, self.roles):
-            seeds = self.seeds if column.method else [None]
-            cell = {seed: self.results.get((column.key, dataset, seed)) for seed in seeds}
-            if all(cell.values()):
-                found[column.key, dataset] = cell
-        return found
+    def shown(self) -> Results:
+        """Return the results of the cells that have every seed, in the order of columns, datasets and seeds."""
+        results = {}
+        for column, dataset in product(self.columns, self.suite.datasets):
+            jobs = [Job(column.arm, seed, dataset) for seed in (self.seeds if column.arm.seeded else [None])]
+            if all(job in self.results.by_job for job in jobs):
+                results |= {job: self.results.by_job[job] for job in jobs}
+        return Results(results)
 
     @cached_property
     def ours(self) -> dict[str, BySeed]:
-        """Return accuracies by column's key, with the averages."""
-        found: dict[str, BySeed] = {}
-        for (key, dataset), cell in self.whole.items():
-            for seed, shown in cell.items():
-                found.setdefault(key, {}).setdefault(seed, {})[dataset] = shown.accuracies
-        return {key: averaged_by_seed(seeds, self.roles) for key, seeds in found.items()}
+        """Return the accuracies of every row, by columns' keys."""
+        roles = self.suite.roles
+        return {column.key: with_averages(self.shown.by_seed(column.arm), roles) for column in self.columns}
 
     @cached_property
     def papers(self) -> dict[str, BySeed]:
         """Return the paper's in the same form; empty if they aren't shown."""
-        found = paper_accuracies() if self.paper else {}
-        return {key: averaged_by_seed({None: accuracies}, self.roles) for key, accuracies in found.items()}
+        accuracies = paper_accuracies() if self.paper else {}
+        return {key: with_averages(by_seed, self.suite.roles) for key, by_seed in accuracies.items()}
 
-    def shown(self, column: Column, datasets: Sequence[str]) -> list[Result]:
-        """Return the results that a column's numbers on these datasets are of."""
-        results = []
-        for dataset in datasets:
-            results += self.whole.get((column.key, dataset), {}).values()
-        return results
-
-    def made_by(self) -> list[str]:
-        """Return a line for every commit, version of torch, device, precision and weights that results are of."""
-        lines = {}
-        for column in self.columns:
-            for result in self.shown(column, list(self.roles)):
-                made_by = result.content["provenance"]
-                machine = f"{made_by.get('device')} {made_by.get('precision')}"
-                commit, weights = str(made_by.get("commit"))[:12], str(result.identity.get("weights"))[:12]
-                line = f"commit {commit}, torch {made_by.get('torch')}, {machine}, weights {weights}"
-                lines[printable(line)] = None
-        return list(lines)
-
-    def tuning(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of every method's fine-tuning."""
-        found = {}
-        for column in self.columns:
-            if column.arm.tuned is not None:
-                for result in self.shown(column, list(self.roles))[:1]:
-                    found.setdefault(column.method, result.identity["settings"])
-        return found
+    @property
+    def missing(self) -> str:
+        """Return a sentence about missing results; "" if all are there."""
+        columns = sum(len(self.seeds) if column.arm.seeded else 1 for column in self.columns)
+        expected = columns * len(self.suite.datasets)
+        count = expected - len(self.results.by_job)
+        return f"{count} of {expected} results are missing; table --run computes them" if count else ""

@@ -21,7 +21,7 @@ from mp.learners import METHODS, make_learner
 from mp.meta import meta_train
 from mp.prompts import open_prompt
 from mp.settings import MetaSettings
-from mp.report.columns import make_columns
+from mp.report.table2 import make_columns
 from mp.store.cells import complete
 from mp.tasks import make_task
 from tests.robustness.tiny import pictures

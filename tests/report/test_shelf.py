@@ -18,7 +18,7 @@ from mp.experiment import arms
 from mp.experiment.arms import START
 from mp.learners.settings import hashed
 from mp.prompts import open_prompt, write_prompt
-from mp.report import columns
+from mp.report import table2
 from mp.runtime import files
 from mp.settings import PARTS
 from mp.store import cells
@@ -56,7 +56,7 @@ def write(out, key, dataset, seed, value, tasks=None, weights="ab" * 32, images=
 def fill(out, numbers=lambda *_: 50.0, seeds=(1,), names=NAMES, **changes):
     for key in KEYS:
         for dataset in names:
-            for seed in seeds if COLUMNS[key].method else [None]:
+            for seed in seeds if COLUMNS[key].arm.method else [None]:
                 write(out, key, dataset, seed, lambda part: numbers(key, dataset, part, seed), **changes)
 
 
@@ -86,7 +86,7 @@ def test_the_numbers_are_those_of_the_files_here_and_elsewhere(printed, tmp_path
     for (dataset, part), line in read_csv(shown.out).items():
         if part != "hm":
             for key in KEYS:
-                values = [numbers[key, dataset, part, seed] for seed in ((1, 2) if COLUMNS[key].method else (None,))]
+                values = [numbers[key, dataset, part, seed] for seed in ((1, 2) if COLUMNS[key].arm.method else (None,))]
                 assert abs(float(line[key]) - np.mean(values)) < 0.00501
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert printed(tmp_path / "b", "--seeds", 1, 2, "--format", "csv").out == shown.out
@@ -216,12 +216,12 @@ def test_nothing_is_there(printed, tmp_path):
 
 
 def test_the_papers_numbers_stand_beside_ours(capsys, tmp_path):
-    published = columns.paper_accuracies()
-    fill(tmp_path, lambda key, dataset, part, _: published[key][dataset][part], names=["DTD"], data=tmp_path)
+    published = table2.paper_accuracies()
+    fill(tmp_path, lambda key, dataset, part, _: published[key][None][dataset][part], names=["DTD"], data=tmp_path)
     given = ["table", "--out", str(tmp_path), "--datasets", "dtd", "--data", str(tmp_path), "--paper"]
     assert program.main(given) == 0
     shown = capsys.readouterr().out
-    hand = published["zeroshot/hand"]["DTD"]["base"]
+    hand = published["zeroshot/hand"][None]["DTD"]["base"]
     assert f"{hand:.1f} ({hand:.1f})" in shown and "!)" not in shown
     assert program.main([*given, "--tasks", "dtd"]) == 2
     assert "the paper's numbers are of Table 1's tasks" in capsys.readouterr().err
