@@ -34,7 +34,7 @@ class Column(NamedTuple):
         return f"{METHODS[self.arm.method].title} {start}" if self.arm.method else start
 
     def numbers(self, accuracies: dict[str, BySeed], row: str, measure: str, gain: bool) -> list[float]:
-        """Return a cell's numbers, one a seed: points over the baseline, or per cent. `accuracies`: by columns' keys."""
+        """Return a cell's numbers, by seed: points over the baseline, or per cent. `accuracies`: by columns' keys."""
         baseline = accuracies.get(self.baseline.key, {}) if gain else None
         return numbers(accuracies.get(self.key, {}), row, measure, baseline)
 
