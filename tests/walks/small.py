@@ -1,11 +1,12 @@
 """A miniature of the miniature, in which commands take a fraction of a second and what they learn shows in the numbers:
 four of its datasets with few classes and images, and short but violent training.
 
-Commands are called as run.py calls them, in this process. Only `data/` and the table of methods are made small, so
-nothing here knows how commands are built.
+`run` calls commands as run.py does, in this process; `python -m tests.walks.small COMMAND` is run.py in another one.
+Only `data/` and the table of methods are made small, so nothing here knows how commands are built.
 """
 import io
 import shlex
+import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from collections.abc import Iterator
 from functools import cache
@@ -46,19 +47,29 @@ def load(name: str, stream: str = "test") -> Dataset:
     return Dataset(name, whole.template, classes, few(whole.train, TRAIN), few(whole.test, TEST))
 
 
-@contextmanager
-def small() -> Iterator[None]:
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    """Make the suite and every training small, until the patch is undone."""
     for name in SIZES:
         load(name)  # of the real table
+    patch.setattr(mini, "TABLE", {name: REAL_TABLE[name] for name in SIZES})
+    patch.setattr(mini, "TRAINING", TRAINING)
+    patch.setattr(mini, "META_EPOCHS", META_EPOCHS)
+    patch.setattr(mini, "load", load)
+    patch.setattr("mp.learners.promptsrc.TEMPLATES", TEMPLATES)
+    for name, row in METHODS.items():
+        patch.setitem(METHODS, name, row._replace(finetune=row.finetune | TUNED, meta=row.meta | LEARNT))
+
+
+@contextmanager
+def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "TABLE", {name: REAL_TABLE[name] for name in SIZES})
-        patch.setattr(mini, "TRAINING", TRAINING)
-        patch.setattr(mini, "META_EPOCHS", META_EPOCHS)
-        patch.setattr(mini, "load", load)
-        patch.setattr("mp.learners.promptsrc.TEMPLATES", TEMPLATES)
-        for name, row in METHODS.items():
-            patch.setitem(METHODS, name, row._replace(finetune=row.finetune | TUNED, meta=row.meta | LEARNT))
+        shrink(patch)
         yield
+
+
+def make_small() -> None:
+    """Make all small for the rest of this process."""
+    shrink(pytest.MonkeyPatch())
 
 
 class Ended(NamedTuple):
@@ -107,3 +118,11 @@ def no_images() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mp.clip.model.CLIP.encode_image", refuse)
         yield
+
+
+if __name__ in ("__main__", "__mp_main__"):  # run.py as a process of its own; the second name is in those that it starts
+    make_small()
+if __name__ == "__main__":
+    sys.argv[0] = "run.py"
+    program.end_when_interrupted()
+    sys.exit(program.main(sys.argv[1:]))
