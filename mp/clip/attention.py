@@ -1,25 +1,37 @@
-"""Compute multi-head self-attention, without what nobody reads.
+"""Compute multi-head self-attention: the plain way, and for texts that begin alike without what repeats.
 
-The plain way: every text is a sequence of its own, and each of its tokens asks (q) all tokens (k, v), or, in a causal
-tower, itself and those before it. Two things are left out here, and what remains is the same:
+The plain way. A sequence is T rows of W numbers, one for each token. A token asks with a query q, and all tokens answer
+with a key k and a value v: it gets the mean of the values, weighted by softmax(q·k / √d). H heads do this side by side,
+each with d = 64 of the W numbers. In the text tower a token sees only itself and those before it (`causal`).
 
-* Causal tokens never see what follows, so what all texts begin with, their prefix, is the same in each of them. It is
-  there once, and the tokens that are a text's own see it as if it stood before them.
-* Of a last layer only some tokens are read: each text's last one, or an image's class token. Only these ask.
+The short way. Class prompts begin alike: they are a prefix (SOS and context) and each text's own suffix (name and EOT).
+Here are two, with the prefix p p and the suffixes a a a and b b. The plain way has a row for each letter and dot on the
+left, where a dot is padding; the short way has those on the right, and each query sees the keys marked with x:
 
-With the prefix "p p" and the texts "a a a" and "b b", where each query sees the keys up to its own place:
+    plain                           short            keys  p p   a a a   b b
+                                             queries    p  x
+    p p a a a . . .                                     p  x x
+    p p b b . . . .                                     a  x x   x
+                                                        a  x x   x x
+                                                        a  x x   x x x          asks in the last layer
+                                                        b  x x           x
+                                                        b  x x           x x    asks in the last layer
 
-    rows of x [P + N, W]     keys, values                      queries           queries of a last layer
+The result is the same: what is left out changes no row that is read.
 
-    p p  a a a  b b          of the prefix  p p                p p               none
-                             of text a      p p  a a a         a a a             a, the last one
-                             of text b      p p  b b ·         b b ·             b, the last one
-                             of the texts   [C, H, P + L, d]   [C, H, L, d]      [C, H, 1, d]
+* Padding: no token sees what follows it.
+* All prefixes but one: a prefix's tokens see nothing behind it, so they are the same in every text.
+* In the last layer, the queries of all rows but those that the features are made of (`rows_read`).
 
-The five dimensions of texts are [B, C, H, L, d]: B prefixes, C texts, H heads, L tokens (the longest text's: shorter
-ones are padded, after their last token, which causal tokens don't see either), d = 64 numbers. Without texts there are
-four, [B, H, T, d]. P tokens are the prefix's, N the texts' own; T tokens ask, S are looked at; W is the width; R of
-the tokens are wanted.
+The marks are computed in two rectangles: the prefix attends to itself; the suffixes, padded to the longest one, attend
+to the prefix and each to itself.
+
+    p p  to  p p            a a a  to  p p a a a
+                            b b .      p p b b .
+    [B, H, P, d]            [B, C, H, L, d]  to  [B, C, H, P + L, d]
+
+Dimensions: B images, or prefixes (CoCoOp has one for each image), C texts, H heads, T tokens of a sequence, P of the
+prefix, L of the longest suffix, N of all suffixes, d numbers of a head, W = H · d; R rows are read.
 """
 from functools import cache
 
@@ -53,8 +65,17 @@ def merge_heads(y: Tensor) -> Tensor:
     return y.transpose(-3, -2).flatten(-2)
 
 
+def rows_read(x: Tensor, packing: Packing | None) -> Tensor:
+    """Return the rows that are read after the last layer, [B, R, W]: the last one of each text; of an image the first
+    one, its class token."""
+    if packing is None:
+        return x[:, :1]
+    P = x.shape[1] - len(packing.inside)
+    return x.index_select(1, P + packing.last)
+
+
 class Attention(nn.Module):
-    """Attend over x [..., T, W]; with `packing` x [..., P + N, W] is a prefix, then the own tokens of every text."""
+    """Attend over sequences x [B, T, W]; with `packing`, over texts x [B, P + N, W]: a prefix, then all suffixes."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -63,65 +84,63 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
-        """Return [..., T, W]; with `wanted` [R] these tokens' rows alone, [..., R, W]: with `packing` the last token of
-        each text, in order; without it any tokens."""
-        if wanted is not None:
-            return self.out_proj(self.of_wanted(x, causal, packing, wanted))
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [..., T, 3W]
+    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, last_layer: bool = False) -> Tensor:
+        """Return what each row gets, in the shape of x; in the last layer only `rows_read` ask, and get it."""
+        if last_layer:
+            return self.out_proj(self.attend_from_rows_read(x, packing))
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [B, T, 3W]
         if packing is not None:
-            return self.out_proj(self.of_texts(qkv, packing))
-        q, k, v = self.split_heads(qkv)                                            # each [..., H, T, d]
-        T = x.shape[-2]
+            return self.out_proj(self.attend_over_texts(qkv, packing))
+        q, k, v = self.split_heads(qkv)                                            # each [B, H, T, d]
+        T = x.shape[1]
         mask = causal_mask(T, T, x.device) if causal else None
         return self.out_proj(merge_heads(attend(q, k, v, mask)))
 
-    def of_texts(self, qkv: Tensor, packing: Packing) -> Tensor:
-        """Return [..., P + N, W] for qkv [..., P + N, 3W]: of the prefix, then of all texts' own tokens."""
-        (q, k, v), (own_q, own_k, own_v) = self.heads_of_texts(qkv, packing)
-        P, L = q.shape[-2], own_q.shape[-2]
-        y = attend(q, k, v, causal_mask(P, P, q.device))                           # [..., H, P, d]
+    def attend_over_texts(self, qkv: Tensor, packing: Packing) -> Tensor:
+        """Return [B, P + N, W] for qkv [B, P + N, 3W]."""
+        (q, k, v), (suffix_q, suffix_k, suffix_v) = self.split_texts(qkv, packing)
+        P, L = q.shape[-2], suffix_q.shape[-2]
+        prefix_y = attend(q, k, v, causal_mask(P, P, q.device))                    # [B, H, P, d]
         mask = causal_mask(L, P + L, q.device)
-        own_y = attend(own_q, with_prefix(k, own_k), with_prefix(v, own_v), mask)  # [..., C, H, L, d]
-        own_rows = Unpad.apply(merge_heads(own_y).flatten(-3, -2), packing)        # [..., N, W]
-        return torch.cat([merge_heads(y), own_rows], -2)
+        suffix_y = attend(suffix_q, with_prefix(k, suffix_k), with_prefix(v, suffix_v), mask)  # [B, C, H, L, d]
+        suffix_rows = Unpad.apply(merge_heads(suffix_y).flatten(1, 2), packing)    # [B, N, W] of [B, C * L, W]
+        return torch.cat([merge_heads(prefix_y), suffix_rows], 1)
 
-    def of_wanted(self, x: Tensor, causal: bool, packing: Packing | None, wanted: Tensor) -> Tensor:
-        """Return [..., R, W]: the wanted tokens alone ask, and all tokens that they see answer."""
+    def attend_from_rows_read(self, x: Tensor, packing: Packing | None) -> Tensor:
+        """Return [B, R, W] for x [B, T, W]: what `rows_read` get from all tokens that they see."""
         W = x.shape[-1]
-        q = F.linear(x.index_select(-2, wanted), self.in_proj_weight[:W], self.in_proj_bias[:W])
-        kv = F.linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:])           # [..., T, 2W]
+        q = F.linear(rows_read(x, packing), self.in_proj_weight[:W], self.in_proj_bias[:W])  # [B, R, W]
+        kv = F.linear(x, self.in_proj_weight[W:], self.in_proj_bias[W:])           # [B, T, 2W]
         if packing is None:
-            (q,) = self.split_heads(q)                                             # [..., H, R, d]
-            k, v = self.split_heads(kv)                                            # each [..., H, T, d]
-            mask = torch.arange(x.shape[-2], device=x.device) <= wanted[:, None]   # [R, T]
-            return merge_heads(attend(q, k, v, mask if causal else None))
-        # Each of the C texts has one token that asks: R = C, and it is the only one of its sequence.
-        (q,) = self.split_heads(q.unsqueeze(-2))                                   # [..., C, H, 1, d]
-        (k, v), (own_k, own_v) = self.heads_of_texts(kv, packing)
-        P, L = k.shape[-2], own_k.shape[-2]
-        place = P + packing.position[wanted - P]                                   # [C] position of the token that asks
-        mask = torch.arange(P + L, device=x.device) <= place[:, None, None, None]  # [C, 1, 1, P + L]
-        y = attend(q, with_prefix(k, own_k), with_prefix(v, own_v), mask)          # [..., C, H, 1, d]
-        return merge_heads(y).squeeze(-2)
+            (q,) = self.split_heads(q)                                             # [B, H, 1, d]
+            k, v = self.split_heads(kv)                                            # each [B, H, T, d]
+            return merge_heads(attend(q, k, v, None))
+        (q,) = self.split_heads(q.unsqueeze(2))                                    # [B, C, H, 1, d] one of each text
+        (k, v), (suffix_k, suffix_v) = self.split_texts(kv, packing)
+        P, L = k.shape[-2], suffix_k.shape[-2]
+        position = P + packing.position[packing.last]                              # [C] of the tokens that ask
+        mask = torch.arange(P + L, device=x.device) <= position[:, None, None, None]  # [C, 1, 1, P + L]
+        y = attend(q, with_prefix(k, suffix_k), with_prefix(v, suffix_v), mask)  # [B, C, H, 1, d]
+        return merge_heads(y).squeeze(2)
 
-    def heads_of_texts(self, qkv: Tensor, packing: Packing) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Split [..., P + N, 3W] (or 2W) into heads: of the prefix, each [..., H, P, d], and of the texts' own tokens,
-        padded, each [..., C, H, L, d]."""
-        N = len(packing.own)
-        prefix, own = qkv.split([qkv.shape[-2] - N, N], -2)
-        own = Pad.apply(own, packing).unflatten(-2, packing.padded.shape)
+    def split_texts(self, qkv: Tensor, packing: Packing) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Split [B, P + N, 3W] (or 2W) into heads: of the prefix, each [B, H, P, d], and of the suffixes, padded, each
+        [B, C, H, L, d]."""
+        N = len(packing.inside)
+        prefix, suffixes = qkv.split([qkv.shape[1] - N, N], 1)
+        suffixes = Pad.apply(suffixes, packing).unflatten(1, packing.padded.shape)  # [B, C, L, 3W]
         # Without the copy, views of the prefix would keep all of qkv for the gradient.
-        return self.split_heads(prefix.clone()), self.split_heads(own)
+        return self.split_heads(prefix.clone()), self.split_heads(suffixes)
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        """Split [..., T, 3W] into queries, keys and values, each [..., H, T, d]; 2W into keys and values alone; W is
-        queries."""
+        """Split [..., T, 3W] into queries, keys and values, each [..., H, T, d]; 2W into keys and values; W is
+        queries alone."""
         by_heads = qkv.unflatten(-1, (-1, self.heads, 64)).transpose(-4, -2)       # [..., H, 3, T, d]
         return by_heads.unbind(-3)
 
 
-def with_prefix(prefix: Tensor, own: Tensor) -> Tensor:
-    """Return the keys or values that texts see, [..., C, H, P + L, d]: the prefix's [..., H, P, d], then their own
-    [..., C, H, L, d]."""
-    return torch.cat([prefix.unsqueeze(-4).expand(*own.shape[:-2], -1, -1), own], -2)
+def with_prefix(prefix: Tensor, suffixes: Tensor) -> Tensor:
+    """Return the keys or values that suffixes see, [B, C, H, P + L, d]: the prefix's [B, H, P, d], before their own
+    [B, C, H, L, d]."""
+    C = suffixes.shape[1]
+    return torch.cat([prefix.unsqueeze(1).expand(-1, C, -1, -1, -1), suffixes], -2)

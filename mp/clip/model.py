@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mp.clip import CONTEXT_LENGTH, VOCABULARY
-from mp.clip.attention import Attention
+from mp.clip.attention import Attention, rows_read
 from mp.clip.derivatives import LayerNorm, SiLU
 from mp.clip.packing import Packing, pack
 
@@ -59,11 +59,11 @@ class Block(nn.Module):
         self.ln_1, self.ln_2 = LayerNorm(width), LayerNorm(width)
         self.attn, self.mlp = Attention(width), MLP(width)
 
-    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, wanted: Tensor | None = None) -> Tensor:
-        """Return x [..., T, W] after this layer; with `wanted` [R], in the last one, these rows alone, [..., R, W]."""
-        y = self.attn(self.ln_1(x), causal, packing, wanted)
-        if wanted is not None:
-            x = x.index_select(-2, wanted)
+    def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, last_layer: bool = False) -> Tensor:
+        """Return x [B, T, W] after this layer; after the last one only the rows that are read, [B, R, W]."""
+        y = self.attn(self.ln_1(x), causal, packing, last_layer)
+        if last_layer:
+            x = rows_read(x, packing)
         x = x + y
         return x + self.mlp(self.ln_2(x))
 
@@ -100,13 +100,12 @@ class ImageTower(nn.Module):
         if prompts:
             x = torch.cat([x, prompts[0].expand(B, -1, -1)], 1)                   # [B, 1+G+n, W]
         x = self.ln_pre(x)
-        class_token = torch.zeros(1, dtype=torch.long, device=x.device)           # its row
         last_block = self.transformer.resblocks[-1]
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i < len(prompts):
                 n = len(prompts[i])
                 x = torch.cat([x[:, :-n], prompts[i].expand(B, -1, -1)], 1)       # [B, 1+G+n, W]
-            x = block(x, causal=False, wanted=class_token if block is last_block else None)
+            x = block(x, causal=False, last_layer=block is last_block)
         return self.ln_post(x[:, 0]) @ self.proj                                  # [B, E] of [B, 1, W]
 
 
@@ -179,7 +178,7 @@ class CLIP(nn.Module):
         packing = pack(eot + 1 - P)
         own_tokens = tokens[:, P : int(eot.max()) + 1].flatten()     # [C * L]
         prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]
-        suffix = self.token_embedding(own_tokens[packing.own])       # [N, W]
+        suffix = self.token_embedding(own_tokens[packing.inside])       # [N, W]
         return self.encode_prompts(prefix, suffix, packing)[0]
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
@@ -197,12 +196,11 @@ class CLIP(nn.Module):
             prefix = prefix + self.positional_embedding[:P]
             suffix = (suffix + self.positional_embedding[P:][packing.position]).expand(B, -1, -1)
             x = torch.cat([prefix, suffix], 1)                                    # [B, P + N, W]
-            eots = P + packing.last                                               # [C] their rows
             last_block = self.transformer.resblocks[-1]
             for i, block in enumerate(self.transformer.resblocks):
                 if 0 < i <= len(deep):
                     n = len(deep[i - 1])
                     sos, _, rest = x.split([1, n, x.shape[1] - 1 - n], 1)
                     x = torch.cat([sos, deep[i - 1].expand(B, -1, -1), rest], 1)
-                x = block(x, causal=True, packing=packing, wanted=eots if block is last_block else None)
+                x = block(x, causal=True, packing=packing, last_layer=block is last_block)
             return (self.ln_final(x) @ self.text_projection).to(self.logit_scale.dtype)  # of [B, C, W]

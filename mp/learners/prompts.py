@@ -80,7 +80,7 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
         chosen = chunk_of_class == number
         packing = pack(lengths[chosen])
         longest = packing.padded.shape[1]
-        packed = own_tokens[chosen, :longest].flatten()[packing.own]        # [N]
+        packed = own_tokens[chosen, :longest].flatten()[packing.inside]     # [N]
         packing = Packing(*(t.to(device) for t in packing))
         chunks.append(Chunk(clip.token_embedding(packed.to(device)), packing))
     return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks), handcrafted_context(clip))

@@ -32,10 +32,10 @@ class PlainCLIP(CLIP):
 class FusedAttention(Attention):
     """By torch's fused kernels, which have no second derivative. The plain way has no `packing`."""
 
-    def forward(self, x: Tensor, causal: bool, packing: None = None, wanted: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, causal: bool, packing: None = None, last_layer: bool = False) -> Tensor:
         q, k, v = self.split_heads(F.linear(x, self.in_proj_weight, self.in_proj_bias))    # each [..., H, T, d]
         y = self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=causal)))
-        return y if wanted is None else y.index_select(-2, wanted)
+        return y[:, :1] if last_layer else y
 
 
 class PublishedCLIP(PlainCLIP):

@@ -1,4 +1,4 @@
-"""Attention over texts that share their beginning, and of the wanted tokens alone, held to torch's own module."""
+"""Attention over texts that share their beginning, and of the rows that are read alone, held to torch's own module."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -75,20 +75,18 @@ def hold_to_torchs(ours, theirs, x, first, second, fused, times):
 def test_texts_that_share_a_prefix(both, lengths, last_layer, fused):
     ours, theirs = both
     packing = pack(torch.tensor(lengths))
-    wanted = P + packing.last if last_layer else None
-    rows = wanted if last_layer else slice(None)
+    rows = P + torch.tensor(lengths).cumsum(0) - 1 if last_layer else slice(None)
     x = torch.randn(PREFIXES, P + sum(lengths), WIDTH, dtype=torch.float64)
     directions = torch.randn_like(one_by_one(theirs, x, lengths)[:, rows]), torch.randn_like(x)
-    hold_to_torchs(lambda x: ours(x, True, packing, wanted), lambda x: one_by_one(theirs, x, lengths)[:, rows],
+    hold_to_torchs(lambda x: ours(x, True, packing, last_layer), lambda x: one_by_one(theirs, x, lengths)[:, rows],
                    x, *directions, fused, times=1 if last_layer else 2)  # of the prefix, and of the texts
 
 
-@pytest.mark.parametrize("causal, wanted", [(False, None), (True, None), (False, [0]), (False, [3, 1]), (True, [3, 1])])
-def test_whole_sequences(both, causal, wanted, fused):
+@pytest.mark.parametrize("causal, last_layer", [(False, False), (True, False), (False, True)])
+def test_whole_sequences(both, causal, last_layer, fused):
     ours, theirs = both
-    index = None if wanted is None else torch.tensor(wanted)
-    rows = slice(None) if wanted is None else index
+    rows = slice(0, 1) if last_layer else slice(None)
     x = torch.randn(PREFIXES, 5, WIDTH, dtype=torch.float64)
     directions = torch.randn_like(x[:, rows]), torch.randn_like(x)
-    hold_to_torchs(lambda x: ours(x, causal, wanted=index), lambda x: whole(theirs, x, causal)[:, rows],
+    hold_to_torchs(lambda x: ours(x, causal, last_layer=last_layer), lambda x: whole(theirs, x, causal)[:, rows],
                    x, *directions, fused, times=1)

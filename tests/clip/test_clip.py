@@ -98,7 +98,7 @@ def test_packing_is_undone_by_itself():
     for row, text in zip(padded, texts):
         assert torch.equal(row[: len(text)], text)
         assert torch.equal(row[len(text) :], text[-1:].expand(4 - len(text), -1))
-    assert torch.equal(padded.flatten(0, 1)[packing.own], torch.cat(texts))
+    assert torch.equal(padded.flatten(0, 1)[packing.inside], torch.cat(texts))
     assert packing.position.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 0, 1] and packing.last.tolist() == [2, 3, 7, 9]
 
 
