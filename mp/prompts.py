@@ -196,11 +196,11 @@ def recognise(tensors: Params) -> tuple[str, dict[str, str]]:
     present = {}
     for method in METHODS:
         kind = learner_class(method)
-        published = kind.published() if kind.published_as else {}
-        present[method] = {ours: theirs for ours, theirs in published.items() if theirs in tensors}
+        if kind.published_as:
+            present[method] = {ours: theirs for ours, theirs in kind.published().items() if theirs in tensors}
     method = max(present, key=lambda method: len(present[method]))
     if "ctx" not in present[method]:
-        raise UserError(f"holds no prompt of {', '.join(row.title for row in METHODS.values())}")
+        raise UserError(f"holds no prompt of {', '.join(METHODS[method].title for method in present)}")
     return method, present[method]
 
 

@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
-import run as program
 from mp import finetune, maml, meta, regulator
 from mp.learners import METHODS, make_learner
 from mp.prompts import open_prompt
 from mp.settings import FinetuneSettings, MetaSettings
 from mp.tasks import draw_batches, make_task
 from tests.test_maml import STEPS_KEPT, equals_one_graph, in_halves, problem, whole
+from tests.walks.small import run
 
 
 def a_regulator(params, seed=0, scale=0.5):
@@ -47,37 +47,27 @@ def test_it_starts_as_the_identity():
     assert all(torch.equal(phi[k], again[k]) for k in phi) and not torch.equal(phi["regulator.ctx.down"], other["regulator.ctx.down"])
 
 
+def regulated(inner_lr):
+    """The update p - α (g + up · relu(down · g)), written out once more for vectors in rows."""
+    def update(p, grad):
+        stepped = {}
+        for name, g in grad.items():
+            down, up = p[f"regulator.{name}.down"], p[f"regulator.{name}.up"]
+            stepped[name] = p[name] - inner_lr * (g + torch.clamp(g @ down.T, min=0) @ up.T)
+        return p | stepped
+
+    return update
+
+
 @pytest.mark.parametrize("first_order", [False, True], ids=["second order", "first order"])
 @pytest.mark.parametrize("divide", [whole, in_halves])
 @pytest.mark.parametrize("steps, kept", STEPS_KEPT)
 def test_equals_autograd_through_all_steps(steps, kept, divide, first_order):
-    def plainly(p, grad):
-        stepped = {}
-        for name, g in grad.items():
-            down, up = p[f"regulator.{name}.down"], p[f"regulator.{name}.up"]
-            stepped[name] = p[name] - 0.3 * (g + torch.clamp(g @ down.T, min=0) @ up.T)
-        return p | stepped
-
     phi = a_regulator(problem()[1])
-    equals_one_graph(regulator.sgd(0.3), plainly, phi, steps, kept, divide, first_order)
+    equals_one_graph(regulator.sgd(0.3), regulated(0.3), phi, steps, kept, divide, first_order)
 
 
-def test_first_order_takes_the_jacobians_of_p_for_the_identity():
-    loss, params, batches = problem(6)
-    phi = a_regulator(params)
-    support, query, update = whole(batches[:2]), [(batches[4], 1.0)], regulator.sgd(0.3)
-    _, first = maml.meta_gradient(loss, params | phi, support, query, update, list(params), first_order=True)
-    adapted, _, steps = maml.adapt(loss, params | phi, support, update, list(params))
-    assert all(torch.equal(adapted[k], phi[k]) for k in phi) and [set(step.grad) for step in steps] == [set(params)] * 2
-    _, at_the_end, _ = maml.value_and_grad(loss, {k: adapted[k] for k in params}, query)
-    assert all(torch.equal(first[k], at_the_end[k]) for k in params)
-    q_phi = {k: v.clone().requires_grad_() for k, v in phi.items()}
-    moved = sum((-0.3 * regulator.regulate(q_phi, step.grad)[k] * at_the_end[k]).sum() for step in steps for k in params)
-    for name, e in zip(phi, torch.autograd.grad(moved, tuple(q_phi.values()))):
-        torch.testing.assert_close(first[name], e, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["cocoop", "promptsrc"])
 def test_the_first_epoch_is_plain_mamls_to_the_bit(method, clip, recipe):
     learner = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0))
     images = torch.from_numpy(recipe.images("A", "r", 6))
@@ -115,33 +105,29 @@ def test_fine_tuning_passes_its_gradients_through_it(clip, recipe):
     assert (regulator.regulate(phi, {"ctx": grad})["ctx"] - grad).abs().max() > 1e-3
 
 
-def test_from_the_command_line(tmp_path, capsys):
+def test_from_the_command_line(tmp_path):
     """It is kept in the prompt's file, counts in what the prompt is known by, and fine-tuning takes it from there."""
-    out = ["--out", str(tmp_path), "--datasets", "aircraft"]
-    assert program.main(["meta", "--method", "coop", "--regulator", "--epochs", "2", *out]) == 0
-    prompt, = tmp_path.glob("mini/meta/coop-seed1-epochs2-regulatorTrue-*/prompt.pt")
+    run(tmp_path, "meta --method coop --regulator --datasets pets")
+    prompt, = tmp_path.glob("runs/mini/meta/coop-seed1-regulatorTrue-*/prompt.pt")
     content = torch.load(prompt, weights_only=True)
-    assert set(content["params"]) == {"ctx"} and set(content["regulator"]) == {"regulator.ctx.down", "regulator.ctx.up"}
-    assert content["regulator"]["regulator.ctx.up"].abs().max() > 0
-    known = open_prompt(prompt).fingerprint
-    tune = ["finetune", "--init", str(prompt), "--epochs", "3", "--lr", "0.1", "--shots", "4", *out]
-    assert program.main(tune) == 0
-    content["regulator"]["regulator.ctx.up"] += 1.0
+    phi = content["regulator"]
+    assert set(content["params"]) == {"ctx"} and set(phi) == {"regulator.ctx.down", "regulator.ctx.up"}
+    assert phi["regulator.ctx.up"].abs().max() > 0
+    phi["regulator.ctx.up"] += 1.0
     torch.save(content, tmp_path / "other.pt")
-    assert open_prompt(tmp_path / "other.pt").fingerprint != known
-    assert program.main([*tune[:2], str(tmp_path / "other.pt"), *tune[3:]]) == 0
-    files = sorted(tmp_path.glob("mini/finetune/coop-*/aircraft-seed1-*.json"))
+    assert open_prompt(tmp_path / "other.pt").fingerprint != open_prompt(prompt).fingerprint
+    for init in (prompt, "other.pt"):
+        run(tmp_path, f"finetune --init {init} --datasets pets")
+    files = tmp_path.glob("runs/mini/finetune/coop-*/pets-seed1-*.json")
     losses = [json.loads(file.read_text())["losses"] for file in files]
     assert len(losses) == 2 and losses[0] != losses[1]
-    capsys.readouterr()
-    assert program.main(["show", str(prompt), "--export", str(tmp_path / "theirs.pt")]) == 0
-    shown = capsys.readouterr()
-    assert "2,048 numbers beside the prompt's" in shown.out and "theirs.pt: the prompt's regulator is left out" in shown.err
-    del content["regulator"]["regulator.ctx.up"]
+    shown = run(tmp_path, f"show {prompt} --export theirs.pt")
+    assert "2,048 numbers beside the prompt's" in shown.out
+    assert "theirs.pt: the prompt's regulator is left out" in shown.err
+    del phi["regulator.ctx.up"]
     torch.save(content, tmp_path / "bad.pt")
-    capsys.readouterr()
-    assert program.main(["zeroshot", "--prompt", str(tmp_path / "bad.pt"), *out]) == 2
-    assert "bad.pt: its regulator holds regulator.ctx.down, not regulator.ctx.down, regulator.ctx.up; give another" in capsys.readouterr().err
+    refused = run(tmp_path, "zeroshot --prompt bad.pt --datasets pets", code=2).err
+    assert "bad.pt: its regulator holds regulator.ctx.down, not regulator.ctx.down, regulator.ctx.up; give" in refused
 
 
 def test_over_tasks_phi_is_averaged_and_clipped_with_the_prompt(clip, recipe):

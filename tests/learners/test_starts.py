@@ -40,14 +40,24 @@ BESIDE_CTX = {"coop": lambda depth, length: {}, "cocoop": cocoop, "promptsrc": p
 
 
 @pytest.mark.parametrize("length", [2, 4, 6])
-@pytest.mark.parametrize("method", METHODS)
-def test_the_start_is_torchs_own(method, length, clip, recipe):
+@pytest.mark.parametrize("method", BESIDE_CTX)
+def test_the_start_is_torchs_own(method, length, clip):
     """More than four vectors of context are drawn before all else; fewer are the first words of "a photo of a"."""
-    found = dict(make_learner(method, clip, 3, length, torch.Generator().manual_seed(7)).named_parameters())
+    learner = make_learner(method, clip, 3, length, torch.Generator().manual_seed(7))
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        words = torch.from_numpy(recipe.clip_state("A")["token_embedding.weight"])[[320, 1125, 539, 320]]
+        words = clip.token_embedding.weight[[320, 1125, 539, 320]].detach()
         expected = {"ctx": words[:length] if length <= 4 else normal(length)} | BESIDE_CTX[method](3, length)
-    assert found.keys() == expected.keys()
-    for name, p in found.items():
+    assert dict(learner.named_parameters()).keys() == expected.keys()
+    for name, p in learner.named_parameters():
         torch.testing.assert_close(p.detach(), expected[name].detach().float(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_seed_is_a_start(method, clip):
+    """Also a new method's; other draws in between, of torch's own generator, change nothing."""
+    first, again = (make_learner(method, clip, 3, 6, torch.Generator().manual_seed(7)) for _ in range(2))
+    other = make_learner(method, clip, 3, 6, torch.Generator().manual_seed(8))
+    for name, p in first.named_parameters():
+        assert torch.equal(p, again.get_parameter(name))
+    assert not all(torch.equal(p, other.get_parameter(name)) for name, p in first.named_parameters())
