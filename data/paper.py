@@ -89,9 +89,11 @@ def load(name: str, root: Path) -> Dataset:
         raise DataError(f"{labels}: class {min(untrained)} of {len(classes)} has no training image; fetch its lists "
                         "again")
     for item in (test[0], train[0]):
-        if not os.path.exists(item.source):
-            refuse_misplaced(name, item.source, images, folder)
-            require(f"{name}: no image folder", images, [], folder, download)
+        path = item.source.removeprefix(f"{images}/")
+        if not os.path.exists(item.source) and (place := elsewhere([path], folder)):
+            raise DataError(f"{name}: no image {item.source}; it lies at {place}: move all images to where the first "
+                            "one is missed")
+    require(f"{name}: no image folder", images, [], folder, download)
     notes = []
     counts = len(classes), len(train), len(test)
     if counts != row.counts:
@@ -108,18 +110,6 @@ def names_of(name: str) -> list[str]:
     """Return what a dataset is called: the paper's name, its folder's, and CoOp's, which the split file's holds."""
     row = TABLE[name]
     return [name, row.folder, row.labels.removeprefix("split_zhou_").removesuffix(".json")]
-
-
-def refuse_misplaced(name: str, image: str, images: Path, folder: Path) -> None:
-    """Raise DataError if the image lies elsewhere in the dataset's folder, saying what to move where.
-
-    That is the deepest folder on the way to the image that is there, so that no folder of the same name is in the way.
-    """
-    if place := elsewhere([image.removeprefix(f"{images}/")], folder):
-        source, target = Path(place).parent, Path(image).parent
-        while target != images and not target.is_dir():
-            source, target = source.parent, target.parent
-        raise DataError(f"{name}: no image {image}; it lies in {source}/: move all that is there to {target}")
 
 
 def require(what: str, path: Path, names: list[str], below: Path, source: str) -> None:

@@ -37,15 +37,17 @@ def read_split(file: Path, images: Path) -> Lists:
             raise DataError(f"{file}: no list {part!r}, or an empty one; fetch it again")
         for number, entry in enumerate(entries):
             where = f"{file}: {part} entry {number}"
-            if not isinstance(entry, list) or [type(field) for field in entry] != [str, int, str]:
+            if not is_entry(entry):
                 raise DataError(f"{where} is {str(entry)[:60]!r}, not [image path, label, class name]; fetch it again")
             path, label, name = entry
             items[part].append(Item(image_path(images, path, where), label))
-            if not name.strip():
-                raise DataError(f"{where}: class {label} has no name; fetch the file again")
             if names.setdefault(label, name) != name:
                 raise DataError(f"{where}: class {label} is {names[label]!r} and {name!r}; fetch the file again")
     return [names[label] for label in sorted(names)], items["train"], items["test"]
+
+
+def is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and [type(field) for field in entry] == [str, int, str] and entry[2].strip() != ""
 
 
 def image_path(images: Path, path: str, where: str) -> str:
@@ -60,15 +62,13 @@ def parsed(file: Path, parse: Callable[[str], Any], failure: str) -> Any:
     """Return what `parse` makes of a text file. Raises DataError, with `failure` if it can make nothing of it."""
     try:
         return parse(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file; {GUIDE}") from None
     except DAMAGE as e:
         raise DataError(unreadable(file, e, failure, "fetch it again")) from None
 
 
 def read_lines(file: Path) -> list[str]:
     """Return the lines of a text file without the spaces around them, and without empty ones at the end."""
-    text = parsed(file, str, "not text in UTF-8")
+    text = parsed(file, str, "not readable as text")
     return [line.strip() for line in text.rstrip().splitlines()]
 
 

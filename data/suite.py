@@ -1,7 +1,7 @@
 """The two suites, the embedded miniature and the paper's eleven datasets in a folder; and the user's own datasets."""
 import os
 from collections.abc import Callable, Container, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from data.miniature import suite as mini
 from data.miniature.captions import DOMAIN_CAPTIONS
 from data.names import composed
 
-AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no dataset may be called so
+AVERAGES = ("Average", "Average (train)", "Average (test)")  # rows of every table; no folder may be called so
 
 
 class Suite(NamedTuple):
@@ -45,13 +45,20 @@ def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[st
     It is meta-trained on `tasks`; without them on Table 1's. A name is one of the suite's, or a folder with one
     sub-folder per class. Raises DataError for a folder or dataset that isn't there.
     """
+    folders: dict[str, Path] = {}  # the user's own datasets, by the folder's name
+
+    @cache
+    def load(name: str) -> Dataset:
+        if name in folders:
+            return folder.load(folders[name])
+        return mini.load(name) if root is None else paper.load(name, root)
+
     if root is None:
-        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), mini.load, mini.WEIGHTS, mini.META_EPOCHS)
+        suite = Suite("mini", mini.TRAINING, list(mini.TABLE), load, mini.WEIGHTS, mini.META_EPOCHS)
     elif os.path.isdir(root):
-        suite = Suite("paper", paper.TRAINING, paper.NAMES, cache(partial(paper.load, root=root)), None, None)
+        suite = Suite("paper", paper.TRAINING, paper.NAMES, load, None, None)
     else:
         raise DataError(f"{root}: no such folder; --data (or MP_DATA) names the one that holds the datasets")
-    folders: dict[str, Path] = {}  # the user's own datasets, by the folder's name
     training, datasets = suite.training, suite.datasets
     if tasks is not None:
         training = resolve(suite, tasks, root, folders)
@@ -59,13 +66,8 @@ def open_suite(root: Path | None, names: list[str] | None = None, tasks: list[st
         datasets = datasets + [name for name in training if name in folders]
     if names is not None:
         datasets = resolve(suite, names, root, folders)
-
-    @cache
-    def load(name: str) -> Dataset:
-        return folder.load(folders[name]) if name in folders else suite.load(name)
-
     other_tasks = [] if training == suite.training else training
-    return suite._replace(training=training, datasets=datasets, load=load, other_tasks=other_tasks)
+    return suite._replace(training=training, datasets=datasets, other_tasks=other_tasks)
 
 
 def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str, Path]) -> list[str]:
@@ -75,12 +77,14 @@ def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str
     """
     papers: dict[str, str] = {}  # the paper's datasets, by all that they are called
     for dataset in paper.NAMES:
-        papers |= dict.fromkeys(map(key, paper.names_of(dataset)), dataset)
+        papers |= {key(word): dataset for word in paper.names_of(dataset)}
     by_key = papers if suite.name == "paper" else {key(name): name for name in suite.datasets}
     chosen: dict[str, None] = {}  # a set that keeps the order
     for name in names:
         if dataset := by_key.get(key(name)):
-            require_one_meaning(name, root / paper.TABLE[dataset].folder if root else None)
+            if os.path.isdir(name) and not (root and same_folder(root / paper.TABLE[dataset].folder, name)):
+                raise DataError(f"{name}: a dataset of the suite, and a folder here; rename the folder if that is "
+                                "meant, else give the command where there is no such folder")
             chosen[dataset] = None
         elif key(name) in papers:
             raise DataError(f"{name}: {papers[key(name)]} is of the paper's suite; give --data DIR, the folder that "
@@ -95,13 +99,8 @@ def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str
     return of_suite + users
 
 
-def require_one_meaning(name: str, dataset_folder: Path | None) -> None:
-    """Raise DataError if a suite's dataset is called like a folder here that isn't the dataset's."""
-    if not os.path.isdir(name):
-        return
-    if dataset_folder is None or not dataset_folder.exists() or not dataset_folder.samefile(name):
-        raise DataError(f"{name}: a dataset of the suite, and a folder here; rename the folder if that is meant, else "
-                        "give the command where there is no such folder")
+def same_folder(path: Path, other: str) -> bool:
+    return path.exists() and path.samefile(other)
 
 
 def add_folder(folders: dict[str, Path], path: Path, suite_keys: Container[str]) -> str:
@@ -110,11 +109,10 @@ def add_folder(folders: dict[str, Path], path: Path, suite_keys: Container[str])
     Raises DataError unless its results can be kept by that name.
     """
     name = composed(path.resolve().name)
-    if not name or printable(name) != name or key(name) in suite_keys:
-        raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, or "
-                        "can't be printed; rename it, or give the name alone if the suite's dataset is meant")
-    if name in AVERAGES:
-        raise DataError(f"{path}: tables have a row of averages of this name; rename the folder")
+    if not name or printable(name) != name or name in AVERAGES or key(name) in suite_keys:
+        raise DataError(f"{path}: results are kept by the folder's name, and this one is a dataset's of the suite, a "
+                        "table's, or can't be printed; rename it, or give the name alone if the suite's dataset is "
+                        "meant")
     for other, other_path in folders.items():
         if key(other) == key(name) and other_path.resolve() != path.resolve():
             raise DataError(f"{path}: another folder of that name is given, too; results are kept by name, rename one")

@@ -2,11 +2,10 @@
 import os
 from argparse import Namespace
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from data import paper
-from data.dataset import DataError, Item
+from data.errors import DataError
 from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip import download
@@ -20,26 +19,29 @@ from mp.runtime.progress import Progress
 def command(args: Namespace) -> None:
     """Print one line for each, and two for what isn't ready. Raises UserError if something isn't."""
     suite = open_suite(args.data, args.datasets, args.tasks)
+    names = list(suite.datasets)
     if args.tasks:
-        suite = suite._replace(datasets=list(dict.fromkeys([*suite.datasets, *suite.training])))
-    things = [("weights", partial(describe_weights, args.weights or suite.weights))]
-    things += [(name, partial(describe_dataset, name, suite)) for name in suite.datasets]
-    width = max(len(name) for name, _ in things)
-    wrong = [name for name, describe in things if not report(name, width, describe)]
+        names += [name for name in suite.training if name not in names]
+    width = max(len(name) for name in ["weights", *names])
+    wrong = []
+    if not report("weights", width, describe_weights, args.weights or suite.weights):
+        wrong.append("weights")
+    wrong += [name for name in names if not report(name, width, describe_dataset, name, suite)]
     if suite.name == "paper" and wrong:
         print(paper.GUIDE)
     if args.check:
         feed = Feed(0, workers=args.workers)
-        wrong += [name for name in suite.datasets if not check(name, suite, feed)]
+        wrong += [name for name in names if not check(name, suite, feed)]
     if wrong:
-        names = ", ".join(dict.fromkeys(wrong))
-        raise UserError(f"not ready: {names}; see above for what is missing and where to get it")
+        what = ", ".join(dict.fromkeys(wrong))
+        raise UserError(f"not ready: {what}; see above for what is missing and where to get it")
 
 
-def report(name: str, width: int, describe: Callable[[], str]) -> bool:
-    """Print what it is, or if `describe` raises an error, what it lacks. Whether it is ready."""
+def report(name: str, width: int, describe: Callable[..., str], *arguments) -> bool:
+    """Print what `describe` returns of the arguments, or if it raises an error, what is missing. Return whether it is
+    ready."""
     try:
-        print(f"{name.ljust(width)}  ready      {describe()}", flush=True)
+        print(f"{name.ljust(width)}  ready      {describe(*arguments)}", flush=True)
         return True
     except (DataError, UserError) as e:
         what, _, advice = str(e).removeprefix(f"{name}: ").removesuffix(f"; {paper.GUIDE}").partition("; ")
@@ -54,8 +56,7 @@ def describe_weights(path: Path | None) -> str:
     if path is None:
         return describe_openai(download.openai_path())
     clip = load(path)
-    found = files.sha256(path)
-    whose = "OpenAI's" if found == download.SHA256 else f"SHA-256 {found[:12]}…"
+    whose = "OpenAI's" if clip.sha256 == download.SHA256 else f"SHA-256 {clip.sha256[:12]}…"
     patch = clip.visual.conv1.weight.shape[-1]
     layers = len(clip.visual.transformer.resblocks)
     size = clip.visual.image_size
@@ -81,33 +82,26 @@ def describe_dataset(name: str, suite: Suite) -> str:
     row = paper.TABLE.get(name) if suite.name == "paper" else None
     if not row:
         text += f"; the first classes: {', '.join(dataset.classes[:3])}"
-    gone = absent(dataset.train + dataset.test)
-    if gone:
+    sources = [item.source for item in dataset.train + dataset.test]
+    missing = [source for source in sources if isinstance(source, str) and not has_bytes(source)]
+    if missing:
         where = f"; get it from {row.source}" if row else ""
-        raise DataError(f"{len(gone):,} of {train + test:,} listed images are missing or empty, the first is "
-                        f"{gone[0]}{where}")
+        raise DataError(f"{len(missing):,} of {len(sources):,} listed images are missing, empty, or can't be read, the "
+                        f"first is {missing[0]}{where}")
     if row and classes != row.counts[0]:
         raise DataError(f"{dataset.notes[0]}; {paper.GUIDE}")
     return "; ".join([text, *dataset.notes])
 
 
-def absent(items: list[Item]) -> list[str]:
-    """Return the image files that aren't there: also those that are empty, and links that lead nowhere."""
-    return [item.source for item in items if isinstance(item.source, str) and not has_bytes(item.source)]
-
-
 def has_bytes(file: str) -> bool:
-    """Whether it is there and not empty. Raises DataError if that can't be told."""
     try:
         return os.stat(file).st_size > 0
-    except PermissionError as e:
-        raise DataError(f"{file}: can't be read ({e.strerror}); mend that") from None
     except (OSError, ValueError):  # ValueError: no system has files of such names
         return False
 
 
 def check(name: str, suite: Suite, feed: Feed) -> bool:
-    """Open every image once and print what is wrong with it. Whether the dataset can be used."""
+    """Open every image once and print what is wrong with it. Return whether the dataset can be used."""
     try:
         dataset = suite.load(name)
     except DataError:  # which the report has told

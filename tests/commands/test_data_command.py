@@ -66,7 +66,7 @@ def test_images_that_are_missing_or_unreadable(two, tmp_path, capsys):
     first.write_bytes(whole[0][:200])
     second.unlink()
     data(tmp_path, *options, code=2)
-    assert f"1 of 30 listed images are missing or empty, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
+    assert f"1 of 30 listed images are missing, empty, or can't be read, the first is {tmp_path / 'eurosat/2750' / items[1][0]}" in capsys.readouterr().out
     data(tmp_path, *options, "--check", code=2)
     out = capsys.readouterr().out
     assert f"{items[0][0]}: not a readable image" in out and f"{items[1][0]}: no such image" in out
@@ -88,7 +88,7 @@ def test_empty_images_and_links_that_lead_nowhere_are_missing(two, tmp_path, cap
     paths[2].symlink_to(paths[2].name)
     paths[3].symlink_to(paths[3].with_suffix(".kept"))
     data(tmp_path, "--weights", two / "w.pt", "--datasets", "eurosat", code=2)
-    assert f"3 of 30 listed images are missing or empty, the first is {paths[0]}\n" in capsys.readouterr().out
+    assert f"3 of 30 listed images are missing, empty, or can't be read, the first is {paths[0]}\n" in capsys.readouterr().out
 
 
 def test_class_names_that_are_too_long_for_clip_are_not_ready(birds, capsys):

@@ -179,7 +179,7 @@ def test_the_page_shows_the_trainings_of_these_tasks(place, ran):
     ("parts", "parts: one training image of each class, such as 'cup'; meta-training needs"),
     ("a deep/a", "deep/a: another folder of that name is given, too"), ("deep/f", "f: another folder of that name is given, too"),
     ("deep/pets", "deep/pets: results are kept by the folder's name, and this one is a dataset's of the suite"),
-    ("flowers", "flowers: a dataset of the suite, and a folder here"), ("deep/Average", "a row of averages of this name")])
+    ("flowers", "flowers: a dataset of the suite, and a folder here"), ("deep/Average", "Average: results are kept by")])
 def test_bad_tasks_are_refused_before_any_work(tasks, says, place, ran):
     for name, count in (("deep/a", 4), ("deep/f", 4), ("deep/pets", 4), ("flowers", 4), ("deep/Average", 4), ("single", 1)):
         pictures(place / name, [f"{word}/{i}.png" for word in ("cup", "rose") for i in range(count)], 9)

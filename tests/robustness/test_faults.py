@@ -31,7 +31,7 @@ READ = dict(absent="No such file", folder="can't be read (Is a directory); mend 
             forbidden="can't be read (Permission denied); mend that")
 ZIP = dict(empty="incomplete, or over", cut="incomplete, or over", noise="", huge="incomplete, or over")
 JSON = dict(empty="Expecting value", cut="", noise="utf-8", huge="too large for the memory")
-TEXT = dict(noise="not text in UTF-8", huge="too large for the memory")
+TEXT = dict(noise="not readable as text", huge="too large for the memory")
 IMAGE = dict(absent="no such image", empty="not JPEG, PNG", cut="not a readable image", noise="not JPEG, PNG", huge="=")
 SAME = dict.fromkeys(faults.FAULTS, "=")
 ANEW = dict.fromkeys(faults.FAULTS, "anew") | dict(absent="=", folder="Is a directory", forbidden="Permission denied")
@@ -49,7 +49,7 @@ FILES = {  # input: file, command, and what each fault ends in
     "variants": (VARIANTS, f"{ZEROSHOT} fgvcaircraft", READ | TEXT | dict(
         absent="get it from https://www.robots", empty="is not in variants.txt", cut="is not in variants.txt")),
     "image list": (LIST, f"{ZEROSHOT} fgvcaircraft", READ | TEXT | dict(
-        absent="no such file", empty="no image is listed", cut="fetch")),
+        absent="not readable as text (No such file", empty="no image is listed", cut="fetch")),
     "test image": ("data/dtd/images/banded/test0.png", f"{OTHER} dtd", READ | IMAGE),
     "training image": ("data/dtd/images/banded/train0.png", f"{TUNE} --seeds 3", READ | IMAGE | dict(huge="other")),
     "checked image": ("data/dtd/images/woven/test1.png", CHECK.replace("data/birds", "dtd"), dict.fromkeys(
@@ -172,7 +172,7 @@ CONTENTS = {  # input: [what is in it, how it got there, what it ends in]
         ("label below zero", split(lambda t: [rename(t[0], label=-1), *t]), "has no training image"),
         ("label huge", split(lambda t: [rename(t[0], label=10**30), *t]), "has no training image"),
         ("two names", split(lambda t: [rename(t[0], name="x"), *t]), "class 0 is 'x' and 'banded'"),
-        ("no name", split(lambda t: [rename(t[0], name=" \n"), *t]), "class 0 has no name"),
+        ("no name", split(lambda t: [rename(t[0], name=" \n"), *t]), "not [image path, label, class name]"),
         ("a long name", split(lambda t: [rename(e, name="word " * 90) if e[1] == 3 else e for e in t]), "woven"),
         ("a missing training image", split(lambda t: [rename(t[0], path="no\nsuch.png"), *t]), "="),
         ("duplicate", split(lambda t: [t[0], *t]), "="),
