@@ -10,10 +10,10 @@ import math
 import os
 import random
 import shlex
-import subprocess
 import sys
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+import run as program
 from data import paper
 from mp.clip.model import CLIP
 from mp.learners import METHODS
 from mp.runtime import files
-from mp.runtime.progress import Progress
 
-ROOT = Path(__file__).parent.parent
 VIT_B16 = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
 SMALL = dict(image_size=32, patch=16, image_width=64, image_layers=9, text_width=64, text_layers=9, embed=32)
 KINDS = ("red blue green gray white black gold tiny giant old young wild tame spotted striped curly smooth rough round "
@@ -122,13 +121,9 @@ def write(root: Path, small: bool, shots: int) -> Path:
         sys.exit(f"{root}: another rehearsal, one that wasn't written to its end, or other files are in it; give a new folder")
     root.mkdir(parents=True, exist_ok=True)
     done.write_text("{}")
-    progress = Progress("writing dataset")
     with ProcessPoolExecutor() as pool:
-        writing = [pool.submit(write_dataset, name, root, small, shots if name in paper.TRAINING else 2)
-                   for name in paper.NAMES]
-        for number, finished in enumerate(as_completed(writing), 1):
-            finished.result()
-            progress.update(number, len(writing))
+        counts = [shots if name in paper.TRAINING else 2 for name in paper.NAMES]
+        list(pool.map(write_dataset, paper.NAMES, repeat(root), repeat(small), counts))
     sizes = SMALL if small else VIT_B16
     openai_archive(random_state(sizes), weights, sizes["image_size"])
     files.write_json(done, about)
@@ -142,34 +137,30 @@ def commands(root: Path, weights: Path, meta: bool) -> list[list[str]]:
     if meta:
         return [["meta", "--method", method, "--epochs", "3", *run] for method in METHODS]
     shots = ["--shots", "2", "--support", "1", "--batch", "4", "--epochs", "1", "--datasets", "eurosat", "dtd"]
-    prompts = {m: root / f"runs/paper/meta/{m}-seed1-epochs1-shots2-support1-batch4/prompt.pt" for m in ("coop", "promptsrc")}
+    prompt = root / "runs/paper/meta/coop-seed1-epochs1-shots2-support1-batch4/prompt.pt"
     tune = ["--shots", "2", "--epochs", "2", "--datasets", "eurosat"]
     return [
         ["data", *common, "--check"],
         ["zeroshot", *run],
         ["meta", "--method", "coop", *run, *shots],
-        ["meta", "--method", "promptsrc", *run, *shots],
-        ["finetune", "--method", "coop", "--init", str(prompts["coop"]), *run, *tune],
-        ["finetune", "--method", "promptsrc", "--init", str(prompts["promptsrc"]), *run, *tune, "--epochs", "17"],
+        ["finetune", "--method", "coop", "--init", str(prompt), *run, *tune],
+        ["finetune", "--method", "promptsrc", *run, *tune],
     ]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m tests.rehearsal", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder; about 0.5 GB")
     parser.add_argument("--small", action="store_true", help="tiny pictures and towers")
     parser.add_argument("--meta", action="store_true", help="meta-training at its full size; about 1 GB")
     parser.add_argument("--write-only", action="store_true", help="write the files and say which commands to run")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     weights = write(args.folder, args.small, 16 if args.meta else 2)
-    cache = str(args.folder.resolve() / "cache")
+    os.environ["XDG_CACHE_HOME"] = cache = str(args.folder.resolve() / "cache")
     for command in commands(args.folder, weights, args.meta):
         print(f"\n$ XDG_CACHE_HOME={shlex.quote(cache)}", shlex.join(["python", "run.py", *command]), flush=True)
-        if not args.write_only:
-            environment = os.environ | {"XDG_CACHE_HOME": cache}
-            code = subprocess.run([sys.executable, str(ROOT / "run.py"), *command], env=environment).returncode
-            if code:
-                sys.exit(code)
+        if not args.write_only and (code := program.main(command)):
+            sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """run.py data, and the rehearsal of the paper's suite: every command on files of the published layouts."""
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -11,7 +8,7 @@ from PIL import Image
 import run as program
 from data import paper
 from data.suite import open_suite
-from tests.conftest import ROOT
+from tests import rehearsal
 from tests.rehearsal import openai_archive, write_dataset
 
 
@@ -194,18 +191,19 @@ def test_weights_that_are_wrong(two, tmp_path, capsys, cache_folder, monkeypatch
     assert "not OpenAI's file, its SHA-256 should be 5806e77cd80f" in capsys.readouterr().out
 
 
-def test_the_rehearsal(tmp_path):
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_the_rehearsal(tmp_path, capsys, monkeypatch):
     """Every command on all eleven layouts, as a user runs them, on small towers of as many layers as prompts need."""
-    result = subprocess.run([sys.executable, "-m", "tests.rehearsal", str(tmp_path / "r"), "--small"], cwd=ROOT,
-                            capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "error::UserWarning"})
-    assert result.returncode == 0, result.stderr[-3000:]
-    ready = [line.split() for line in result.stdout.splitlines() if " ready " in line]
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # so that what the rehearsal sets is unset at the end
+    rehearsal.main([str(tmp_path / "r"), "--small"])
+    out, err = capsys.readouterr()
+    ready = [line.split() for line in out.splitlines() if " ready " in line]
     counts = {row.counts[0] for row in paper.TABLE.values()}
     assert len(ready) == 12 and {int(w.replace(",", "")) for line in ready for w in line if w.replace(",", "").isdigit()} >= counts
-    assert "Warning" not in result.stderr and "Traceback" not in result.stderr
+    assert "Warning" not in err
     names = {p.relative_to(tmp_path / "r/runs/paper").as_posix().split("/")[0] for p in (tmp_path / "r/runs").rglob("*.json")}
     assert names == {"meta", "zeroshot", "finetune"}
-    table = [line.split()[0] for line in result.stdout.split(" python run.py ")[2].splitlines() if "." in line]
+    table = [line.split()[0] for line in out.split(" python run.py ")[2].splitlines() if "." in line]
     assert [name.rstrip("*") for name in table[-11:]] == [name.split()[0] for name in paper.NAMES]
     features = list((tmp_path / "r/cache/meta-prompts/features").iterdir())
     assert len(features) == 11  # one file a dataset, shared by all commands
