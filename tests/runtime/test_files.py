@@ -10,7 +10,15 @@ import pytest
 from mp.runtime import files, interrupt
 from tests.conftest import ROOT
 
-WINDOWS = "import sys; sys.modules.update(fcntl=None, resource=None); import run; sys.exit(run.main(sys.argv[1:]))"
+# Imports all there is, and runs a command that takes locks.
+WINDOWS = """
+import importlib, pkgutil, sys
+sys.modules.update(fcntl=None, resource=None)
+import mp, run
+for module in pkgutil.walk_packages(mp.__path__, "mp."):
+    importlib.import_module(module.name)
+sys.exit(run.main(["zeroshot", "--datasets", "aircraft", "textures"]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +26,7 @@ def nothing_said():
     files.say_once.cache_clear()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL])
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL])
 @pytest.mark.parametrize("waits", [False, True])
 def test_without_locks_the_work_is_done_and_it_is_said_once(number, waits, monkeypatch, tmp_path, capsys):
     def flock(lock, how):
@@ -40,16 +48,11 @@ def test_an_error_of_the_work_is_no_error_of_the_lock(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command, code, says", [
-    ("data", 0, ""),
-    ("zeroshot --datasets aircraft textures", 0, "files can't be locked here"),
-    ("meta --method coop --epochs 1 --datasets aircraft", 0, "files can't be locked here"),
-])
-def test_a_system_without_fcntl_and_resource(command, code, says, tmp_path):
-    ended = subprocess.run([sys.executable, "-c", WINDOWS, *command.split()], capture_output=True, text=True,
-                           env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
-    assert ended.returncode == code and "Traceback" not in ended.stderr, ended.stderr
-    assert ended.stderr.count(says) == (1 if says else len(ended.stderr) + 1)
+def test_a_system_without_fcntl_and_resource(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", WINDOWS], capture_output=True, text=True, cwd=tmp_path,
+                           env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("files can't be locked here") == 1
 
 
 def test_only_posix_can_ask_after_a_process(monkeypatch, tmp_path):

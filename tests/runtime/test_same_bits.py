@@ -7,7 +7,7 @@ from mp import maml
 from mp.finetune import finetune
 from mp.learners import make_learner
 from mp.learners.prompts import class_prompts
-from mp.runtime.device import choose
+from mp.runtime.device import MEMORY, choose
 from tests.learners import test_learners
 from tests.runtime.test_precision import undone_determinism
 from tests.test_finetune import golden_batches, settings_of
@@ -47,17 +47,17 @@ def everything(case, clip, recipe, device) -> list[Tensor]:
         for images, labels in golden_batches(recipe)(epoch):
             yield images.to(device), labels.to(device)
 
-    *_, state = finetune(learner, clip, classes, batches, settings_of(case))
+    *_, state = finetune(learner, clip, classes, batches, settings_of(case, epochs=2))
     learner.load_state_dict(state.prompt)
     with torch.no_grad():
         logits = learner.classifier(clip, class_prompts(clip, recipe.CLASSES["A"]))(batch[0])
     return [losses, *gradient.values(), *state.prompt.values(), logits]
 
 
-@pytest.mark.parametrize("memory", [None, 1], ids=["whole", "chunks"])
+@pytest.mark.parametrize("memory", [MEMORY, 500_000], ids=["whole", "two chunks"])
 @pytest.mark.parametrize("case", CASES)
 def test_everything_twice(case, memory, clip, recipe, device, monkeypatch):
-    monkeypatch.setattr(clip, "memory", memory or clip.memory)
+    monkeypatch.setattr(clip, "memory", memory)
     first, second = (everything(case, clip, recipe, device) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 

@@ -1,73 +1,73 @@
 """Waiting for processes that don't come: what is said, and that Ctrl-C and SIGTERM end it."""
-import os
 import signal
 import socket
-import subprocess
 import sys
+import time
 
 import pytest
+import torch
+import torch.distributed
 
-from tests.conftest import ROOT
-
-# Meets the others as run.py does, and then waits for a sum to which they add nothing.
-SUM = """
-import sys, torch
+import run
 from mp.runtime import processes
-from mp.runtime.interrupt import end_when_interrupted
-end_when_interrupted()
-processes.join(torch.device("cpu"))
-print("joined", file=sys.stderr, flush=True)
-if processes.first_process():
-    processes.total([torch.ones(3)])
-sys.stdin.read()
-"""
+from tests.robustness.forked import Call
 
 
-def free_port():
+@pytest.fixture
+def port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
 
-def start(rank, port, *command):
-    variables = dict(RANK=str(rank), WORLD_SIZE="3" if command[0] == "run.py" else "2", MASTER_ADDR="127.0.0.1",
-                     MASTER_PORT=str(port), OMP_NUM_THREADS="1")
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE,
-                            stdin=subprocess.PIPE, text=True)
+def start(command, folder, rank, world, port, before=lambda: None):
+    """Run a command, or what `before` does, as one of several processes."""
+    folder.mkdir(exist_ok=True)
+    return Call(command, folder, before, rank, RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port))
 
 
-@pytest.mark.parametrize("rank, number, command", [
-    (0, signal.SIGINT, "meta --method coop"), (0, signal.SIGTERM, "table --run"), (2, signal.SIGTERM, "meta --method coop"),
-    (2, signal.SIGINT, "table --run")])
-def test_waiting_for_processes_that_do_not_come(rank, number, command, tmp_path):
-    port = free_port()
-    process = start(rank, port, "run.py", *command.split(), "--out", str(tmp_path))
-    said = process.stderr.readline()
-    assert said == (f"waiting for 2 more of 3 processes at 127.0.0.1:{port} (MASTER_ADDR:MASTER_PORT): RANK {rank} and "
-                    "WORLD_SIZE 3 in the environment say so; unset these to run alone\n")
-    process.send_signal(number)
-    _, rest = process.communicate(timeout=20)
-    assert process.returncode == 130 and ("interrupted" in rest) == (rank == 0)
+def wait_until_it_says(call, text):
+    while text not in (said := call.files[1].read_text()):
+        time.sleep(0.01)
+    return said
 
 
-def test_waiting_for_a_sum(tmp_path):
-    port = free_port()
-    both = [start(rank, port, "-c", SUM) for rank in (0, 1)]
-    try:
-        for process in both:
-            while (line := process.stderr.readline()) != "joined\n":
-                assert line.startswith("waiting for 1 more of 2 processes"), line
-        both[0].send_signal(signal.SIGTERM)
-        assert both[0].wait(20) == 130
-    finally:
-        for process in both:
-            process.kill()
-            process.communicate()
+@pytest.mark.parametrize("rank, number, command", [(0, signal.SIGINT, ["meta", "--method", "coop"]),
+                                                   (2, signal.SIGTERM, ["table", "--run"])])
+def test_waiting_for_processes_that_do_not_come(rank, number, command, port, tmp_path):
+    call = start([*command, "--out", tmp_path / "runs"], tmp_path / "work", rank, 3, port)
+    assert wait_until_it_says(call, "\n") == (
+        f"waiting for 2 more of 3 processes at 127.0.0.1:{port} (MASTER_ADDR:MASTER_PORT): RANK {rank} and WORLD_SIZE 3 "
+        "in the environment say so; unset these to run alone\n")
+    call.kill(number)
+    ended = call.wait()
+    assert ended.code == 130 and ("interrupted" in ended.err) == (rank == 0)
 
 
-@pytest.mark.parametrize("command", ["zeroshot", "data", "finetune --method coop", "predict a.png --names a b"])
-def test_commands_that_are_for_one_process_name_the_variables(command):
-    process = start(0, 1, "run.py", *command.split())
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "torchrun is for meta and table; without it, unset RANK (0) and WORLD_SIZE (3) in the environment" in said
+def sum_of_one():
+    """Meet the other process as run.py does, then wait for a sum to which it adds nothing."""
+    processes.join(torch.device("cpu"))
+    print("joined", file=sys.stderr, flush=True)
+    if processes.first_process():
+        processes.total([torch.ones(3)])
+    time.sleep(60)
+
+
+def test_waiting_for_a_sum(port, tmp_path):
+    both = [start([], tmp_path / "work", rank, 2, port, sum_of_one) for rank in (0, 1)]
+    for call in both:
+        wait_until_it_says(call, "joined\n")
+    both[0].kill(signal.SIGTERM)
+    assert both[0].wait().code == 130
+    both[1].kill()
+    both[1].wait()
+
+
+def test_commands_that_are_for_one_process_name_the_variables(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for command in ("zeroshot", "data", "finetune --method coop", "predict a.png --names a b"):
+        assert run.main(command.split()) == 2
+        assert ("torchrun is for meta and table; without it, unset RANK (0) and WORLD_SIZE (3) in the environment"
+                in capsys.readouterr().err)
