@@ -1,13 +1,13 @@
 """Whatever state a script has put torch, Python and Pillow into, each function of `mp` gives the same bits, and leaves it."""
 import copy
 import inspect
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import warnings
-from contextlib import contextmanager
-from threading import Thread
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -16,9 +16,8 @@ from PIL import Image, ImageFile
 
 import mp
 from mp import UserError, classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
-from mp.clip import model
 from mp.learners import METHODS
-from tests.conftest import ROOT
+from tests.test_api import write_narrow
 
 NAMES = ["red lake", "river", "a_forest"]
 PIXELS = [np.random.default_rng(i).integers(0, 256, (30 + 9 * i, 41, 3), np.uint8) for i in range(6)]
@@ -28,14 +27,13 @@ TRAINED = ("cocoop", "promptsrc")  # one that sees features, with a network that
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of a small CLIP."""
-    state = model.CLIP(image_size=24, patch=8, image_width=64, image_layers=2, text_width=64, text_layers=2, embed=64).state_dict()
-    generator = torch.Generator().manual_seed(0)
-    for name, value in state.items():
-        value.copy_(0.1 * torch.randn(value.shape, generator=generator) + (".ln_" in name and name.endswith("weight")))
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save(state, path)
-    return path
+    """Return a file of a small CLIP."""
+    return write_narrow(tmp_path_factory.mktemp("weights") / "small.pt", 64)
+
+
+@pytest.fixture(scope="module")
+def clip(weights):
+    return load_clip(weights, "cpu")
 
 
 def numbers_of(*some):
@@ -53,7 +51,7 @@ def numbers_of(*some):
 
 
 def calls(clip, weights, folder):
-    """Every function of `mp`, by name: what it gives."""
+    """Return a call of every function of `mp`, by name."""
     task, short = (PIXELS, LABELS, NAMES), {"epochs": 2, "batch": 2}
     prompt = folder / "p.pt"
 
@@ -78,10 +76,12 @@ def calls(clip, weights, folder):
 
 
 @pytest.fixture(scope="module")
-def setting(weights, tmp_path_factory):
-    """The calls, and what each gives where nothing is out of the ordinary."""
-    functions = calls(load_clip(weights, "cpu"), weights, tmp_path_factory.mktemp("prompts"))
-    return functions, {name: call() for name, call in functions.items()}
+def setting(clip, weights, tmp_path_factory):
+    """Return the calls, and what each gives where nothing is out of the ordinary."""
+    functions = calls(clip, weights, tmp_path_factory.mktemp("prompts"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mp.learners.promptsrc.TEMPLATES", ["a photo of a {}.", "a drawing of the {}."])  # instead of 60
+        yield functions, {name: call() for name, call in functions.items()}
 
 
 def test_every_function_is_called_here(setting):
@@ -132,16 +132,19 @@ def other_draws():
     yield
 
 
-STATES = {
-    "float64": lambda: default_type(torch.float64), "float16": lambda: default_type(torch.float16),
-    "device": lambda: default_device("meta"), "no_grad": torch.no_grad, "inference": torch.inference_mode,
-    "grad off": lambda: switched(torch.is_grad_enabled, torch.set_grad_enabled, False),
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "deterministic": lambda: switched(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True),
-    "products": lambda: switched(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
-    "warnings": errors_of_warnings, "truncated": lambda: attribute(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
-    "pixels": lambda: attribute(Image, "MAX_IMAGE_PIXELS", None), "draws": other_draws,
-    "folder": lambda: switched(os.getcwd, os.chdir, "/"),
+STATES = {  # what a script may have switched; together as far as each would show beside the others
+    "defaults": {
+        "float64": lambda: default_type(torch.float64), "device": lambda: default_device("meta"), "no_grad": torch.no_grad,
+        "products": lambda: switched(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
+        "deterministic": lambda: switched(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True),
+        "warnings": errors_of_warnings, "draws": other_draws, "folder": lambda: switched(os.getcwd, os.chdir, "/")},
+    "modes": {
+        "float16": lambda: default_type(torch.float16), "inference": torch.inference_mode,
+        "truncated": lambda: attribute(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
+        "pixels": lambda: attribute(Image, "MAX_IMAGE_PIXELS", None)},
+    "autocast": {
+        "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+        "grad off": lambda: switched(torch.is_grad_enabled, torch.set_grad_enabled, False)},
 }
 
 
@@ -154,24 +157,24 @@ def state_now():
             str(np.random.get_state()), torch.get_rng_state().numpy(force=True).tolist())
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_a_hidden_state_changes_no_bit_and_stays(state, setting):
+@pytest.mark.parametrize("states", STATES)
+def test_hidden_states_change_no_bit_and_stay(states, setting):
     functions, expected = setting
-    with STATES[state]():
-        before, found = state_now(), {}
+    with ExitStack() as stack:
+        for switch in STATES[states].values():
+            stack.enter_context(switch())
+        before, results = state_now(), {}
         for name, call in functions.items():
-            found[name] = call()
+            results[name] = call()
             assert state_now() == before, name
     for name in functions:
-        assert found[name] == expected[name], name
+        assert results[name] == expected[name], name
 
 
 def test_a_thread_of_its_own_changes_nothing(setting):
-    functions, expected, found = *setting, {}
-    thread = Thread(target=lambda: found.update({name: call() for name, call in functions.items()}))
-    thread.start()
-    thread.join()
-    assert found == expected
+    functions, expected = setting
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: {name: call() for name, call in functions.items()}).result() == expected
 
 
 def test_the_state_comes_back_after_an_error(setting):
@@ -182,29 +185,34 @@ def test_the_state_comes_back_after_an_error(setting):
         assert state_now() == before
 
 
-def test_a_hidden_state_in_which_all_is_imported(weights):
-    """Tensors that modules make, such as CLIP's colours, are what they always are."""
-    work = f"""
-from mp import classify, fine_tune, load_clip, make_learner
-import numpy
-clip = load_clip({str(weights)!r}, "cpu")
-images = [numpy.random.default_rng(i).integers(0, 256, (40, 41, 3), numpy.uint8) for i in range(4)]
-learner = fine_tune(make_learner("coop", clip), clip, images, [0, 1, 0, 1], ["cat", "dog"], epochs=2, batch=2)
-found = classify(learner, clip, images, ["cat", "dog"]).numpy().tobytes().hex()"""
-    code = f"""import torch
-torch.set_default_dtype(torch.float64), torch.set_default_device("meta")
-with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-    exec({work!r})
-print(found)"""
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    here = {}
-    exec(work, here)
-    assert found.strip() == here["found"]
-
-
-def test_what_was_made_in_inference_mode(weights):
-    """A learner's tensors are copied; a CLIP can't be learnt with, and nothing is said by torch itself."""
+def learnt_and_classified(weights):
+    """Return bits that depend on all tensors which modules make when they are imported, such as CLIP's colours."""
+    from mp import classify, fine_tune, load_clip, make_learner
     clip = load_clip(weights, "cpu")
+    learner = fine_tune(make_learner("coop", clip), clip, PIXELS[:4], LABELS[:4], NAMES, epochs=2, batch=2)
+    return classify(learner, clip, PIXELS[:4], NAMES).numpy().tobytes()
+
+
+def imported_anew(weights):
+    """Return what `learnt_and_classified` does, with all of mp and data imported where nothing is as usual."""
+    before = {name for name in sys.modules if name.split(".")[0] in ("mp", "data")}
+    for name in before:
+        del sys.modules[name]
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        bits = learnt_and_classified(weights)
+    assert {"mp.clip.model", "mp.api", "data.images"} <= before & sys.modules.keys()
+    return bits
+
+
+def test_a_hidden_state_in_which_all_is_imported(weights):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(imported_anew, weights).result() == learnt_and_classified(weights)
+
+
+def test_what_was_made_in_inference_mode(clip):
+    """A learner's tensors are copied; a CLIP can't be learnt with, and nothing is said by torch itself."""
     learner = make_learner("coop", clip)
     with torch.inference_mode():
         copied, frozen = copy.deepcopy(learner), copy.deepcopy(clip)
@@ -217,20 +225,18 @@ def test_what_was_made_in_inference_mode(weights):
             call()
 
 
-def test_a_cut_image_is_refused_also_where_pillow_would_read_it(weights, tmp_path):
+def test_a_cut_image_is_refused_also_where_pillow_would_read_it(clip, tmp_path):
     Image.fromarray(PIXELS[0]).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:1500])
-    clip = load_clip(weights, "cpu")
     with attribute(ImageFile, "LOAD_TRUNCATED_IMAGES", True), pytest.raises(UserError, match="cut.png: can't be used"):
         classify("{}", clip, [tmp_path / "cut.png"], NAMES)
 
 
-def test_a_caller_who_makes_errors_of_warnings_gets_none(weights, tmp_path):
+def test_a_caller_who_makes_errors_of_warnings_gets_none(clip, tmp_path):
     """Pillow warns of what is odd in a file, and changes no pixel for it."""
     picture = Image.fromarray(PIXELS[0]).convert("P")
     picture.info["transparency"] = bytes(range(256))
     picture.save(tmp_path / "odd.png")
-    clip = load_clip(weights, "cpu")
     whole = classify("{}", clip, [tmp_path / "odd.png"], NAMES)
     with errors_of_warnings():
         with pytest.raises(UserWarning):

@@ -5,7 +5,6 @@ files; class `names` are two or more, all different; `labels` are indices into t
 changed, and two CLIPs share nothing. torch's default type, `no_grad`, autocast and the like around a call change no
 bit (mp/api/state.py). Errors are one line each, in which settings are called as run.py's options.
 """
-import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -19,9 +18,8 @@ from torch import Tensor
 from data.dataset import Item
 from data.miniature.suite import WEIGHTS
 from mp import finetune, meta
-from mp.api.inputs import (Picture, check, check_clip, check_labels, check_report, feed_of, is_list, opened,
-                           plain_views, say_unknown)
-from mp.api.state import alone
+from mp.api.inputs import Picture, check, check_clip, check_labels, feed_of, is_list, opened, plain_views
+from mp.api.state import fresh_state
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP
 from mp.clip.weights import load
@@ -42,7 +40,7 @@ Report = Callable[[dict[str, Any]], object]
 NOT_SET = {"method", "shots", "classes", "regulator"}  # here: a script brings the learner, and the images to take
 
 
-@alone
+@fresh_state()
 def load_clip(weights: str | Path | None = None, device: str = "auto", precision: str = "auto",
               memory: float | None = None) -> CLIP:
     """Return a frozen CLIP: OpenAI's ViT-B/16, fetched once; that of a file; or with "mini" the embedded miniature.
@@ -64,7 +62,7 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
     return clip
 
 
-@alone
+@fresh_state()
 def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     """Return the learner of a method, named as by --method, from its handcrafted start.
 
@@ -78,12 +76,12 @@ def make_learner(method: str, clip: CLIP, **settings: Any) -> Learner:
     return learner_of(choose_settings(PromptSettings, method, settings), clip)
 
 
-@alone
+@fresh_state()
 def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     """Return the learner of a prompt file: of `save_prompt` or run.py, or of the method's own code.
 
-    `settings`: as of `make_learner`; shapes are the file's. It says so where a regulator is
-    left out, which only `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
+    `settings`: as of `make_learner`; shapes are the file's. It says so where a regulator is left out, which only
+    `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
     """
     check_clip(clip)
     if not isinstance(path, (str, Path)):
@@ -95,7 +93,7 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     return learner_of(chosen, clip, prompt)
 
 
-@alone
+@fresh_state()
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
@@ -103,7 +101,7 @@ def save_prompt(learner: Learner, path: str | Path) -> None:
     write_prompt(Path(path), method, learner.state_dict(), {"format": FORMAT}, about)
 
 
-@alone
+@fresh_state()
 @torch.no_grad()
 def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names: Sequence[str]) -> Tensor:
     """Return probabilities [B, C], on the CPU, of C class names for each of B images.
@@ -112,11 +110,10 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     learner that doesn't fit CLIP.
     """
     check_clip(clip)
-    check(images, names)
-    say_unknown(clip, names)
+    check(clip, images, names)
     let_round(clip.logit_scale.device, clip.tf32)
     if not isinstance(prompt, str):
-        classifier = learnt_classifier(own_copy(prompt, clip), clip, names)
+        classifier = learnt_classifier(fitted_copy(prompt, clip), clip, names)
     elif "{}" in prompt:
         classifier = words_classifier(clip, prompt, names)
     else:
@@ -125,7 +122,7 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     return torch.cat([classifier(views).softmax(-1).cpu() for views in plain_views(clip, images)])
 
 
-@alone
+@fresh_state()
 def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], report: Report = lambda numbers: None,
                **settings: Any) -> Learner:
     """Run Algorithm 1: return a new learner with the meta-prompt, learnt from this one's values.
@@ -135,29 +132,27 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     `settings`: as of `run.py meta`, but for those of `make_learner`. Raises UserError, before any training, for a bad
     task or setting and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
-    check_clip(clip)
-    check_report(report)
-    chosen = choose_settings(MetaSettings, method_of(learner), settings, shots=sys.maxsize)
-    learner = own_copy(learner, clip)
+    learner, chosen = learner_and_settings(MetaSettings, learner, clip, report, settings, shots=sys.maxsize)
     if not tasks:
         raise UserError("no tasks to train on; give one or more")
     if not isinstance(tasks, Mapping) or not all(is_list(task) and len(task) == 3 for task in tasks.values()):
         raise UserError("tasks: give a dict with the images, labels and class names of each name")
     for name, (images, labels, names) in tasks.items():
-        check(images, names, f"{name}: ")
+        check(clip, images, names, f"{name}: ")
         check_labels(labels, images, names, f"{name}: ")
-        say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
-    made = [make_task(learner, clip, name, names, plain_views(clip, images, f"{name}: "), labels)
-            for name, (images, labels, names) in tasks.items()]
-    for state in meta.meta_train(learner, clip, made, chosen):
+    prepared = []
+    for name, (images, labels, names) in tasks.items():
+        views = plain_views(clip, images, f"{name}: ")
+        prepared.append(make_task(learner, clip, name, names, views, labels))
+    for state in meta.meta_train(learner, clip, prepared, chosen):
         report(state.numbers)
     learner.load_state_dict(state.params)
     learner.clip = clip.mark()
     return learner
 
 
-@alone
+@fresh_state()
 def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: Sequence[int], names: Sequence[str],
               report: Report = lambda numbers: None, **settings: Any) -> Learner:
     """Return a new learner, trained from this one's values on all of the images, which are augmented.
@@ -166,16 +161,13 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     `settings`: as of `run.py finetune`, but for those of `make_learner`. Raises UserError, before any training, for bad
     images, labels, names or settings and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
-    check_clip(clip)
-    check_report(report)
-    chosen = choose_settings(FinetuneSettings, method_of(learner), settings)
-    learner = own_copy(learner, clip)
-    check(images, names)
+    learner, chosen = learner_and_settings(FinetuneSettings, learner, clip, report, settings)
+    check(clip, images, names)
     check_labels(labels, images, names)
-    say_unknown(clip, names)
     let_round(clip.logit_scale.device, clip.tf32)
-    pixels = [np.asarray(opened(image, f"images[{i}]")) for i, image in enumerate(images)]
-    items = [Item(*pair) for pair in zip(pixels, map(int, labels))]
+    items = []
+    for i, (image, label) in enumerate(zip(images, labels)):
+        items.append(Item(np.asarray(opened(image, f"images[{i}]")), int(label)))
     batches = feed_of(clip).augmented(items, chosen.batch, chosen.seed, "")
     for state in finetune.finetune(learner, clip, learner.prepare(clip, names), batches, chosen):
         report(state.numbers)
@@ -184,16 +176,27 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     return learner
 
 
+def learner_and_settings(kind: type, learner: Learner, clip: CLIP, report: Report, given: dict[str, Any],
+                         **usual: Any) -> tuple[Learner, Any]:
+    """Return the learner to train, which is a copy, and the settings. Raises UserError if any of it can't be used."""
+    check_clip(clip)
+    if not callable(report):
+        raise UserError(f"report: {type(report).__name__}; give a function of an epoch's numbers, or leave it out")
+    chosen = choose_settings(kind, method_of(learner), given, **usual)
+    return fitted_copy(learner, clip), chosen
+
+
 def choose_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
     """Return settings as `method_settings` does. Raises UserError also for a name that isn't one of these settings."""
-    known = {one.name for one in fields(kind)} - NOT_SET
+    known = {field.name for field in fields(kind)} - NOT_SET
     if kind is not PromptSettings:
-        known -= {one.name for one in fields(PromptSettings)} - {"seed"}
-    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
-    for name in given:
+        known -= {field.name for field in fields(PromptSettings)} - {"seed"}
+    values = {}
+    for name, value in given.items():
         if name not in known:
             raise UserError(f"{flag(name)}: not one of the settings here, which are {', '.join(sorted(known))}")
-    chosen = method_settings(kind, method, given, **usual)
+        values[name] = value.item() if isinstance(value, np.generic) else value
+    chosen = method_settings(kind, method, values, **usual)
     if not 0 <= chosen.seed < 2**32:
         raise UserError(f"--seed {chosen.seed}: out of range; give 0 to {2**32 - 1}")
     return chosen
@@ -207,10 +210,9 @@ def method_of(learner: Learner) -> str:
     raise UserError(f"{str(learner)[:40]!r}: not a learner; `make_learner` and `load_prompt` give one")
 
 
-def own_copy(learner: Learner, clip: CLIP) -> Learner:
+def fitted_copy(learner: Learner, clip: CLIP) -> Learner:
     """Return a copy of the learner on CLIP's device. Raises UserError if it doesn't fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
     prompt = PromptFile(Path("the learner"), method, params)
-    learner_of(PromptSettings(prompt.method, **prompt.shape), clip, prompt)
-    return copy.deepcopy(learner).to(clip.logit_scale.device)
+    return learner_of(PromptSettings(prompt.method, **prompt.shape), clip, prompt)

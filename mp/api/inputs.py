@@ -1,5 +1,5 @@
 """Check what scripts hand in, and turn images into views."""
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,8 @@ def check_clip(clip: CLIP) -> None:
                         "what `load_clip` returns")
 
 
-def check_report(report: Callable) -> None:
-    if not callable(report):
-        raise UserError(f"report: {type(report).__name__}; give a function of an epoch's numbers, or leave it out")
-
-
-def check(images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
-    """Raise UserError for what is wrong with images and names."""
+def check(clip: CLIP, images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
+    """Raise UserError for what is wrong with images and class names; say which names mean nothing to this CLIP."""
     if not is_list(names) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where}class names {repr(names)[:80]}; give a list of two or more words, each a str")
     try:
@@ -47,6 +42,8 @@ def check(images: Sequence[Picture], names: Sequence[str], where: str = "") -> N
         raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
     if not len(images):
         raise UserError(f"{where}no images; give one or more")
+    if unknown := unknown_names(clip, names):
+        say_once(unknown)
 
 
 def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequence[str], where: str = "") -> None:
@@ -58,12 +55,6 @@ def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequen
     for i, label in enumerate(labels):
         if getattr(label, "ndim", 0) or label not in range(len(names)):
             raise UserError(f"{where}labels[{i}] is {label}; give an index of a class name, 0 to {len(names) - 1}")
-
-
-def say_unknown(clip: CLIP, names: Sequence[str]) -> None:
-    """Say which class names mean nothing to this CLIP."""
-    if unknown := unknown_names(clip, names):
-        say_once(unknown)
 
 
 def is_list(value: Any) -> bool:
