@@ -81,7 +81,7 @@ def settings(**more):
     return MetaSettings("coop", **(METHODS["coop"].meta | {"epochs": 4, "batch": 8, "meta_lr": 0.01} | more))
 
 
-def saved(clip, tasks, config, folder, report=lambda numbers: None):
+def saved(clip, tasks, config, folder, report=lambda epoch, text: None):
     """What run.py meta does, in a folder."""
     return learn(session_of(clip), CoOp(clip), tasks, config, folder, report)
 
@@ -139,8 +139,8 @@ def test_the_loop_needs_no_files_and_goes_on_from_any_state(clip, tasks):
 
 def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
     def train(folder, stop_after=None):
-        def report(numbers):
-            if numbers["epoch"] == stop_after:
+        def report(epoch, text):
+            if epoch == stop_after:
                 raise KeyboardInterrupt
         return saved(clip, tasks, settings(), tmp_path / folder, report)
 
@@ -166,7 +166,7 @@ def test_a_kill_between_the_last_state_and_its_log_line_loses_no_line(clip, task
 
 @pytest.mark.parametrize("poisoned, where", [(0, "task one, inner step 1"), (1, "task two, inner step 1")])
 def test_nan_names_epoch_task_and_step_and_keeps_the_last_state(clip, tasks, tmp_path, poisoned, where):
-    def stop(numbers):
+    def stop(epoch, text):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -61,8 +61,7 @@ def meta_run(learner, clip, recipe, folder):
     labels = torch.arange(2).repeat_interleave(8)
     task = Task("one", learner.prepare(clip, ["cat", "t-rex"]), learner.inputs(clip, images), labels)
     settings = MetaSettings("coop", epochs=3, inner_lr=0.025 / 6, shots=8, support=4, batch=6)
-    session = session_of(clip)
-    learn(session, learner, [task], settings, folder, session.say_zero_gradients)
+    learn(session_of(clip), learner, [task], settings, folder)
 
 
 def tune_run(learner, clip, recipe, folder):

@@ -1,5 +1,4 @@
 """The two loops as commands run them, with files, on the golden numbers' images and towers."""
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import torch
@@ -7,8 +6,8 @@ import torch
 from data.dataset import Dataset, Item
 from data.suite import Suite
 from mp.experiment import training
-from mp.experiment.arms import Arm
-from mp.experiment.places import Place
+from mp.experiment.arms import Arm, Job
+from mp.experiment.places import PromptPlace
 from mp.experiment.session import Session
 from mp.runtime.device import Compute
 from mp.settings import as_dict
@@ -16,7 +15,7 @@ from mp.store.cells import Identity
 
 
 def session_of(clip, classes=(), batches=None, items=()):
-    """Of a suite with one dataset, which is called "five"; `batches` are what fine-tuning sees."""
+    """Open a session of a suite with one dataset, which is called "five"; `batches` are what fine-tuning sees."""
     dataset = Dataset("five", "a photo of a {}.", list(classes), list(items), [])
     suite = Suite("mini", [], ["five"], lambda name: dataset, None, None)
     compute = Compute(torch.device("cpu"), "fp32", None, clip.memory if clip else 0)
@@ -28,17 +27,16 @@ def identity_of(settings):
     return Identity("weights", "fp32", "handcrafted", settings)
 
 
-def learn(session, learner, tasks, settings, folder, report=lambda numbers: None):
-    """What run.py meta does: the last epoch's tensors."""
-    identity, state = asdict(identity_of(as_dict(settings))), folder / "state-cpu-fp32.pt"
-    return training.train_and_save(session, learner, tasks, settings, identity, state, report)
+def learn(session, learner, tasks, settings, folder, report=lambda epoch, text: None):
+    """Do what run.py meta does, and return the last epoch's tensors."""
+    place = PromptPlace(folder / "prompt.pt", identity_of(as_dict(settings)), folder / "state-cpu-fp32.pt")
+    return training.train(session, learner, tasks, settings, place, report)
 
 
-def tune(session, method, changes, folder, report=lambda *_: None):
-    """What run.py finetune does with one dataset: the prompt's tensors, and the epochs' losses."""
+def tune(session, method, changes, folder, report=lambda epoch, text: None):
+    """Do what run.py finetune does with one dataset, and return the prompt's tensors and the epochs' losses."""
     arm = Arm(method, tuned=tuple({"classes": "all", **changes}.items()))
-    learnt_from = identity_of(changes)
-    place = Place(folder / "r.json", learnt_from, folder / "r.prompt.pt", learnt_from, folder / "r.state-cpu-fp32.pt")
-    training.tune(session, arm, 1, "five", place, report)
+    place = PromptPlace(folder / "r.prompt.pt", identity_of(changes), folder / "r.state-cpu-fp32.pt")
+    training.tune(session, Job(arm, 1, "five"), place, report)
     content = torch.load(place.prompt, weights_only=True)
     return content["params"], content["provenance"]["losses"]

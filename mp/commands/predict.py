@@ -16,7 +16,7 @@ from data.readers import ENDINGS, files_below
 from mp.commands.zeroshot import arm_of, is_file
 from mp.evaluate import Classify, learnt_classifier, words_classifier
 from mp.experiment.session import Session, open_session
-from mp.experiment.training import untuned_learner
+from mp.experiment.training import starting_learner
 from mp.learners.prompts import START
 from mp.runtime.errors import RunError, UserError, printable
 from mp.runtime.progress import Progress, say
@@ -91,7 +91,7 @@ def classifier(session: Session, args: Namespace, names: list[str], template: st
     if args.prompt == "handcrafted" or "{}" in args.prompt:
         words = template if args.prompt == "handcrafted" else args.prompt
         return words_classifier(session.clip, words, names)
-    learner = untuned_learner(session, arm_of(session, args, args.prompt), seed=1)
+    learner = starting_learner(session, arm_of(session, args, args.prompt), seed=1)
     return learnt_classifier(learner, session.clip, names)
 
 

@@ -120,6 +120,11 @@ class Job(NamedTuple):
     dataset: str = ""  # "": learn
 
     @property
+    def learning(self) -> Job:
+        """Return the job that learns the prompt of this one's arm."""
+        return Job(self.arm.untuned, self.seed)
+
+    @property
     def verb(self) -> str:
         if not self.dataset:
             return "learns"

@@ -1,11 +1,11 @@
-"""The files of an arm: where its accuracies lie, and the prompts that they are of."""
+"""The files of an arm: where its prompts and its accuracies lie, and what they depend on."""
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mp.experiment import arms
-from mp.experiment.arms import START, Arm
+from mp.experiment.arms import START, Arm, Job
 from mp.experiment.session import Session
 from mp.prompts import PromptFile
 from mp.runtime.errors import UserError
@@ -13,65 +13,57 @@ from mp.settings import flag
 from mp.store import cells
 from mp.store.cells import Identity
 
-class Place(NamedTuple):
-    """Where an arm's accuracies on a dataset lie, and what they depend on."""
-    path: Path
+
+class PromptPlace(NamedTuple):
+    """Say where a trained prompt lies, what it depends on, and where an unfinished training leaves its state."""
+    prompt: Path
     identity: Identity
-    prompt: Path | None = None           # the fine-tuned prompt
-    learnt_from: Identity | None = None  # what it depends on: the same without the test images
-    state: Path | None = None            # what an unfinished fine-tuning leaves
+    state: Path  # newer than a prompt beside it
+
+    @property
+    def is_finished(self) -> bool:
+        return self.prompt.exists() and not self.state.exists()
 
 
-def learnt_place(session: Session, arm: Arm, seed: int) -> tuple[Path, Identity]:
-    """Return the folder of the arm's meta-prompt, and what it depends on. It takes the training images to know that."""
-    settings = arms.meta_settings(session.suite, arm, seed)
-    images = {name: session.draw_shots(name, settings.shots, seed)[1] for name in session.suite.training}
-    identity = session.identity(START, settings, images)
-    return session.out / "meta" / cells.name_of(arms.meta_words(session.suite, arm, seed), identity), identity
+class Place(NamedTuple):
+    """Say where what a job makes lies: a meta-prompt's folder, or the file of an arm's accuracies."""
+    path: Path
+    identity: Identity                  # what it depends on
+    trained: PromptPlace | None = None  # the prompt that the job trains; None: of a prompt as it is
 
 
-def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
-    """Return the file of the arm's meta-prompt: the one that agrees in all that can be known without training images.
-
-    Raises UserError if there is none, with the command that makes it, or if there are several.
-    """
-    words = arms.meta_words(session.suite, arm, seed)
-    wanted = asdict(session.identity(START, arms.meta_settings(session.suite, arm, seed)))
-    fitting, differing = [], []
-    for folder in cells.siblings(session.out / "meta" / words):
-        if (folder / "prompt.pt").is_file():
-            identity = session.open_prompt(folder / "prompt.pt").identity
-            known = wanted | {"trained_on": images_of_tasks(identity, session.suite.training)}
-            places = cells.differences(identity, known)
-            if not places and not folder.name.endswith(cells.digits_of(identity)):
-                places = ["what its name says"]
-            if places:
-                differing.append(f"{folder.name} differs in {', '.join(places[:3])}")
-            else:
-                fitting.append(folder / "prompt.pt")
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        paths = ", ".join(map(str, fitting))
-        raise UserError(f"several meta-prompts would fit: {paths}; give one as a file, or move the others away")
-    words += "".join(f"; {difference}" for difference in differing[:1])
-    command = learning_command(session, arm, seed)
-    raise UserError(f"{session.out / 'meta'}: no meta-prompt {words}; make it with: {command}")
+def place(session: Session, job: Job) -> Place:
+    """Return the place of what a job makes. For accuracies, the prompt has to be there, as its tensors name them."""
+    if not job.dataset:
+        learnt = learnt_place(session, job.arm, job.seed)
+        return Place(learnt.prompt.parent, learnt.identity, learnt)
+    arm, seed, dataset = job
+    prompt, meta = start_of(session, job)
+    kind = "zeroshot" if arm.tuned is None else "finetune"
+    folder = session.out / kind / cells.shortened(arms.folder_words(session.suite, arm, prompt))
+    words, trained = arms.result_words(dataset, seed), None
+    if arm.tuned is None:
+        settings = arms.start_settings(arm, seed) if prompt == START else None
+        identity = session.identity(prompt, settings, meta=meta)
+    else:
+        settings = arms.tuning_settings(arm, seed)
+        _, images = session.draw_shots(dataset, settings.shots, seed, settings.classes)
+        identity = session.identity(prompt, settings, {dataset: images}, meta)
+        trained = PromptPlace(folder / cells.name_of(words, identity, ".prompt.pt"), identity,
+                              folder / cells.name_of(words, identity, f".state-{session.machine}.pt"))
+    identity = replace(identity, tested_on=session.tested_on(dataset))
+    return Place(folder / cells.name_of(words, identity, ".json"), identity, trained)
 
 
-def images_of_tasks(identity: dict[str, Any], tasks: list[str]) -> dict[str, Any]:
-    """Return the images that a meta-prompt was trained on, as its file says, if its tasks are these."""
-    trained_on = identity.get("trained_on")
-    if isinstance(trained_on, dict) and set(trained_on) == set(tasks):
-        return trained_on
-    return dict.fromkeys(tasks)
-
-
-def learning_command(session: Session, arm: Arm, seed: int) -> str:
-    words = ["python", "run.py", "meta", "--method", arm.method, "--seeds", str(seed)]
-    for name, value in arm.learnt:
-        words += [flag(name)] if value is True else [flag(name), str(value)]
-    return shlex.join([*words, *session.options])
+def start_of(session: Session, job: Job) -> tuple[str, dict[str, Any] | None]:
+    """Return what names the prompt of a job's arm before fine-tuning, its words or its fingerprint, and the identity of
+    the meta-prompt that it is, if it is one."""
+    if job.arm.words is not None:
+        return job.arm.words or session.suite.load(job.dataset).template, None
+    file = prompt_file(session, job.arm, job.seed)
+    if file is None:
+        return START, None
+    return file.fingerprint, file.identity if job.arm.learnt is not None else None
 
 
 def prompt_file(session: Session, arm: Arm, seed: int | None) -> PromptFile | None:
@@ -81,31 +73,56 @@ def prompt_file(session: Session, arm: Arm, seed: int | None) -> PromptFile | No
     if arm.learnt is None:
         return None
     if session.learns:
-        return session.open_prompt(learnt_place(session, arm, seed)[0] / "prompt.pt")
+        return session.open_prompt(learnt_place(session, arm, seed).prompt)
     return session.open_prompt(find_learnt(session, arm, seed))
 
 
-def place(session: Session, arm: Arm, seed: int | None, dataset: str) -> Place:
-    """Return where the arm's accuracies on a dataset lie."""
-    file = prompt_file(session, arm, seed)
-    prompt, meta, settings = START, None, None
-    if arm.words is not None:
-        prompt = arm.words or session.suite.load(dataset).template
-    elif file is None:
-        settings = arms.start_settings(arm, seed)
-    else:
-        prompt = file.fingerprint
-        meta = file.identity if arm.learnt is not None else None
-    kind = "zeroshot" if arm.tuned is None else "finetune"
-    folder = session.out / kind / cells.shortened(arms.folder_words(session.suite, arm, prompt))
-    words, tested_on = arms.result_words(dataset, seed), session.tested_on(dataset)
-    if arm.tuned is None:
-        identity = replace(session.identity(prompt, settings, meta=meta), tested_on=tested_on)
-        return Place(folder / cells.name_of(words, identity, ".json"), identity)
-    settings = arms.tuning_settings(arm, seed)
-    _, images = session.draw_shots(dataset, settings.shots, seed, settings.classes)
-    learnt_from = session.identity(prompt, settings, {dataset: images}, meta)
-    identity = replace(learnt_from, tested_on=tested_on)
-    return Place(folder / cells.name_of(words, identity, ".json"), identity,
-                 folder / cells.name_of(words, learnt_from, ".prompt.pt"), learnt_from,
-                 folder / cells.name_of(words, learnt_from, f".state-{session.machine}.pt"))
+def learnt_place(session: Session, arm: Arm, seed: int) -> PromptPlace:
+    """Return the place of the arm's meta-prompt. It takes the training images to know that."""
+    settings = arms.meta_settings(session.suite, arm, seed)
+    images = {}
+    for name in session.suite.training:
+        _, images[name] = session.draw_shots(name, settings.shots, seed)
+    identity = session.identity(START, settings, images)
+    folder = session.out / "meta" / cells.name_of(arms.meta_words(session.suite, arm, seed), identity)
+    return PromptPlace(folder / "prompt.pt", identity, folder / f"state-{session.machine}.pt")
+
+
+def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
+    """Return the file of the arm's meta-prompt: the one that agrees in all that can be known without training images.
+
+    Raises UserError if there are several; or none, with one that is near and the command that makes it.
+    """
+    words = arms.meta_words(session.suite, arm, seed)
+    folder, tasks = session.out / "meta", session.suite.training
+    wanted = asdict(session.identity(START, arms.meta_settings(session.suite, arm, seed)))
+    fitting, near = [], ""
+    for path in cells.siblings(folder / words):
+        prompt = path / "prompt.pt"
+        if not prompt.is_file():
+            continue
+        identity = session.open_prompt(prompt).identity
+        images = identity.get("trained_on")
+        same_tasks = isinstance(images, dict) and images.keys() == set(tasks)
+        differing = cells.differences(identity, wanted | {"trained_on": images if same_tasks else dict.fromkeys(tasks)})
+        if differing:
+            near = f"; {path.name} differs in {', '.join(differing[:3])}"
+        else:
+            fitting.append(prompt)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        paths = ", ".join(map(str, fitting))
+        raise UserError(f"several meta-prompts would fit: {paths}; give one as a file, or move the others away")
+    if not near:
+        for prompt in sorted(folder.glob(f"{arm.method}-seed{seed}-*/prompt.pt"))[:1]:
+            near = f"; there is {prompt}, whose path can be given instead"
+    raise UserError(f"{folder}: no meta-prompt {words}{near}; make it with: {learning_command(session, arm, seed)}")
+
+
+def learning_command(session: Session, arm: Arm, seed: int) -> str:
+    """Return the command line that learns the arm's meta-prompt."""
+    words = ["python", "run.py", "meta", "--method", arm.method, "--seeds", str(seed)]
+    for name, value in arm.learnt:
+        words += [flag(name)] if value is True else [flag(name), str(value)]
+    return shlex.join([*words, *session.options])

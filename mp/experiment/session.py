@@ -111,17 +111,13 @@ class Session:
 
     # Learners and prompts
 
+    @cache
     def check_names(self, name: str, settings: PromptSettings) -> None:
         """Raise UserError for class names that don't fit beside the prompt: before hours of training, not after."""
-        length = settings.length if "length" in METHODS[settings.method].made_with else 0
-        self.check_room(name, 1 + max(length, START_TOKENS))
-
-    @cache
-    def check_room(self, name: str, tokens: int) -> None:
-        """Raise UserError for class names that don't fit beside so many tokens."""
         names = self.suite.load(name).classes
         self.say_unknown(*names)
-        check_length(self.clip, class_prompts(self.clip, names), tokens)
+        length = settings.length if "length" in METHODS[settings.method].made_with else 0
+        check_length(self.clip, class_prompts(self.clip, names), 1 + max(length, START_TOKENS))
 
     def prepare(self, learner: Learner, names: list[str]) -> Any:
         """Return the learner's classes; they may take 60 templates each, and nothing in them is learnt."""

@@ -71,21 +71,17 @@ def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, wei
 
 def of_present_prompts(suite: Suite, out: Path, fitting: list[tuple[Job, Result]]) -> list[tuple[Job, Result]]:
     """Return the results without those of a meta-prompt that was learnt again since, if its file is there to tell."""
-    prompts: dict[Path, set[str]] = {}
+    fingerprints_of: dict[Path, set[str]] = {}
     for job, result in fitting:
         if job.arm.learnt is not None:
-            prompts.setdefault(prompt_path(suite, out, job, result), set()).add(result.identity["prompt"])
-    present = {}
-    for path, fingerprints in prompts.items():
+            path = prompt_path(suite, out, job, result)
+            fingerprints_of.setdefault(path, set()).add(result.identity["prompt"])
+    replaced = set()
+    for path, fingerprints in fingerprints_of.items():
         if len(fingerprints) > 1 and path.is_file():
             from mp.prompts import open_prompt  # seldom, and it takes torch, for which `table` doesn't wait
-            present[path] = open_prompt(path).fingerprint
-    remaining = []
-    for job, result in fitting:
-        fingerprint = result.identity["prompt"]
-        if job.arm.learnt is None or present.get(prompt_path(suite, out, job, result), fingerprint) == fingerprint:
-            remaining.append((job, result))
-    return remaining
+            replaced |= fingerprints - {open_prompt(path).fingerprint}
+    return [(job, result) for job, result in fitting if result.identity["prompt"] not in replaced]
 
 
 def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:

@@ -177,12 +177,11 @@ def result(path: Path, identity: Identity, provenance: dict[str, Any], compute: 
     goes once the new result is written. A second process that wants the same result waits for the first. Damaged
     content is set aside and computed again.
     """
-    if (there := usable(path, force, state)) is not None:
-        return there
     with files.locked(path.with_name(f".{path.stem}.lock")):
-        if (there := usable(path, force, state)) is not None:
+        there = read(path)
+        if there and not force and not (state and state.exists()):
             return there
-        if not force and path.exists() and read(path) is None:
+        if path.exists() and not there:
             set_aside(path)
         started = time.monotonic()
         content = compute()
@@ -195,11 +194,6 @@ def result(path: Path, identity: Identity, provenance: dict[str, Any], compute: 
         if state:
             files.discard(state)
     return read(path)
-
-
-def usable(path: Path, force: bool = False, state: Path | None = None) -> Result | None:
-    """Return the result in `path` if it counts: not with `force`, and not beside a `state`, which is newer."""
-    return None if force or (state and state.exists()) else read(path)
 
 
 def set_aside(path: Path) -> None:

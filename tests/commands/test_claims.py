@@ -93,7 +93,7 @@ def test_what_is_only_evaluated_may_have_two_classes(once):
 
 def test_a_log_that_is_not_whole_is_named(tmp_path, monkeypatch):
     """Also one that lost epochs, of whose numbers a smaller ‖G‖ would be said."""
-    monkeypatch.setattr(places, "learnt_place", lambda *_: (tmp_path, None))
+    monkeypatch.setattr(places, "learnt_place", lambda *_: SimpleNamespace(prompt=tmp_path / "prompt.pt"))
     monkeypatch.setattr(claims.arms, "meta_settings", lambda *_: SimpleNamespace(epochs=2))
     session = SimpleNamespace(suite=None)
     good = '{"query_loss": 1.0, "grad_norm": 3.0, "clipped_norm": 1.0}\n'
@@ -156,8 +156,9 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(monkeypatch, 
         return "epoch 1: the loss is inf" if job == Job(wanted[2], 1, "b") else ""
 
     monkeypatch.setattr(jobs, "do", do)
+    monkeypatch.setattr(jobs, "epochs_of", lambda session, job: 1)
     monkeypatch.setattr(jobs, "survey", lambda session, all_jobs, force: all_jobs)
-    monkeypatch.setattr(jobs.places, "place", lambda session, arm, seed, dataset: SimpleNamespace(path=seed))
+    monkeypatch.setattr(jobs.places, "place", lambda session, job: SimpleNamespace(path=job.seed))
     monkeypatch.setattr(jobs.cells, "read", lambda seed: Result(None, {"accuracies": {"all": 50.0 + (seed or 0)}}))
     session = SimpleNamespace(suite=SimpleNamespace(datasets=["a", "b"]), learns=True)
     args = SimpleNamespace(seeds=[1, 2], force=False)
@@ -178,5 +179,5 @@ def test_a_training_that_diverges_without_leave_to_go_on_ends_the_run(monkeypatc
 
     monkeypatch.setattr(training, "learn", learn)
     with pytest.raises(RunError, match="the loss is nan"):
-        jobs.do(None, Job(Arm("coop", learnt=()), 1), False, leave_out=False)
-    assert jobs.do(None, Job(Arm("coop", learnt=()), 1), False, leave_out=True) == "epoch 3: the loss is nan"
+        jobs.do(None, Job(Arm("coop", learnt=()), 1), False, leave_out=False, report=None)
+    assert jobs.do(None, Job(Arm("coop", learnt=()), 1), False, leave_out=True, report=None) == "epoch 3: the loss is nan"

@@ -34,8 +34,8 @@ def train(clip, recipe, folder, rank=0, world=1, epochs=10, die=None):
         tasks.append(Task(name, learner.prepare(clip, words), learner.inputs(clip, images), labels)
                      if number % world == rank else Task(name))
 
-    def report(numbers):
-        if numbers["epoch"] == die:
+    def report(epoch, text):
+        if epoch == die:
             os.kill(os.getpid(), signal.SIGKILL)
 
     changes = {"epochs": epochs, "shots": 8, "support": 4, "batch": 6}

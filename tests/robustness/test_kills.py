@@ -19,7 +19,7 @@ from data.dataset import Dataset, Item
 from data.feed import Feed
 from data.suite import Suite
 from mp.experiment import training
-from mp.experiment.arms import Arm, changed
+from mp.experiment.arms import Arm, Job, changed
 from mp.experiment.session import Session
 from mp.runtime.device import choose
 from mp.store import cells
@@ -43,19 +43,23 @@ def session(clip, out) -> Session:
     return Session(suite, clip, out, "weights", "fp32", choose("cpu", "fp32", None), feed, {"commit": "c"}, [], learns=True)
 
 
+def silent(epoch, text):
+    pass
+
+
 def meta_run(method, clip, out, force=False):
     """A meta-prompt, and its accuracies."""
     opened, depth = session(clip, out), {} if method != "promptsrc" else {"depth": 2}
     arm = Arm(method, learnt=changed(epochs=4, inner_steps=2, shots=6, support=3, inner_lr=RATES[method], batch=3, **depth))
-    training.learn(opened, arm, 1, force)
-    training.evaluate(opened, arm, 1, "one", force)
+    training.learn(opened, Job(arm, 1), force, silent)
+    training.evaluate(opened, Job(arm, 1, "one"), force, silent)
 
 
 def tune_run(method, clip, out, force=False):
     """A fine-tuned prompt, and its accuracies."""
     averaged = {"depth": 2, "gpa_mean": 3.0} if method == "promptsrc" else {}
     arm = Arm(method, tuned=changed(epochs=4, lr=0.01, batch=4, **averaged))
-    training.evaluate(session(clip, out), arm, 1, "one", force)
+    training.evaluate(session(clip, out), Job(arm, 1, "one"), force, silent)
 
 
 def start(kind, method, clip, out, before=lambda: None, force=False):
@@ -179,7 +183,7 @@ def as_other_code_would(out):
         path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("kind, writes", [(meta_run, (4, 12, 20, 22)), (tune_run, (2, 6, 10, 12))])
+@pytest.mark.parametrize("kind, writes", [(meta_run, (4, 12, 24, 26)), (tune_run, (2, 6, 10, 12))])
 def test_a_killed_force_goes_on_without_it_to_the_new_number(kind, writes, clip, tmp_path):
     """What it keeps is newer than what lies beside it: killed after its first and third state, the prompt, and of meta the
     removal of the state, of fine-tuning the result."""
