@@ -233,7 +233,7 @@ def test_a_cut_image_is_refused_also_where_pillow_would_read_it(clip, tmp_path):
 
 
 def test_a_caller_who_makes_errors_of_warnings_gets_none(clip, tmp_path):
-    """Pillow warns of what is odd in a file, and changes no pixel for it."""
+    """Nor sees Pillow's, of what is odd in a file, for which it changes no pixel. `report` may warn."""
     picture = Image.fromarray(PIXELS[0]).convert("P")
     picture.info["transparency"] = bytes(range(256))
     picture.save(tmp_path / "odd.png")
@@ -241,4 +241,7 @@ def test_a_caller_who_makes_errors_of_warnings_gets_none(clip, tmp_path):
     with errors_of_warnings():
         with pytest.raises(UserWarning):
             Image.open(tmp_path / "odd.png").convert("RGB")
-        assert torch.equal(classify("{}", clip, [tmp_path / "odd.png"], NAMES), whole)
+        with warnings.catch_warnings(record=True) as seen:
+            assert torch.equal(classify("{}", clip, [tmp_path / "odd.png"], NAMES), whole) and not seen
+            fine_tune(make_learner("coop", clip), clip, PIXELS, LABELS, NAMES, lambda _: warnings.warn("mine"), epochs=1)
+        assert [str(warning.message) for warning in seen] == ["mine"]

@@ -27,8 +27,7 @@ def fresh_state() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         if torch.get_default_device().type != "cpu":  # else it would only slow down every call of torch
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.inference_mode(False))  # with gradients, whatever the caller's mode
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):  # else torch would warn where there is no CUDA
                 stack.enter_context(torch.autocast(device, enabled=False))

@@ -62,7 +62,7 @@ def notes_of(session: Session, results: Results, rows: list[Comparison], seeds: 
             file = places.prompt_file(session, arm, learnt[0])
             prompt, phi = (sum(p.numel() for p in params.values()) for params in (file.params, file.regulator))
             notes[row.title] = f"{phi:,} numbers more than the prompt's {prompt:,}"
-        elif row.ours.tuned is None and row.theirs == claims.HAND:
+        elif row.ours.tuned is None and row.theirs == arms.HANDCRAFTED:
             norms = [norm for seed in learnt for norm in norms_of(session, arm, seed)]
             clip_norm = arms.meta_settings(session.suite, arm, seeds[0]).clip_norm
             share = sum(norm > clip_norm for norm in norms) / max(1, len(norms))

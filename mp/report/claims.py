@@ -3,7 +3,7 @@ import math
 from itertools import product
 from typing import NamedTuple
 
-from mp.experiment.arms import Arm, changed
+from mp.experiment.arms import HANDCRAFTED, Arm, changed
 from mp.learners import METHODS
 from mp.settings import MetaSettings
 
@@ -23,7 +23,6 @@ SAID_OF = {"a": ("all",), "b": ("all",), "c": ("base", "new")}  # parts that a c
 TITLES = {"a": "meta-prompts beat handcrafted ones on unseen datasets",
           "b": "clipping is what makes it work, not a learnt regulator",
           "c": "what fine-tuning leaves of a prompt"}
-HAND = Arm(words="")  # each dataset's own template
 
 
 class Comparison(NamedTuple):
@@ -42,7 +41,7 @@ def comparisons(claim: str, method: str, wording: str) -> list[Comparison]:
 
 def of_prompts(method: str, wording: str) -> list[Comparison]:
     """Compare the meta-prompt with words, and with what is learnt otherwise."""
-    others = {"handcrafted templates": HAND, f'"{wording}"': Arm(words=wording)}
+    others = {"handcrafted templates": HANDCRAFTED, f'"{wording}"': Arm(words=wording)}
     others |= {title: Arm(method, learnt=changes) for title, changes in LEARNT_OTHERWISE.items()}
     ours = Arm(method, learnt=changed())
     return [Comparison(f"over {title}", ours, theirs) for title, theirs in others.items()]
@@ -58,22 +57,22 @@ def of_tuning(method: str) -> list[Comparison]:
 def of_clipping(method: str) -> list[Comparison]:
     """Compare meta-prompts of several α and γ with handcrafted templates, and with the unclipped; the usual one also
     with a regulator's."""
-    rows, unclipped = [], {rate: clipped(method, rate, math.inf) for rate in RATES}
+    rows = []
     for rate, clip_norm in product(RATES, CLIPS):
-        ours = clipped(method, rate, clip_norm)
-        rows.append(Comparison(f"{in_symbols(rate, clip_norm)}, over handcrafted templates", ours, HAND))
+        title = f"{in_symbols(rate, clip_norm)}, over handcrafted templates"
+        rows.append(Comparison(title, clipped(method, rate, clip_norm), HANDCRAFTED))
     for rate, clip_norm in product(RATES, CLIPS[:-1]):
         title = f"{in_symbols(rate, clip_norm)}, over {in_symbols(rate, math.inf)}"
-        rows.append(Comparison(title, clipped(method, rate, clip_norm), unclipped[rate]))
-    rows.append(Comparison("24 α, over α, both unclipped", unclipped[24], unclipped[1]))
+        rows.append(Comparison(title, clipped(method, rate, clip_norm), clipped(method, rate, math.inf)))
+    usual_rate, high_rate = (clipped(method, rate, math.inf) for rate in RATES)
     learnt, other = Arm(method, learnt=changed()), regulated(method)
-    rows.append(Comparison("the meta-prompt, over an unclipped regulator's", learnt, other))
-    through_it = "the meta-prompt fine-tuned, over the regulator's through it"
-    return [*rows, Comparison(through_it, tuned(learnt), tuned(other))]
+    return [*rows, Comparison("24 α, over α, both unclipped", high_rate, usual_rate),
+            Comparison("the meta-prompt, over an unclipped regulator's", learnt, other),
+            Comparison("the meta-prompt fine-tuned, over the regulator's through it", tuned(learnt), tuned(other))]
 
 
 def clipped(method: str, rate: int, clip_norm: float) -> Arm:
-    """Return the meta-prompt with another α and γ; of the usual ones, what is left as it is isn't named."""
+    """Return the meta-prompt with α times `rate`, and another γ. Usual values aren't named: they are no changes."""
     changes = {}
     if rate != 1:
         changes["inner_lr"] = rate * METHODS[method].meta["inner_lr"]

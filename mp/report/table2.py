@@ -21,17 +21,10 @@ SHOWN = [method for method, row in METHODS.items() if not row.source]  # the pap
 class Column(NamedTuple):
     """An arm with a title."""
     key: str                           # as in data/table2.csv
+    group: str
+    title: str
     arm: Arm
     baseline: "Column | None" = None   # what a meta-prompt's column is compared with
-
-    @property
-    def group(self) -> str:
-        return "zero-shot" if self.arm.tuned is None else "fine-tuned"
-
-    @property
-    def title(self) -> str:
-        start = "H" if self.arm.learnt is None else "MP"
-        return f"{METHODS[self.arm.method].title} {start}" if self.arm.method else start
 
     def numbers(self, accuracies: dict[str, BySeed], row: str, measure: str, gain: bool) -> list[float]:
         """Return a cell's numbers, by seed: points over the baseline, or per cent. `accuracies`: by columns' keys."""
@@ -42,15 +35,16 @@ class Column(NamedTuple):
 def make_columns(methods: list[str] = SHOWN, classes: str = FinetuneSettings.classes) -> list[Column]:
     """Return the columns in the table's order. `classes`: those that are fine-tuned on."""
     tuned = changed() if classes == FinetuneSettings.classes else changed(classes=classes)
-    words = Column("zeroshot/hand", HANDCRAFTED)
-    columns = [words]
+    words = Column("zeroshot/hand", "zero-shot", "H", HANDCRAFTED)
+    zero_shot, fine_tuned = [words], []
     for method in methods:
-        columns.append(Column(f"zeroshot/mp-{method}", Arm(method, learnt=changed()), words))
-    for method in methods:
-        handcrafted = Column(f"finetune/{method}/hand", Arm(method, tuned=tuned))
-        learnt = Arm(method, learnt=changed(), tuned=tuned)
-        columns += [handcrafted, Column(f"finetune/{method}/mp", learnt, handcrafted)]
-    return columns
+        title, learnt = METHODS[method].title, Arm(method, learnt=changed())
+        zero_shot.append(Column(f"zeroshot/mp-{method}", "zero-shot", f"{title} MP", learnt, words))
+        start = Column(f"finetune/{method}/hand", "fine-tuned", f"{title} H", Arm(method, tuned=tuned))
+        fine_tuned.append(start)
+        learnt_and_tuned = learnt._replace(tuned=tuned)
+        fine_tuned.append(Column(f"finetune/{method}/mp", "fine-tuned", f"{title} MP", learnt_and_tuned, start))
+    return zero_shot + fine_tuned
 
 
 def paper_accuracies() -> dict[str, BySeed]:

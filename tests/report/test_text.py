@@ -13,18 +13,6 @@ def test_the_docstrings_examples():
     assert doctest.testmod(text) == (0, 3)
 
 
-def test_groups_of_columns_with_titles_over_them():
-    head = ["", *["base", "new", "all"] * 3]
-    rows = [["Average", "90.9", "1.0", "-", "91.2", "100.0", "3.0", "+0.3", "-1.0", "-"],
-            ["pets*", "90.9", "1.0", "-", "91.2±0.1", "100.0", "3.0", "+0.3", "-1.0", "-"]]
-    assert line_up([head, *rows], gap=1, groups=[("handcrafted", 3), ("coop", 3), ("gain", 3)]) == drawn("""
-    |          handcrafted           coop              gain
-    |          base new all       base   new all   base  new all
-    |Average   90.9 1.0   -       91.2 100.0 3.0   +0.3 -1.0   -
-    |pets*     90.9 1.0   -   91.2±0.1 100.0 3.0   +0.3 -1.0   -
-""")
-
-
 def test_a_title_wider_than_its_columns_makes_room():
     assert line_up([["", "base", "new", "all"], ["pets", "1.0", "2.0", "3.0"]], gap=1,
                    groups=[("another/meta.pt", 3)]) == drawn("""
@@ -48,19 +36,8 @@ def test_two_columns_flush_left_and_empty_lines_between():
 """)
 
 
-def test_plain_rows():
-    assert line_up([["", "ours: s", "GiB"], ["text tower", "0.1", "10"]]) == drawn("""
-    |            ours: s  GiB
-    |text tower      0.1   10
-""")
-
-
 def test_spread():
-    assert text.spread([75.36]) == "75.4" and text.spread([2.0, 4.0], sign=True) == "+3.0±1.4"
-    assert text.spread([-2.5], sign=True) == "-2.5"
-    assert text.spread([]) == text.spread([], sign=True) == "-"
-
-
-def test_zero_has_no_minus():
-    assert text.spread([-0.04]) == "0.0" and text.spread([-0.04, -0.02], sign=True) == "+0.0±0.0"
+    assert text.spread([75.36]) == "75.4" and text.spread([2.0, 4.0]) == "3.0±1.4"
+    assert text.spread([-2.5], sign=True) == "-2.5" and text.spread([]) == text.spread([], sign=True) == "-"
+    assert text.spread([-0.04]) == "0.0" and text.spread([-0.04, -0.02], sign=True) == "+0.0±0.0"  # zero has no minus
     assert text.spread([-0.06], sign=True) == "-0.1" and text.spread([0.04], sign=True) == "+0.0"
