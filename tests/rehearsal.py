@@ -42,16 +42,21 @@ PATHS = {  # below the image folder, as in the published split files
 }
 
 
-def openai_archive(state: dict, path: Path, image_size: int = 32) -> None:
-    """A TorchScript archive of the form of OpenAI's: half precision, in nested modules, with three extra numbers."""
-    root = nn.Module()
+def add_parameters(root: nn.Module, state: dict) -> None:
+    """Give a module frozen parameters by these names, in modules below it that are made for them."""
     for name, value in state.items():
         module, *parents = root, *name.split(".")
         for part in parents[:-1]:
             if not hasattr(module, part):
                 module.add_module(part, nn.Module())
             module = getattr(module, part)
-        module.register_parameter(parents[-1], nn.Parameter(torch.as_tensor(value).half(), requires_grad=False))
+        module.register_parameter(parents[-1], nn.Parameter(value, requires_grad=False))
+
+
+def openai_archive(state: dict, path: Path, image_size: int = 32) -> None:
+    """Write a TorchScript archive of the form of OpenAI's: half precision, in nested modules, with three more numbers."""
+    root = nn.Module()
+    add_parameters(root, {name: torch.as_tensor(value).half() for name, value in state.items()})
     for name, value in (("input_resolution", image_size), ("context_length", 77), ("vocab_size", 49408)):
         root.register_buffer(name, torch.tensor(value))
     with warnings.catch_warnings():

@@ -1,19 +1,16 @@
 """Write out CLIP's image and text towers (Radford et al. 2021), which take OpenAI's weights.
 
 The plain way: an image is a row of 1 + G tokens, its class token and its patches; a text is a row of 77 tokens, SOS,
-words, EOT and padding. All rows go through all layers; then the class token's or EOT's output is the feature. Here the
-features are the same, but what they don't depend on is left out:
-
-* of the last layer, all tokens but these (`wanted`), as only the next layer would read them;
-* of a text, the padding after EOT (`packing`), and of several texts that begin alike, all beginnings but one: the text
-  tower is causal, a token sees only itself and those before it.
+words, EOT and padding. All of them go through all layers; then the class token's or EOT's row is the feature. The
+features here are the same, but what they don't depend on isn't computed: padding, all but one of the beginnings that
+class prompts share, and in the last layer all rows but those that are read. attention.py has the picture, and says why.
 
 Every size but the heads' follows from the tensors, so ViT-B/16, ViT-L/14 and the miniature are one class, and
 the parameters carry OpenAI's names. Dimensions in the comments:
 
-    B images, G patches of an image, C class prompts, T tokens, S that they look at, P tokens of the prefix that the
-    classes share, L most own tokens of a class, N own tokens of all classes together, n vectors of a layer's prompt,
-    H heads, d = 64 per head, W width of a tower, E joint embedding
+    B images, or prefixes (CoCoOp has one for each image), G patches of an image, C class prompts, P tokens of the
+    prefix that they share, L of the longest suffix (what follows it), N of all suffixes, T of a sequence, R rows that
+    are read, n vectors of a layer's prompt, W width of a tower, E joint embedding
 """
 import hashlib
 import sys
@@ -178,18 +175,17 @@ class CLIP(nn.Module):
         packing = pack(eot + 1 - P)
         own_tokens = tokens[:, P : int(eot.max()) + 1].flatten()     # [C * L]
         prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]
-        suffix = self.token_embedding(own_tokens[packing.inside])       # [N, W]
+        suffix = self.token_embedding(own_tokens[packing.inside])    # [N, W]
         return self.encode_prompts(prefix, suffix, packing)[0]
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:
         """Return the features [B, C, E] of C class prompts that share a prefix, for B different prefixes.
 
-        prefix [B, P, W]: embeddings of SOS and context; suffix [N, W]: of each class's own tokens, EOT the
-        last, packed; deep: one [n, W] for each layer from the second on, taking the place of positions 1..n.
+        prefix [B, P, W]: embeddings of SOS and context. suffix [N, W]: of each class's other tokens, EOT the last, as
+        `packing` has them. deep: one [n, W] for each layer from the second on, in the place of positions 1..n.
 
-        The plain way has B · C rows of 77 tokens, each with the prefix in it. A prefix never sees the class behind it,
-        so all C rows compute the same for it: here each of the B rows has it once, then the own tokens of all classes,
-        which attend to its keys and values. An EOT doesn't see what follows it, and that is left out.
+        The plain way has B · C rows of 77 tokens, each with its prefix in it. Here each of B rows has it once, then the
+        suffixes of all classes.
         """
         with self.precision():
             B, P, _ = prefix.shape

@@ -41,7 +41,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", half: torch.dtype
     state = read_state(path)
     with torch.device("meta"):  # no memory for parameters that are about to be replaced
         clip = kind(**sizes(state, path))
-    check(state, {k: v.shape for k, v in clip.state_dict().items()}, path)
+    check(state, {name: value.shape for name, value in clip.state_dict().items()}, path)
     clip.load_state_dict(state, assign=True)
     clip.half_type = half
     clip.memory = memory
@@ -69,7 +69,7 @@ def read_state(path: Path) -> State:
         if isinstance(value, (int, str)) and contradicts(name, value, shape):
             raise not_clip(path, f"states {name} = {str(value)[:40]}, but here CLIP is computed with QuickGELU and "
                                  "64-wide heads")
-    return {k: v.detach().float().contiguous() for k, v in state.items()}
+    return {name: value.detach().float().contiguous() for name, value in state.items()}
 
 
 def find_state(entries: dict[str, Any], path: Path) -> State:
@@ -81,14 +81,16 @@ def find_state(entries: dict[str, Any], path: Path) -> State:
     values = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
     if not values:
         raise not_clip(path, "holds no state dict (a dict of tensors)")
-    prefix, *others = [name.removesuffix(PATCHES) for name in values if name.endswith(PATCHES)] or [""]
-    if others:
-        raise not_clip(path, f"holds several CLIPs, below {', '.join([prefix, *others[:2]])}")
+    prefixes = [name.removesuffix(PATCHES) for name in values if name.endswith(PATCHES)] or [""]
+    if len(prefixes) > 1:
+        raise not_clip(path, f"holds several CLIPs, below {', '.join(prefixes[:3])}")
+    prefix = prefixes[0]
     state = {}
     for name, value in values.items():
-        if name.rpartition("/")[0] == prefix.rpartition("/")[0] and name.rpartition(".")[2] not in NOT_PARAMETERS:
-            inner = name.removeprefix(prefix) if name.startswith(prefix) else f"beside it: {name}"
-            state[inner] = value
+        is_in_same_dict = name.rpartition("/")[0] == prefix.rpartition("/")[0]
+        if is_in_same_dict and name.rpartition(".")[2] not in NOT_PARAMETERS:
+            inner_name = name.removeprefix(prefix) if name.startswith(prefix) else f"beside it: {name}"
+            state[inner_name] = value
     return state
 
 
@@ -102,8 +104,8 @@ def contradicts(name: str, value: int | str, shape: dict[str, int]) -> bool:
     if "gelu" in name and isinstance(value, bool):
         return value != ("quick" in name)
     text = str(value).lower()
-    other = name in ("act", "activation", "hidden_act") and "gelu" not in text
-    return other or bool(GELU.search(text) or OPEN_CLIPS.search(text))
+    is_other_function = name in ("act", "activation", "hidden_act") and "gelu" not in text
+    return is_other_function or bool(GELU.search(text) or OPEN_CLIPS.search(text))
 
 
 def sizes(state: State, path: Path) -> dict[str, int]:
@@ -120,20 +122,21 @@ def sizes(state: State, path: Path) -> dict[str, int]:
         raise not_clip(path, "not CLIP's weights, a tensor has an unexpected number of dimensions") from None
     if (vocabulary, context) != (VOCABULARY, CONTEXT_LENGTH):
         raise not_clip(path, f"{vocabulary} tokens and {context} positions; CLIP has {VOCABULARY} and {CONTEXT_LENGTH}")
-    image_layers, text_layers = layers(state, "visual.transformer"), layers(state, "transformer")
-    shape = dict(image_size=grid * patch, patch=patch, image_width=width, image_layers=image_layers,
-                 text_width=text_width, text_layers=text_layers, embed=embed)
+    shape = dict(image_size=grid * patch, patch=patch, image_width=width,
+                 image_layers=count_layers(state, "visual.transformer"), text_width=text_width,
+                 text_layers=count_layers(state, "transformer"), embed=embed)
     if 0 in shape.values():
         raise not_clip(path, f"not CLIP's weights, {min(shape, key=shape.get)} is 0")
-    for tower in ((width, image_layers), (text_width, text_layers)):
-        narrow = tower[0] < min(OPENAIS)[0] and tower[0] % 64 == 0
-        if not narrow and tower not in OPENAIS:
-            raise not_clip(path, "a tower {} wide with {} layers; only of OpenAI's ViTs (B/32, B/16, L/14, L/14@336px) "
-                                 "it is known that the heads are 64 wide".format(*tower))
+    for tower in ("image", "text"):
+        width, layers = shape[f"{tower}_width"], shape[f"{tower}_layers"]
+        is_narrow = width < min(OPENAIS)[0] and width % 64 == 0
+        if not is_narrow and (width, layers) not in OPENAIS:
+            raise not_clip(path, f"a tower {width} wide with {layers} layers; only of OpenAI's ViTs (B/32, B/16, L/14, "
+                                 "L/14@336px) it is known that the heads are 64 wide")
     return shape
 
 
-def layers(state: State, tower: str) -> int:
+def count_layers(state: State, tower: str) -> int:
     """Return how many layers a tower has, by the numbers in names such as transformer.resblocks.11.ln_1.weight."""
     prefix = f"{tower}.resblocks."
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})

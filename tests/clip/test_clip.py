@@ -90,18 +90,6 @@ def test_shared_prefix_equals_77_positions_to_the_second_derivative(clip):
         close(a, b.detach(), atol=1e-5)
 
 
-def test_packing_is_undone_by_itself():
-    lengths = torch.tensor([3, 1, 4, 2])
-    packing = pack(lengths)
-    texts = [torch.randn(n, 5) for n in lengths]
-    padded = torch.cat(texts)[packing.padded]                                      # [4, 4, 5]
-    for row, text in zip(padded, texts):
-        assert torch.equal(row[: len(text)], text)
-        assert torch.equal(row[len(text) :], text[-1:].expand(4 - len(text), -1))
-    assert torch.equal(padded.flatten(0, 1)[packing.inside], torch.cat(texts))
-    assert packing.position.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 0, 1] and packing.last.tolist() == [2, 3, 7, 9]
-
-
 def test_encode_text_of_one_row_and_of_mixed_rows(clip):
     for texts in (["a photo of a cat."], ["a cat.", "the dog.", ""], ["cat", "cat"]):
         tokens = tokenizer.tokenize(texts)

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from mp.clip.derivatives import LayerNorm, SiLU
 from mp.clip.packing import Pad, Unpad, pack
 
-SHAPES = [(5,), (3, 7), (2, 3, 16)]
+SHAPES = [(5,), (2, 3, 16)]
 
 
 def draw(*shape, seed=0):
