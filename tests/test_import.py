@@ -16,8 +16,8 @@ def run_script(folder, text):
     return ended.returncode, ended.stderr.strip().rpartition("\n")[2]
 
 
-@pytest.mark.parametrize("place", ["data/__init__.py", "data.py"])
-@pytest.mark.parametrize("text", ["from mp import UserError", "import mp.settings", "import data\nfrom mp import UserError"])
+@pytest.mark.parametrize("place, text", [
+    ("data/__init__.py", "from mp import UserError"), ("data.py", "import data\nimport mp.settings")])
 def test_another_data_is_named(place, text, tmp_path):
     other = tmp_path / place
     other.parent.mkdir(exist_ok=True)

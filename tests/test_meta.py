@@ -1,5 +1,4 @@
-"""Meta-training: how tasks are divided and batched, resuming, and stopping at a loss that isn't finite."""
-import json
+"""Meta-training: an epoch against the formula, going on from a state, stopping at a loss that isn't finite, memory."""
 from dataclasses import replace
 
 import numpy as np
@@ -19,51 +18,25 @@ from mp.learners.coop import CoOp
 from mp.runtime.errors import RunError, UserError
 from mp.meta import meta_train
 from mp.settings import MetaSettings
-from mp.tasks import Task, divide, draw_batches, kept_graphs, make_task, mini_batches
+from mp.tasks import Task, draw_batches, kept_graphs, make_task
 from tests.trainings import learn, session_of
 
 
-def test_divide_takes_k_of_every_class_and_differs_between_epochs():
-    labels = np.repeat(np.arange(7), 16)
-    support, query = divide(labels, 5, np.random.default_rng(0))
-    assert sorted([*support, *query]) == list(range(7 * 16))
-    assert (np.bincount(labels[support]) == 5).all() and (np.bincount(labels[query]) == 11).all()
-    other, _ = divide(labels, 5, np.random.default_rng(1))
-    assert set(other) != set(support)
-
-
-def test_divide_of_small_classes():
-    labels = np.array([0] * 16 + [1] * 3 + [2])
-    support, query = divide(labels, 5, np.random.default_rng(0))
-    assert np.bincount(labels[support]).tolist() == [5, 2, 1]
-    assert np.bincount(labels[query], minlength=3).tolist() == [11, 1, 0]
-
-
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("steps, query_batch", [(4, -1), (0, 0)])
-def test_one_image_of_each_class_cannot_be_divided(clip, recipe, method, steps, query_batch):
+def test_one_image_of_each_class_cannot_be_divided(clip, recipe, steps, query_batch):
     """Refused before an image is looked at; with two images of one class there is something to train."""
     def never():
         raise AssertionError("an image was asked for")
         yield
 
-    learner, words = make_learner(method, clip, 2, 4), ["cat", "red fox", "t-rex"]
+    learner, words = make_learner("coop", clip), ["cat", "red fox", "t-rex"]
     with pytest.raises(UserError, match="^ponds: one training image of each class, such as 'cat'; .*add images$"):
         make_task(learner, clip, "ponds", words, never(), [0, 1, 2])
     images = torch.from_numpy(recipe.images("A", "one", 4))
     task = make_task(learner, clip, "ponds", words, [images], [0, 1, 2, 2])
-    config = MetaSettings(method, **METHODS[method].meta | {"epochs": 1, "inner_steps": steps, "query_batch": query_batch})
+    config = settings(epochs=1, inner_steps=steps, query_batch=query_batch)
     state, = meta_train(learner, clip, [task], config)
     assert state.numbers["query_loss"] > 0
-
-
-def test_mini_batches_use_every_image_before_one_comes_again():
-    indices = np.arange(100, 150)
-    batches = mini_batches(indices, 16, 6, np.random.default_rng(0))
-    assert all(len(b) == 16 == len(set(b)) and set(b) <= set(indices) for b in batches)
-    assert len(set(np.concatenate(batches[:3]))) == 48      # 50 images are good for three batches
-    assert set(np.concatenate(batches[3:])) != set(np.concatenate(batches[:3]))
-    assert [len(b) for b in mini_batches(indices[:9], 16, 2, np.random.default_rng(0))] == [9, 9]
 
 
 @pytest.fixture
@@ -78,26 +51,12 @@ def tasks(clip, recipe):
 
 
 def settings(**more):
-    return MetaSettings("coop", **(METHODS["coop"].meta | {"epochs": 4, "batch": 8, "meta_lr": 0.01} | more))
+    return MetaSettings("coop", **(METHODS["coop"].meta | {"epochs": 2, "batch": 8, "meta_lr": 0.01} | more))
 
 
 def saved(clip, tasks, config, folder, report=lambda epoch, text: None):
     """What run.py meta does, in a folder."""
     return learn(session_of(clip), CoOp(clip), tasks, config, folder, report)
-
-
-def test_the_query_batch(tasks):
-    one = draw_batches(tasks[0], settings(), 0, 0)
-    assert len(one[0]) == 4 and [(len(i), w) for i, w in one[1]] == [(8, 1.0)]
-    whole = draw_batches(tasks[0], settings(query_batch=0), 0, 0)[1]
-    assert sorted(np.concatenate([i for i, _ in whole])) == sorted(set(range(48)) - set(
-        divide(tasks[0].labels.numpy(), 5, np.random.default_rng([1, 0, 0]))[0]))
-    assert abs(sum(w for _, w in whole) - 1) < 1e-12 and whole[0][1] == 8 / 33
-    assert draw_batches(tasks[0], settings(), 1, 0)[0][0][0][0].tolist() != one[0][0][0][0].tolist()
-    small = draw_batches(tasks[0]._replace(at_once=3), settings(), 0, 0)
-    for whole, parts in zip([*one[0], one[1]], [*small[0], small[1]], strict=True):
-        assert np.concatenate([i for i, _ in parts]).tolist() == whole[0][0].tolist()
-        assert [w for _, w in parts] == [3 / 8, 3 / 8, 2 / 8]
 
 
 def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks):
@@ -129,30 +88,12 @@ def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks):
 
 
 def test_the_loop_needs_no_files_and_goes_on_from_any_state(clip, tasks):
-    states = list(meta_train(CoOp(clip), clip, tasks, settings()))
-    assert [state.epoch for state in states] == [state.numbers["epoch"] for state in states] == [1, 2, 3, 4]
-    again = list(meta_train(CoOp(clip), clip, tasks, settings(), states[1]))
-    assert [state.epoch for state in again] == [3, 4]
+    states = list(meta_train(CoOp(clip), clip, tasks, settings(epochs=3)))
+    assert [state.epoch for state in states] == [state.numbers["epoch"] for state in states] == [1, 2, 3]
+    again = list(meta_train(CoOp(clip), clip, tasks, settings(epochs=3), states[0]))
+    assert [state.epoch for state in again] == [2, 3]
     assert torch.equal(again[-1].params["ctx"], states[-1].params["ctx"])
-    assert not torch.equal(states[-1].params["ctx"], states[1].params["ctx"])
-
-
-def test_an_interrupted_run_ends_with_the_same_bits(clip, tasks, tmp_path):
-    def train(folder, stop_after=None):
-        def report(epoch, text):
-            if epoch == stop_after:
-                raise KeyboardInterrupt
-        return saved(clip, tasks, settings(), tmp_path / folder, report)
-
-    whole = train("whole")
-    with pytest.raises(KeyboardInterrupt):
-        train("broken", 2)
-    assert torch.equal(train("broken")["ctx"], whole["ctx"])
-    lines = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()]
-             for f in ("whole", "broken")]
-    for a, b in zip(*lines, strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
-    assert [line["epoch"] for line in lines[0]] == [1, 2, 3, 4]
+    assert not torch.equal(states[-1].params["ctx"], states[0].params["ctx"])
 
 
 def test_a_kill_between_the_last_state_and_its_log_line_loses_no_line(clip, tasks, tmp_path):
@@ -161,7 +102,7 @@ def test_a_kill_between_the_last_state_and_its_log_line_loses_no_line(clip, task
     before = log.read_text()
     log.write_text("".join(before.splitlines(keepends=True)[:-1]))
     assert torch.equal(saved(clip, tasks, settings(), tmp_path)["ctx"], whole["ctx"])
-    assert log.read_text() == before and before.count("\n") == 4
+    assert log.read_text() == before and before.count("\n") == 2
 
 
 @pytest.mark.parametrize("poisoned, where", [(0, "task one, inner step 1"), (1, "task two, inner step 1")])
@@ -269,7 +210,7 @@ def test_as_many_steps_are_kept_as_fit_beside_one_that_is_computed_anew():
     assert kept_graphs(task._replace(memory=10**9), replace(settings, inner_steps=2)) == 2
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["cocoop", "promptsrc"])
 def test_a_step_costs_what_the_learner_says(method, clip, recipe, monkeypatch):
     """A task knows it; with room for all graphs the meta-prompt is that of room for none, but for rounding."""
     learner = make_learner(method, clip, 2, 2, torch.Generator().manual_seed(0))

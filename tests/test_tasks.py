@@ -65,9 +65,9 @@ def plain_draws(labels, settings, epoch, number):
 LABELS = [0, 1, 2] * 8  # 24 images: with 3 for support, 9 and 15
 
 
-def draw(**more):
+def draw(at_once=1000, **more):
     settings = MetaSettings("coop", inner_lr=0.1, support=3, batch=3, **more)
-    task = Task("t", labels=torch.tensor(LABELS), at_once=1000)
+    task = Task("t", labels=torch.tensor(LABELS), at_once=at_once)
     return settings, *draw_batches(task, settings, 4, 2)
 
 
@@ -86,6 +86,15 @@ def test_a_query_batch_of_0_is_the_whole_query_set_in_batches():
     assert [batch[0][0].tolist() for batch in inner] == steps
     assert [part.tolist() for part, _ in query] == [everything[i : i + 3] for i in range(0, 15, 3)]
     assert [weight for _, weight in query] == [0.2] * 5
+
+
+@pytest.mark.parametrize("query_batch", [-1, 0])
+def test_what_has_no_room_together_is_drawn_alike_and_comes_in_parts(query_batch):
+    _, inner, query = draw(query_batch=query_batch)
+    _, inner_parts, query_parts = draw(at_once=2, query_batch=query_batch)
+    for whole, parts in zip([*inner, query], [*inner_parts, query_parts], strict=True):
+        assert [i for part, _ in parts for i in part] == [i for part, _ in whole for i in part]
+        assert all(len(part) <= 2 for part, _ in parts) and sum(weight for _, weight in parts) == pytest.approx(1)
 
 
 def test_other_seeds_epochs_and_tasks_are_other_draws():

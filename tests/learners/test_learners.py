@@ -42,8 +42,7 @@ def near(a, b, atol):
     np.testing.assert_allclose(a.detach().numpy(), b, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("memory", [MEMORY, 1], ids=["whole", "chunks"])
+@pytest.mark.parametrize("case, memory", [*((case, MEMORY) for case in CASES), ("coop", 1), ("cocoop", 1), ("promptsrc3", 1)])
 def test_golden(case, memory, clip, golden, recipe, monkeypatch):
     monkeypatch.setattr(clip, "memory", memory)  # of one byte: every prompt becomes its own chunk
     learner = golden_learner(case, clip, recipe)
