@@ -7,7 +7,7 @@ replaces.
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from mp.runtime.errors import UserError
@@ -147,17 +147,7 @@ def is_a(kind: type, value: Any) -> bool:
     return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
 
 
-def as_dict(settings: PromptSettings) -> dict[str, Any]:
-    """Return the settings as plain values, which JSON knows."""
-    return as_plain(asdict(settings))
-
-
-def as_plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with the string "inf" in place of infinity, which JSON doesn't know."""
-    return {name: str(value) if value == math.inf else value for name, value in values.items()}
-
-
 def in_words(values: dict[str, Any]) -> str:
-    """Return settings, as `as_dict` or a file has them, on one line."""
+    """Return settings, as a file has them, on one line."""
     return ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
                      for name, value in values.items())

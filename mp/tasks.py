@@ -48,7 +48,7 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
 def costs(learner: Learner, clip: CLIP, classes: Any) -> dict[str, int]:
     """Return what a task's second derivatives keep, and how many images have room beside the classes: in half of the
     memory at least, as every part of a batch computes the classes again."""
-    image_bytes = SECOND_ORDER * max(1, learner.kept_bytes(clip, classes))
+    image_bytes = SECOND_ORDER * max(1, learner.image_bytes(clip, classes))
     class_bytes = SECOND_ORDER * learner.class_bytes(clip, classes)
     room = max(clip.memory - class_bytes, clip.memory // 2)
     at_once = max(1, room // image_bytes)

@@ -1,5 +1,5 @@
 """Fine-tuning trajectories against the original implementations: learning rates, losses, final and averaged tensors."""
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mp.runtime.errors import RunError, UserError
 from mp.finetune import finetune, gaussian_weights, learning_rate, sgd, with_inputs
 from mp.learners import METHODS, make_learner
 from mp.runtime.progress import Progress
-from mp.settings import FinetuneSettings, as_dict, in_words
+from mp.settings import FinetuneSettings, in_words
 from tests.learners.test_learners import golden_learner
 from tests.trainings import session_of, tune
 
@@ -154,8 +154,8 @@ def test_gaussian_weights():
 @pytest.mark.parametrize("epochs, mean", [(20, 15.0), (200, 150.0), (2, 1.5), (1, 0.75)])
 def test_the_average_has_its_mean_at_the_same_share_of_the_epochs(epochs, mean):
     settings = FinetuneSettings("promptsrc", **METHODS["promptsrc"].finetune | {"epochs": epochs})
-    assert as_dict(settings)["gpa_mean"] == mean and type(settings.gpa_mean) is float and settings.gpa_std == 1.0
-    assert f"gpa_mean {mean:g}, gpa_std 1" in in_words(as_dict(settings))
+    assert asdict(settings)["gpa_mean"] == mean and type(settings.gpa_mean) is float and settings.gpa_std == 1.0
+    assert f"gpa_mean {mean:g}, gpa_std 1" in in_words(asdict(settings))
     weights = gaussian_weights(epochs, settings.gpa_mean, settings.gpa_std)
     assert abs(sum(e * w for e, w in enumerate(weights, 1)) - mean) < 0.3
     assert replace(settings, depth=2).gpa_mean == mean  # for the miniature's towers

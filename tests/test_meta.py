@@ -180,7 +180,7 @@ def test_what_an_image_takes_bounds_the_parts_of_a_batch(method, clip, recipe, m
         return make_task(learner, clip, "one", ["cat", "dog"], images, [0, 0, 1, 1])
 
     prepared = learner.prepare(clip, ["cat", "dog"])
-    image, classes = (SECOND_ORDER * bytes_of(clip, prepared) for bytes_of in (learner.kept_bytes, learner.class_bytes))
+    image, classes = (SECOND_ORDER * bytes_of(clip, prepared) for bytes_of in (learner.image_bytes, learner.class_bytes))
     assert (classes > 0) == (method == "promptsrc") and classes < 2 * image
     monkeypatch.setattr(clip, "memory", 2 * image + classes)
     assert task().at_once == 2

@@ -9,8 +9,8 @@ from mp.experiment import training
 from mp.experiment.arms import Arm, Job
 from mp.experiment.places import PromptPlace
 from mp.experiment.session import Session
+from mp.learners.settings import hashed
 from mp.runtime.device import Compute
-from mp.settings import as_dict
 from mp.store.cells import Identity
 
 
@@ -29,7 +29,7 @@ def identity_of(settings):
 
 def learn(session, learner, tasks, settings, folder, report=lambda epoch, text: None):
     """Do what run.py meta does, and return the last epoch's tensors."""
-    place = PromptPlace(folder / "prompt.pt", identity_of(as_dict(settings)), folder / "state-cpu-fp32.pt")
+    place = PromptPlace(folder / "prompt.pt", identity_of(hashed(settings)), folder / "state-cpu-fp32.pt")
     return training.train(session, learner, tasks, settings, place, report)
 
 

@@ -77,7 +77,7 @@ class Learner(Protocol):
     def forward(self, clip: CLIP, classes: Any, *inputs_and_labels: Tensor) -> Tensor:
         """Return the loss, a mean over the images, of what `prepare` and `inputs` gave, and labels [B]."""
 
-    def kept_bytes(self, clip: CLIP, classes: Any) -> int:
+    def image_bytes(self, clip: CLIP, classes: Any) -> int:
         """Return about what each image of a batch adds to the memory that the loss keeps for its gradient."""
 
     def class_bytes(self, clip: CLIP, classes: Any) -> int:

@@ -30,7 +30,7 @@ class CoCoOp(CoOp):
             names += [f"meta_net.{layer}.weight", f"meta_net.{layer}.bias"]
         return {name: name for name in names}
 
-    def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
+    def image_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
         return clip.kept_bytes(clip.transformer) * classes.tokens()
 
     def class_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:

@@ -31,7 +31,7 @@ class CoOp(nn.Module):
     def prepare(self, clip: CLIP, names: list[str]) -> ClassPrompts:
         return class_prompts(clip, names)
 
-    def kept_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
+    def image_bytes(self, clip: CLIP, classes: ClassPrompts) -> int:
         return 0  # the classes are encoded once for all images
 
     def class_bytes(self, clip: CLIP, classes: Any) -> int:

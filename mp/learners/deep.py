@@ -27,7 +27,7 @@ class DeepPrompts(CoOp):
         for i in range(1, depth):  # one by one: a ParameterDict made from a dict sorts its keys as text, 10 before 2
             self.text[str(i)] = noise(length, self.ctx.shape[1], generator)
 
-    def kept_bytes(self, clip: CLIP, classes: Any) -> int:
+    def image_bytes(self, clip: CLIP, classes: Any) -> int:
         tokens = len(clip.visual.positional_embedding)
         if prompts := self.image_prompts():
             tokens += len(prompts[0])

@@ -1,10 +1,11 @@
 """Choose the settings of a method: the defaults of mp/settings.py, and what takes their place."""
+import math
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from mp.learners import METHODS
 from mp.runtime.errors import UserError
-from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, as_plain, flag
+from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, flag
 
 
 def of_row(kind: type, method: str) -> dict[str, Any]:
@@ -57,5 +58,5 @@ def hashed(settings: PromptSettings) -> dict[str, Any]:
         value = getattr(settings, field.name)
         at_birth = value == field.metadata.get("born", MISSING)
         if plays_a_part(field, settings.method) and not at_birth:
-            values[field.name] = field.type(value)
-    return as_plain(values)
+            values[field.name] = "inf" if value == math.inf else field.type(value)  # JSON knows no infinity
+    return values

@@ -48,7 +48,7 @@ class Identity:
     weights: str    # SHA-256 of CLIP's weights file
     precision: str  # as --precision says it, "auto" included: a GPU's results are a laptop's
     prompt: str     # the words or the fingerprint of what is tested or trained from; or "handcrafted": a method's start
-    settings: dict[str, Any] | None = None    # those that play a part, as mp/settings.py's `as_dict` gives them
+    settings: dict[str, Any] | None = None    # those that play a part, as mp/learners/settings.py's `hashed` gives them
     trained_on: dict[str, str] | None = None  # datasets, and the fingerprints of the images drawn from them
     tested_on: dict[str, str] | None = None   # the dataset, and the fingerprint of its test images
     meta: dict[str, Any] | None = None        # the identity of the meta-prompt that `prompt` is the fingerprint of
