@@ -1,14 +1,10 @@
 """Few-shot sampling and the base/new division, against lists made with the original benchmarks' code; fingerprints."""
-import ast
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-import data
 from data.dataset import DataError, Dataset, Item, class_range, few_shot, restrict
 
 
@@ -51,13 +47,6 @@ def test_a_class_of_exactly_as_many_images_as_shots_is_sampled_too(sizes):
         assert counts == [min(16, size) for size in sizes]
 
 
-def test_the_draw_is_known():
-    """Of one class of four and one of three, by Python's generator, wherever it runs."""
-    items = [Item(str(i), label) for i, label in enumerate((0, 0, 1, 0, 1, 0, 1))]
-    assert [item.source for item in few_shot(items, 3, 1)] == ["1", "3", "0", "4", "2", "6"]
-    assert [item.source for item in few_shot(items, 4, 1)] == ["1", "3", "0", "5", "2", "4", "6"]
-
-
 @pytest.mark.parametrize("n, base, new", [(1, [0], []), (2, [0], [1]), (3, [0, 1], [2]), (4, [0, 1], [2, 3]),
                                           (5, [0, 1, 2], [3, 4])])
 def test_base_classes_are_the_first_half_rounded_up(n, base, new):
@@ -70,13 +59,6 @@ def test_a_part_of_the_classes_is_labelled_from_zero():
     assert restrict(items, 5, "base") == [Item("b", 0), Item("d", 2), Item("f", 1)]
     assert restrict(items, 5, "new") == [Item("a", 1), Item("c", 0), Item("e", 0)]
     assert restrict(items, 5, "all") == items and restrict(items[:1], 5, "base") == []
-
-
-@pytest.mark.parametrize("n", [2, 5, 10, 37, 101])
-def test_base_and_new_divide_the_classes(n):
-    base, new = class_range(n, "base"), class_range(n, "new")
-    assert [*base, *new] == list(class_range(n, "all"))
-    assert 0 <= len(base) - len(new) <= 1
 
 
 def files_below(root, names=("a/1.jpg", "a/2.jpg", "b/1.jpg")):
@@ -120,19 +102,6 @@ def test_a_fingerprint_tells_other_bytes_of_the_same_size_apart(tmp_path, place)
     assert dataset.fingerprint(dataset.train) != before
 
 
-def test_a_fingerprint_tells_pictures_that_changed_places(tmp_path):
-    """Uncompressed ones are as large as each other."""
-    dataset = files_below(tmp_path)
-    first, second = tmp_path / "a/1.jpg", tmp_path / "b/1.jpg"
-    for file, colour in ((first, "red"), (second, "blue")):
-        Image.new("RGB", (60, 60), colour).save(file, "BMP")
-    before = dataset.fingerprint(dataset.train)
-    first_bytes = first.read_bytes()
-    first.write_bytes(second.read_bytes())
-    second.write_bytes(first_bytes)
-    assert dataset.fingerprint(dataset.train) != before
-
-
 def test_a_fingerprint_tells_pixels_apart():
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
     dataset = Dataset("x", "{}", ["cat", "dog"], [Item(image, 0) for image in images], [])
@@ -154,17 +123,3 @@ def test_a_fingerprint_needs_every_file(tmp_path):
     for name, message in (("a/1.jpg/x", "can't be read .Not a directory"), ("\ud800", "not a readable image")):
         with pytest.raises(DataError, match=message):
             dataset.fingerprint([Item(f"{tmp_path}/{name}", 0)])
-
-
-def test_only_pretraining_imports_the_method():
-    """data/ can be read, and used, without mp/."""
-    root = Path(data.__path__[0])
-    for file in root.rglob("*.py"):
-        imported = set()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {name.name for name in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module)
-        uses_mp = any(name.split(".")[0] == "mp" for name in imported)
-        assert uses_mp == (file == root / "miniature/pretrain.py"), file

@@ -117,15 +117,6 @@ def test_two_entries_of_a_name_in_a_split_file_are_refused_unless_it_is_the_publ
     assert paper.load("DTD", tmp_path).notes == ["classes 'banded' and 'Banded' read alike, so CLIP can't tell them apart"]
 
 
-def test_two_variants_of_a_name_are_refused(tmp_path):
-    folder = write(tmp_path, "fgvc_aircraft/images/1.jpg") / "fgvc_aircraft"
-    (folder / "variants.txt").write_text("A320\nA320\n")
-    for part in ("train", "test"):
-        (folder / f"images_variant_{part}.txt").write_text("1 A320\n")
-    with pytest.raises(DataError, match="variants.txt: class 0 of 2 has no training image"):
-        paper.load("FGVC Aircraft", tmp_path)
-
-
 def test_the_notes_of_folders_and_split_files(tmp_path):
     write_split(tmp_path, "EuroSAT", **split_of(["AnnualCrop", "River"], 1))
     assert "joined words" in paper.load("EuroSAT", tmp_path).notes[1]
