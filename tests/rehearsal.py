@@ -25,7 +25,6 @@ import run as program
 from data import paper
 from mp.clip.model import CLIP
 from mp.learners import METHODS
-from mp.runtime import files
 
 VIT_B16 = dict(image_size=224, patch=16, image_width=768, image_layers=12, text_width=512, text_layers=12, embed=512)
 SMALL = dict(image_size=32, patch=16, image_width=64, image_layers=9, text_width=64, text_layers=9, embed=32)
@@ -117,22 +116,16 @@ def write_dataset(name: str, root: Path, small: bool, train: int = 2, test: int 
 
 
 def write(root: Path, small: bool, shots: int) -> Path:
-    """All of it, with so many images of a class in the training datasets, unless an earlier rehearsal finished writing the
-    same; returns the weights file."""
-    done, about, weights = root / "rehearsal.json", {"small": small, "shots": shots}, root / "ViT-B-16.pt"
-    if done.is_file() and json.loads(done.read_text()) == about:
-        return weights
+    """Write all of it, with so many images of a class in the training datasets, and return the weights file."""
     if root.is_dir() and any(root.iterdir()):
-        sys.exit(f"{root}: another rehearsal, one that wasn't written to its end, or other files are in it; give a new folder")
+        sys.exit(f"{root}: there are files in it; give a new folder")
     root.mkdir(parents=True, exist_ok=True)
-    done.write_text("{}")
     with ProcessPoolExecutor() as pool:
         counts = [shots if name in paper.TRAINING else 2 for name in paper.NAMES]
         list(pool.map(write_dataset, paper.NAMES, repeat(root), repeat(small), counts))
     sizes = SMALL if small else VIT_B16
-    openai_archive(random_state(sizes), weights, sizes["image_size"])
-    files.write_json(done, about)
-    return weights
+    openai_archive(random_state(sizes), root / "ViT-B-16.pt", sizes["image_size"])
+    return root / "ViT-B-16.pt"
 
 
 def commands(root: Path, weights: Path, meta: bool) -> list[list[str]]:
@@ -158,13 +151,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder; about 0.5 GB")
     parser.add_argument("--small", action="store_true", help="tiny pictures and towers")
     parser.add_argument("--meta", action="store_true", help="meta-training at its full size; about 1 GB")
-    parser.add_argument("--write-only", action="store_true", help="write the files and say which commands to run")
     args = parser.parse_args(arguments)
     weights = write(args.folder, args.small, 16 if args.meta else 2)
     os.environ["XDG_CACHE_HOME"] = cache = str(args.folder.resolve() / "cache")
     for command in commands(args.folder, weights, args.meta):
         print(f"\n$ XDG_CACHE_HOME={shlex.quote(cache)}", shlex.join(["python", "run.py", *command]), flush=True)
-        if not args.write_only and (code := program.main(command)):
+        if code := program.main(command):
             sys.exit(code)
 
 

@@ -220,7 +220,8 @@ def test_a_name_of_the_suite_and_of_another_folder_here_is_refused(tmp_path, mon
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/oxford_flowers").symlink_to(tmp_path / "suite/oxford_flowers")
     (tmp_path / "empty").mkdir()
-    for root, name in ((tmp_path / "suite", "oxford_flowers"), (tmp_path / "empty", "oxford_flowers"), (None, "flowers")):
+    suite, empty = tmp_path / "suite", tmp_path / "empty"
+    for root, name in ((suite, "oxford_flowers"), (empty, "oxford_flowers"), (None, "flowers")):
         monkeypatch.chdir(tmp_path / "here")
         with pytest.raises(DataError, match=f"^{name}: a dataset of the suite, and a folder here; rename the folder"):
             open_suite(root, ["DTD" if root else "pets", name])
