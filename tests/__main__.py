@@ -1,32 +1,34 @@
-"""All tests, as two processes for two cores:  python -m tests        (some of them: python -m pytest tests/learners)
+"""All tests, in groups that two processes take one after another:  python -m tests
 
-Where there is a GPU, a third one compares it with the CPU.
+A group that passes is one line; of one that fails, all is shown. Some tests alone: python -m pytest tests/learners.
+Where there is a GPU, the last group compares it with the CPU.
 """
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-SHARES = (["tests", "--ignore=tests/robustness", "--ignore=tests/bench"],  # of about the same length
-          ["tests/robustness", "tests/bench"])
+APART = ("tests/robustness", "tests/walks", "tests/commands", "tests/store")  # of a few minutes each
+GROUPS = [*([folder] for folder in APART), ["tests", *(f"--ignore={folder}" for folder in APART)]]
 ON_GPU = ["--device", "cuda", "tests/runtime/test_cuda.py", "tests/runtime/test_same_bits.py"]
 
 
+def run(group: list[str]) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-q", *group]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+
+
 def main() -> int:
-    """The exit code: 0 if all pass."""
-    shares = [*SHARES, ON_GPU] if torch.cuda.is_available() else SHARES
-    running, kept = [], []  # what all but the first say, until that has finished
-    for share in shares:
-        if running:
-            kept.append(tempfile.TemporaryFile())
-        command = [sys.executable, "-m", "pytest", "-q", *share]
-        running.append(subprocess.Popen(command, stdout=kept[-1] if kept else None))
-    codes = [process.wait() for process in running]
-    for file in kept:
-        file.seek(0)
-        print(file.read().decode("utf-8", errors="replace"), end="", flush=True)
-    return int(any(codes))
+    """Run all groups and return the exit code: 0 if all pass."""
+    groups = [*GROUPS, ON_GPU] if torch.cuda.is_available() else GROUPS
+    failed = 0
+    with ThreadPoolExecutor(2) as pool:
+        for group, ended in zip(groups, pool.map(run, groups)):
+            failed += ended.returncode != 0
+            said = ended.stdout if ended.returncode else ended.stdout.splitlines()[-1]
+            print(f"{' '.join(group)}: {said}", flush=True)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

@@ -58,34 +58,3 @@ def clip(recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "golden.pt"
     torch.save({k: torch.as_tensor(v) for k, v in recipe.clip_state("A").items()}, path)
     return load(path)
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    """Inputs and results for faults to happen in; read only, tests copy it."""
-    from tests.robustness import faults
-    place = tmp_path_factory.mktemp("world") / "world"
-    place.mkdir()
-    faults.build(place)
-    return place
-
-
-@pytest.fixture(scope="session")
-def undamaged(world, tmp_path_factory):
-    """What a command prints, and the prompts it leaves, where nothing is damaged."""
-    from tests.robustness import faults
-    known = {}
-
-    def of(command):
-        if command not in known:
-            place = faults.copy(world, tmp_path_factory.mktemp("whole") / "w")
-            known[command] = faults.run(command, place, faults.limits), faults.prompts(place)
-        return known[command]
-    return of
-
-
-def pytest_terminal_summary(terminalreporter):
-    """What the tests of faults, fuzzing and kills counted."""
-    from tests.robustness.counts import lines
-    for line in lines():
-        terminalreporter.write_line(line)

@@ -1,7 +1,8 @@
-"""python -m tests.bench: the plain way it compares with is plain, its numbers agree with ours, and its table is whole."""
+"""python -m tests.bench: the plain way it compares with is plain, its numbers agree with ours, and its table is whole.
+
+Also: what autograd keeps for a gradient is what CLIP says, by which --memory divides the work."""
+import multiprocessing
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -87,17 +88,16 @@ def test_the_published_way_sends_images_step_by_step_through_fused_attention(pla
     assert sum(calls) == 24 if plainly else not any(calls)  # three layers of the text tower in each of eight steps
 
 
-def test_the_table_of_some_blocks():
-    """The real command, with its processes."""
-    command = [sys.executable, "-m", "tests.bench", "--weights", str(mini.WEIGHTS), "--blocks", "text gradient", "1,000"]
-    ended = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    lines = ended.stdout.splitlines()
-    assert ended.returncode == 0, ended.stderr[-2000:]
+def test_the_table(monkeypatch, capsys):
+    """Of two small blocks, each measured in processes of its own."""
+    monkeypatch.setattr(bench, "BLOCKS", [Block("text gradient", None, 7, plain=True), Block("step", "coop", 7, 4)])
+    bench.main(["--weights", str(mini.WEIGHTS)])
+    lines = capsys.readouterr().out.splitlines()
     assert "1 CPU cores, fp32" in lines[0] and "3 and 3 layers, 128 and 128 wide" in lines[0] and not lines[1]
     assert lines[2].split() == "ours: s GiB plain: s GiB faster less memory difference".split()
-    assert lines[3].startswith("text gradient, 100 classes ") and lines[3].count("×") == 2
+    assert lines[3].startswith("text gradient, 7 classes ") and lines[3].count("×") == 2
     assert float(lines[3].split()[-1]) < 1e-4
-    assert lines[4].startswith("CoOp step, 1,000 classes") and "×" not in lines[4] and lines[4].endswith(")")
+    assert lines[4].startswith("CoOp step, 7 classes") and "×" not in lines[4] and lines[4].endswith(")")
 
 
 @pytest.mark.parametrize("ours, plainly, cells", [
@@ -133,20 +133,16 @@ def broken(job, **_):
     raise RuntimeError("shapes don't fit")
 
 
-def silent_bench(monkeypatch, measuring, tmp_path):
+LACKS_MEMORY = "text gradient, 100 classes: not enough memory, or the process was killed"
+
+
+@pytest.mark.parametrize("measuring, error, says", [
+    (killed, RunError, LACKS_MEMORY), (out_of_memory, RunError, LACKS_MEMORY), (broken, RuntimeError, "shapes don't fit")])
+def test_a_measurement_that_fails_ends_the_bench(measuring, error, says, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "measure", measuring)
-    return bench.measure_alone(BLOCKS[0], False, mini.WEIGHTS, choose("cpu"), tmp_path)
-
-
-@pytest.mark.parametrize("measuring", [killed, out_of_memory])
-def test_a_process_that_lacks_memory_ends_the_bench(measuring, monkeypatch, tmp_path):
-    with pytest.raises(RunError, match="text gradient, 100 classes: not enough memory, or the process was killed"):
-        silent_bench(monkeypatch, measuring, tmp_path)
-
-
-def test_another_error_is_no_lack_of_memory(monkeypatch, tmp_path):
-    with pytest.raises(RuntimeError, match="shapes don't fit"):
-        silent_bench(monkeypatch, broken, tmp_path)
+    monkeypatch.setattr("mp.runtime.pool.get_context", lambda _: multiprocessing.get_context("fork"))  # at once
+    with pytest.raises(error, match=says):
+        bench.measure_alone(BLOCKS[0], False, mini.WEIGHTS, choose("cpu"), tmp_path)
 
 
 def test_rows_that_were_measured_are_not_lost(monkeypatch, capsys):
@@ -180,48 +176,44 @@ def test_unknown_blocks_weights_and_devices(args, says):
         bench.main(args)
 
 
-@pytest.mark.parametrize("second_order", [False, True])
-@pytest.mark.parametrize("tower", ["text", "image"])
-def test_a_pass_keeps_about_what_clip_says(clip, tower, second_order):
-    """Bytes that autograd keeps for the gradient of a pass, or for that of its gradient, against CLIP.kept_bytes. In so
-    narrow a tower, what isn't of the layers counts, too."""
-    generator = torch.Generator().manual_seed(0)
-    if tower == "text":
-        classes = class_prompts(clip, NAMES)
-        start = clip.token_embedding(torch.tensor([320, 1125, 539, 320])).requires_grad_()
-        run = lambda: clip.encode_prompts(torch.cat([classes.sos, start])[None], *classes.chunks[0])
-        said = (len(classes.chunks[0].suffix) + 5) * clip.kept_bytes(clip.transformer)
-    else:
-        images = torch.randn(3, 3, 32, 32, generator=generator)
-        start = torch.randn(4, 128, generator=generator).requires_grad_()
-        run = lambda: clip.encode_image(images, [start])
-        said = 3 * (17 + 4) * clip.kept_bytes(clip.visual.transformer)
+def kept_bytes(clip, encode, start, second_order):
+    """Return the bytes that autograd keeps for the gradient of a pass by `start`, or for that of its gradient."""
     kept = {}
-    with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t.untyped_storage()) and t, lambda t: t):
-        features = run()
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        features = encode()
         if second_order:
             gradient, = torch.autograd.grad(features.pow(2).sum(), start, create_graph=True)
-            said *= SECOND_ORDER
-    frozen = {p.untyped_storage().data_ptr() for p in clip.parameters()}
-    total = sum(storage.nbytes() for key, storage in kept.items() if key not in frozen)
-    assert 0.4 < total / said < 1.2
+    frozen = {parameter.untyped_storage()._cdata for parameter in clip.parameters()}
+    return sum(storage.nbytes() for key, storage in kept.items() if key not in frozen)
 
 
-@pytest.mark.parametrize("sizes", [(224, 16, 768, 12), (224, 14, 1024, 24), (336, 14, 1024, 24)], ids=["B16", "L14", "L14@336"])
+@pytest.mark.parametrize("second_order", [False, True])
+def test_a_pass_keeps_about_what_clip_says(second_order, clip):
+    """In so narrow a tower, what isn't of the layers counts, too."""
+    classes = class_prompts(clip, NAMES)
+    start = clip.token_embedding(torch.tensor([320, 1125, 539, 320])).requires_grad_()
+    prefix, chunk = torch.cat([classes.sos, start])[None], classes.chunks[0]
+    of_texts = kept_bytes(clip, lambda: clip.encode_prompts(prefix, *chunk), start, second_order)
+    images, vectors = torch.randn(3, 3, 32, 32), torch.randn(4, 128, requires_grad=True)
+    of_images = kept_bytes(clip, lambda: clip.encode_image(images, [vectors]), vectors, second_order)
+    times = SECOND_ORDER if second_order else 1
+    assert 0.4 < of_texts / ((len(chunk.suffix) + 5) * clip.kept_bytes(clip.transformer) * times) < 1.2
+    assert 0.4 < of_images / (3 * (17 + 4) * clip.kept_bytes(clip.visual.transformer) * times) < 1.2
+
+
+@pytest.mark.parametrize("sizes", [(224, 16, 768, 12), (336, 14, 1024, 24)], ids=["B16", "L14@336"])
 @pytest.mark.parametrize("second_order", [False, True])
 def test_an_image_of_openais_models_keeps_less_than_clip_says(sizes, second_order):
     """On the meta device, where tensors have sizes alone. Less than a tenth of it isn't from the tower's layers."""
     with torch.device("meta"):
         clip = CLIP(*sizes, 512, 1, 512).requires_grad_(False)
         images, start = torch.empty(1, 3, sizes[0], sizes[0]), torch.empty(4, sizes[2]).requires_grad_()
-    kept = {}
-    with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: kept.setdefault(t.untyped_storage()._cdata, t.untyped_storage()) and t, lambda t: t):
-        features = clip.encode_image(images, [start])
-        if second_order:
-            gradient, = torch.autograd.grad(features.pow(2).sum(), start, create_graph=True)
-    frozen = {p.untyped_storage()._cdata for p in clip.parameters()}
-    total = sum(storage.nbytes() for key, storage in kept.items() if key not in frozen)
     tokens = (sizes[0] // sizes[1]) ** 2 + 1 + 4
-    assert 0.6 < total / (tokens * clip.kept_bytes(clip.visual.transformer) * (SECOND_ORDER if second_order else 1)) < 1
+    said = tokens * clip.kept_bytes(clip.visual.transformer) * (SECOND_ORDER if second_order else 1)
+    assert 0.6 < kept_bytes(clip, lambda: clip.encode_image(images, [start]), start, second_order) / said < 1

@@ -14,9 +14,8 @@ from pathlib import Path
 from data.miniature import suite as mini
 from mp.runtime.progress import Progress
 from tests.robustness import tiny
-from tests.robustness.counts import COUNTS
 from tests.robustness.forked import Call, Ended
-from tests.rehearsal import SMALL, openai_archive, random_state
+from tests.rehearsal import openai_archive
 
 SUITE = "--data data --weights w.pt --datasets dtd"
 META = f"meta --method {{}} --shots 3 --support 2 {SUITE}"
@@ -43,7 +42,7 @@ def find(place: Path, pattern: str) -> str:
 
 
 def interrupt_after_an_epoch() -> None:
-    """To be called in a child: the run ends as by Ctrl-C when the first epoch is saved."""
+    """In a child: let the run end as by Ctrl-C when the first epoch is saved."""
     def update(self, done, total, text="", new=None):
         if self.label == "epoch":
             signal.raise_signal(signal.SIGTERM)
@@ -52,7 +51,8 @@ def interrupt_after_an_epoch() -> None:
     Progress.update = update
 
 
-def start(command: str, world: Path, before: Callable[[], None] = tiny.make_small, number: int = 0, **env: str | None) -> Call:
+def start(command: str, world: Path, before: Callable[[], None] = tiny.make_small, number: int = 0,
+          **env: str | None) -> Call:
     return Call(shlex.split(command), world, before, number, **{"XDG_CACHE_HOME": str(world / "cache")} | env)
 
 
@@ -61,10 +61,10 @@ def run(command: str, world: Path, before: Callable[[], None] = tiny.make_small,
 
 
 def build(world: Path) -> None:
-    """Inputs, and what the commands leave: a prompt, results, caches, the states of interrupted runs."""
+    """Write inputs, and what the commands leave: a prompt, results, caches, the states of interrupted runs."""
     tiny.write(world / "data")
     (world / "data/w.pt").rename(world / "w.pt")
-    openai_archive(random_state(SMALL), world / "a.pt")
+    openai_archive(tiny.state(), world / "a.pt")
     shutil.copy(mini.WEIGHTS, world / "m.npz")
     for command in (META.format("coop"), USUAL_META, f"{ZEROSHOT} imagenet", TUNE):
         assert run(command, world).code == 0
@@ -76,10 +76,10 @@ def build(world: Path) -> None:
     features.symlink_to(world / "features")
 
 
-def copy(world: Path, place: Path, *own: str) -> Path:
-    """The world again, by hard links, but for the files that are to be changed."""
+def copy(world: Path, place: Path, *changing: str) -> Path:
+    """Make the world again, by hard links, but for the files that are to be changed."""
     shutil.copytree(world, place, copy_function=os.link, symlinks=True)
-    for name in own:
+    for name in changing:
         shutil.copy2(world / name, part := place / ".part")
         os.replace(part, place / name)
     for link in (place / "cache/meta-prompts").rglob("*"):
@@ -91,25 +91,33 @@ def copy(world: Path, place: Path, *own: str) -> Path:
 
 
 def contents(world: Path) -> dict[str, str]:
-    """Hashes of all results, prompts and small inputs; not of what a run replaces as it goes on."""
-    return {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()).hexdigest() for p in world.rglob("*")
-            if p.is_file() and not p.is_symlink() and p.suffix in (".json", ".pt", ".txt", ".png", ".jpg", ".npz")
-            and "state-" not in p.name and os.access(p, os.R_OK) and p.stat().st_size < 2**20}
+    """Return the hashes of all results, prompts and small inputs; not of what a run replaces as it goes on."""
+    hashes = {}
+    for path in world.rglob("*"):
+        kept = path.suffix in (".json", ".pt", ".txt", ".png", ".jpg", ".npz") and "state-" not in path.name
+        small = path.is_file() and not path.is_symlink() and path.stat().st_size < 2**20
+        if kept and small and os.access(path, os.R_OK):
+            hashes[str(path.relative_to(world))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
 
 
-def prompts(place):
-    return {name: digest for name, digest in contents(place).items() if name.startswith("runs") and name.endswith("prompt.pt")}
+def prompts(place: Path) -> dict[str, str]:
+    """Return the hashes of all prompts in --out."""
+    return {name: digest for name, digest in contents(place).items()
+            if name.startswith("runs") and name.endswith("prompt.pt")}
 
 
 def finished(place: Path) -> dict:
-    """Accuracies of every result, and hashes of the prompts, by their files."""
-    results = {str(p.relative_to(place)): json.loads(p.read_text())["accuracies"] for p in (place / "runs").rglob("*.json")
-               if p.name != "settings.json"}
-    return results | prompts(place)
+    """Return the accuracies of every result, and hashes of the prompts, by their files."""
+    done = prompts(place)
+    for path in (place / "runs").rglob("*.json"):
+        if path.name != "settings.json":
+            done[str(path.relative_to(place))] = json.loads(path.read_text())["accuracies"]
+    return done
 
 
 def drop_rights() -> None:
-    """Even root is then refused what a file's mode refuses its owner."""
+    """Let even root be refused what a file's mode refuses its owner."""
     class Head(ctypes.Structure):
         _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
@@ -165,22 +173,6 @@ def damage(fault: str, path: Path, seed: str) -> None:
     FAULTS[fault](path, random.Random(f"{fault} {seed}"))
 
 
-def unchanged(before: dict[str, str], after: dict[str, str], except_for: str) -> None:
-    """Nothing that was there is gone, but for the damaged file and what was damaged."""
-    lost = [name for name in before if name != except_for and after.get(name) != before[name]]
-    COUNTS["finished results lost"] += len(lost)
-    assert not lost
-
-
-def made_anew(place: Path, file: str, command: str, undamaged: Callable) -> None:
-    """Hold a command to this: the file, whose content isn't what its name says, is set aside whole and made anew, the
-    number is right, and nothing else changes."""
-    content, before = (place / file).read_bytes(), contents(place)
-    ended = run(command, place, limits)
-    COUNTS["fault cases"] += 1
-    whole, made = undamaged(command)
-    COUNTS["wrong numbers"] += ended.out != whole.out or prompts(place) != made
-    assert (ended.code, ended.out) == (0, whole.out) and prompts(place) == made, ended.err
-    assert (place / f"{file}.damaged").read_bytes() == content and f"{file}: damaged; set aside" in ended.err
-    after = contents(place)
-    assert all(after[name] == digest for name, digest in before.items() if name != file)
+def unchanged(before: dict[str, str], after: dict[str, str], except_for: str = "") -> None:
+    """Hold a run to this: nothing that was there is gone or another, but for the damaged file."""
+    assert not [name for name in before if name != except_for and after.get(name) != before[name]]

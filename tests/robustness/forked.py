@@ -3,7 +3,6 @@ import gc
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.fx.experimental.symbolic_shapes  # takes a second; torch.autograd.grad's first call imports it
 
 import run as program
 from mp.clip import tokenizer
 from mp.commands.options import COMMANDS
 from mp.learners import METHODS, learner_class
-from tests.robustness.counts import COUNTS
 
 for name in COMMANDS:  # all that a child needs is imported here
     import_module(f"mp.commands.{name}")
@@ -33,6 +32,7 @@ class Ended(NamedTuple):
     err: str
 
     def messages(self) -> list[str]:
+        """Return the lines that the program says of itself."""
         return [line for line in self.err.splitlines() if line.startswith("run.py: ")]
 
 
@@ -55,8 +55,7 @@ class Call:
             code = 70
             try:
                 try:
-                    os.setpgid(0, 0)
-                    code = self.child([str(a) for a in args], cwd, before, env)
+                    code = self.child([str(arg) for arg in args], cwd, before, env)
                 except SystemExit as e:
                     code = 1 if isinstance(e.code, str) else e.code or 0
                 except BaseException:
@@ -69,37 +68,27 @@ class Call:
 
     def child(self, args: list[str], cwd: Path, before: Callable[[], None], env: dict[str, str | None]) -> int:
         for number, path in zip((1, 2), self.files):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
-        sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", errors=e) for n, e in ((1, "strict"), (2, "backslashreplace")))
-        for number in (signal.SIGINT, signal.SIGTERM):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_TRUNC), number)
+        sys.stdout = open(1, "w", encoding="utf-8")
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
+        signal.alarm(LIMIT)
         program.end_when_interrupted()
         torch.set_num_threads(1)  # OpenMP's threads don't survive a fork
         for name, value in env.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         os.chdir(cwd)
         before()
         return program.main(args)
 
-    def kill(self, how: int = signal.SIGKILL) -> None:
-        os.kill(self.pid, how)
-
-    def wait(self, seconds: float = LIMIT) -> Ended:
-        """Raises AssertionError if the call is a hang, or has printed a traceback."""
-        deadline, pid = time.monotonic() + seconds, 0
-        while not pid and time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            time.sleep(0 if pid else 0.002)
-        try:
-            os.killpg(self.pid, signal.SIGKILL)  # processes that it started and left
-        except ProcessLookupError:
-            pass
-        if not pid:
-            os.waitpid(self.pid, 0)
-            COUNTS["hangs"] += 1
-        ended = Ended(os.waitstatus_to_exitcode(status) if pid else 0,
-                      *(path.read_text(encoding="utf-8", errors="replace") for path in self.files))
-        COUNTS["tracebacks"] += "Traceback" in ended.err
-        assert pid, f"hangs: {ended.err[-500:]}"
+    def wait(self) -> Ended:
+        """Return how it ended. Raises AssertionError if it hung, or has printed a traceback."""
+        _, status = os.waitpid(self.pid, 0)
+        said = [path.read_text(encoding="utf-8", errors="replace") for path in self.files]
+        ended = Ended(os.waitstatus_to_exitcode(status), *said)
+        assert ended.code != -signal.SIGALRM, f"hangs: {ended.err[-500:]}"
         assert "Traceback" not in ended.err, ended.err[-2000:]
         return ended

@@ -1,4 +1,4 @@
-"""Random input by the thousand, from seeds: nothing crashes, and what is accepted is read as an independent reader reads it."""
+"""Random input, from seeds: nothing crashes, and what is accepted is read as an independent reader reads it."""
 import argparse
 import html
 import json
@@ -26,7 +26,6 @@ from mp.runtime.errors import UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
 from mp.store import cells
 from mp.store.cells import FORMAT, Identity
-from tests.robustness.counts import COUNTS
 
 ALPHABETS = [  # of random texts
     [*"abcdefghijklmnopqrstuvwxyz '"], [*"aAbB 12.,!?'\"<>&;/|\\\t\n\r\x0b\x1b"], [*"éüßñçøåÉÜİıſςΣ"], [*"日本語中文한국어ไทยहिन्दी"],
@@ -39,7 +38,6 @@ ALPHABETS = [  # of random texts
 def no_hang():
     """A minute of work is a hang, wherever it is spent."""
     def hangs(*_):
-        COUNTS["hangs"] += 1
         raise AssertionError("hangs")
 
     before = signal.signal(signal.SIGPROF, hangs)
@@ -51,7 +49,10 @@ def no_hang():
 
 def words(rng):
     alphabet = rng.choice(ALPHABETS)
-    return "".join(rng.choice(alphabet) if rng.random() < 0.9 else chr(rng.randrange(0x110000)) for _ in range(rng.randrange(12)))
+    signs = ""
+    for _ in range(rng.randrange(12)):
+        signs += rng.choice(alphabet) if rng.random() < 0.9 else chr(rng.randrange(0x110000))
+    return signs
 
 
 def naive_tokens(text):
@@ -83,59 +84,38 @@ def naive_tokens(text):
 
 def test_any_text_has_the_tokens_of_the_plain_rule():
     rng = random.Random(1)
-    for _ in range(10_000):
+    for _ in range(3_000):
         text = words(rng)
         ids = tokenizer.encode(text)
         assert ids == naive_tokens(text), ascii(text)
         assert all(0 <= i < 49408 for i in ids)
-        COUNTS["fuzzed inputs"] += 1
 
 
 def test_what_is_decoded_has_the_same_tokens_again():
     """Of plain words: others hold what the clean-up or the spaces between tokens change, as in the original."""
     rng = random.Random(2)
-    for _ in range(2_000):
-        text = " ".join("".join(rng.choice("abcdefghijklmnopqrstuvwxyzéüñ") for _ in range(rng.randint(1, 9))) for _ in range(3))
+    for _ in range(500):
+        text = " ".join("".join(rng.choices("abcdefghijklmnopqrstuvwxyzéüñ", k=rng.randint(1, 9))) for _ in range(3))
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text) + " "
         assert tokenizer.encode(tokenizer.decode(ids)) == ids
-        COUNTS["fuzzed inputs"] += 1
-
-
-def test_random_tokens_decode_and_encode_to_a_fixed_point():
-    rng = random.Random(3)
-    for _ in range(2_000):
-        text = tokenizer.decode([rng.randrange(49406) for _ in range(rng.randrange(8))])
-        once = tokenizer.decode(tokenizer.encode(text))
-        assert tokenizer.encode(once) == tokenizer.encode(tokenizer.decode(tokenizer.encode(once)))
-        COUNTS["fuzzed inputs"] += 1
-
-
-@pytest.mark.parametrize("text", ["a", "ab", "é", "1", "!", "'", "a ", "&amp;", "&", "<|endoftext|>", "日", "😀", "\u0301", "İ"])
-def test_a_hundred_thousand_repeats_take_linear_work(text, monkeypatch):
-    """Counted in symbols that passes over words walk along, not in seconds."""
-    walked, join = [], tokenizer.join
-    monkeypatch.setattr(tokenizer, "join", lambda symbols, pair: walked.append(len(symbols)) or join(symbols, pair))
-    tokenizer.word_ids.cache_clear()
-    ids = tokenizer.encode(text * 100_000)
-    COUNTS["fuzzed inputs"] += 1
-    assert len(ids) > 75 and sum(walked) <= 10 * len((text * 100_000).encode())
-    with pytest.raises(ValueError, match="doesn't fit"):
-        tokenizer.tokenize(text * 100_000)
 
 
 def value(rng, depth=0):
-    """A random JSON value, odd ones more often than sense would have it."""
-    kinds = [lambda: rng.choice([0, 1, -1, 2, 10**30, 0.5, float("nan"), float("inf"), True, None, "", "base", "all", "x/../y"]),
-             lambda: [value(rng, depth + 1) for _ in range(rng.randrange(4))],
-             lambda: {rng.choice(["train", "test", "accuracies", "base", "all", "identity", "format", "provenance", "made_by", "x"]): value(rng, depth + 1)
-                      for _ in range(rng.randrange(4))},
-             lambda: words(rng)]
-    return rng.choice(kinds if depth < 3 else kinds[::3])()
+    """Return a random JSON value, odd ones more often than sense would have it."""
+    kind = rng.choice(("plain", "words", "list", "dict")[: 4 if depth < 3 else 2])
+    if kind == "plain":
+        return rng.choice([0, 1, -1, 2, 10**30, 0.5, math.nan, math.inf, True, None, "", "base", "all", "x/../y"])
+    if kind == "words":
+        return words(rng)
+    values = [value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    if kind == "list":
+        return values
+    return {rng.choice("train test accuracies base all identity format provenance x".split()): one for one in values}
 
 
 def spoil(rng, thing):
-    """The same with one random place replaced, removed or doubled."""
+    """Return the same with one random place replaced, removed or doubled."""
     if not isinstance(thing, (list, dict)) or not thing or rng.random() < 0.15:
         return value(rng)
     keys = list(thing) if isinstance(thing, dict) else range(len(thing))
@@ -164,10 +144,9 @@ def test_split_files(tmp_path):
     rng, file, accepted = random.Random(4), tmp_path / "split.json", 0
     whole = {part: [[f"c{label}/{part}{i}.jpg", label, f"name {label}"] for label in range(3) for i in range(2)]
              for part in ("train", "val", "test")}
-    for number in range(2_500):
+    for number in range(1_000):
         text = json.dumps(spoil(rng, whole)).encode()
         file.write_bytes(spoil_bytes(rng, text) if number % 3 == 0 else text)
-        COUNTS["fuzzed inputs"] += 1
         try:
             classes, train, test = paper.read_split(file, tmp_path / "images")
         except DataError as e:
@@ -178,24 +157,25 @@ def test_split_files(tmp_path):
         accepted += 1
         split = json.loads(file.read_text(encoding="utf-8-sig"))
         for part, items in (("train", train), ("test", test)):
-            assert [(f"{tmp_path}/images/{p}", n) for p, _, n in split[part]] == [(i.source, classes[i.label]) for i in items]
-            assert not any(".." in i.source.split("/") for i in items)
+            expected = [(f"{tmp_path}/images/{path}", name) for path, _, name in split[part]]
+            assert expected == [(item.source, classes[item.label]) for item in items]
+            assert not any(".." in item.source.split("/") for item in items)
         assert {i.label for i in train} == set(range(len(classes)))
-    assert 200 < accepted < 2_300
+    assert 80 < accepted < 920
 
 
 def test_result_files(tmp_path, capsys):
-    """Taken only if its identity is what its name says, and every accuracy a number from 0 to 100; reading changes nothing,
-    and what is damaged is set aside whole."""
-    rng, identity, accepted = random.Random(5), Identity("w", "fp32", "a {}.", {"lr": 0.1}, tested_on={"DTD": "f"}), 0
+    """Taken only if its identity is what its name says, and every accuracy a number from 0 to 100; reading changes
+    nothing, and what is damaged is set aside whole."""
+    rng, accepted = random.Random(5), 0
+    identity = Identity("w", "fp32", "a {}.", {"lr": 0.1}, tested_on={"DTD": "f"})
     file = tmp_path / cells.name_of("DTD", identity, ".json")
     whole = {"accuracies": {"base": 50.0, "new": 25.0, "all": 30, "harmonic_mean": 33.3},
              "identity": asdict(identity), "provenance": {"commit": "c", "seconds": 1.0}}
-    for number in range(2_500):
+    for number in range(1_000):
         text = json.dumps(spoil(rng, whole)).encode()
         file.write_bytes(spoil_bytes(rng, text) if number % 3 == 0 else text)
         before = file.read_bytes()
-        COUNTS["fuzzed inputs"] += 1
         found = cells.read(file)
         assert file.read_bytes() == before
         if found is None:
@@ -208,7 +188,7 @@ def test_result_files(tmp_path, capsys):
         numbers = list(found.accuracies.values())
         assert numbers and all(not isinstance(n, bool) and 0 <= n <= 100 for n in numbers)
         assert found.identity == asdict(identity) and isinstance(found.content["provenance"], dict)
-    assert 200 < accepted < 2_300
+    assert 80 < accepted < 920
 
 
 def test_prompt_files(tmp_path):
@@ -217,9 +197,8 @@ def test_prompt_files(tmp_path):
     like = {name: torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) for name in ("ctx", "text.1")}
     write_prompt(file, "coop", like, {"format": FORMAT}, {"commit": "c"})
     whole, accepted = file.read_bytes(), 0
-    for _ in range(2_000):
+    for _ in range(600):
         file.write_bytes(spoil_bytes(rng, whole))
-        COUNTS["fuzzed inputs"] += 1
         try:
             found = open_prompt(file)
             params = fitted(found, "coop", like)
@@ -228,45 +207,49 @@ def test_prompt_files(tmp_path):
             continue
         accepted += 1
         changed = [k for k in like if not torch.equal(params[k], like[k])]
-        COUNTS["wrong numbers"] += len(changed)
         assert not changed
-    assert accepted < 1_800
+    assert accepted < 540
 
 
-def arguments(rng, parser):
-    """Options of a random subcommand, with values that fit, nearly fit, or don't."""
-    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+VALUES = ("0 1 7 -1 0.5 1/3 nan inf -inf -0 1e400 1e-400 1e300 ٣ ² 1_0 \udcff x coop".split() + ["", "9" * 25])
+POSITIONAL = {"predict": ["x.png", "--names", "a", "b"], "show": ["p.pt"]}
+
+
+def arguments(rng, commands):
+    """Return a random subcommand and options, with values that fit, nearly fit, or don't."""
     name = rng.choice(list(commands))
-    options = [action for action in commands[name]._actions[1:] if action.option_strings]
-    line = [name, *{"predict": ["x.png", "--names", "a", "b"], "show": ["p.pt"]}.get(name, [])]
-    for action in rng.sample(options, rng.randrange(min(6, len(options)))):
+    actions = [action for action in commands[name]._actions[1:] if action.option_strings]
+    line = [name, *POSITIONAL.get(name, [])]
+    for action in rng.sample(actions, rng.randrange(min(6, len(actions)))):
         line.append(rng.choice(action.option_strings))
         if action.nargs != 0:
-            values = [*(action.choices or []), "0", "1", "7", "-1", "0.5", "1/3", "nan", "inf", "-inf", "-0", "1e400", "1e-400", "1e300", "٣", "²", "1_0", "\udcff",  "", "x", "9" * 25, "coop", words(rng)]
-            line += [rng.choice(values).replace("\0", "") for _ in range(rng.choice((1, 1, 1, 2)) if action.nargs else 1)]
+            values = [*(action.choices or []), *VALUES, words(rng).replace("\0", "")]
+            line += rng.choices(values, k=rng.choice((1, 1, 1, 2)) if action.nargs else 1)
     return line
 
 
 def test_command_lines(tmp_path, monkeypatch, capsys):
     """Parsed and turned into settings; what is refused is refused in one line with code 2, before any work."""
-    rng, parser, outcomes, seen = random.Random(7), options.build(""), [], []
+    kinds = {"meta": MetaSettings, "finetune": FinetuneSettings, "zeroshot": PromptSettings}
+    rng, codes, accepted = random.Random(7), [], set()
 
     def settle(args):
-        seen.append(args)
-        kind = {"meta": MetaSettings, "finetune": FinetuneSettings, "zeroshot": PromptSettings}.get(args.command)
-        if kind:
-            made = method_settings(kind, method_of(args), options.given_settings(kind, args), seed=args.seeds[0])
-            assert made.length > 0 and made.seed == args.seeds[0] and len(set(args.seeds)) == len(args.seeds)
-            numbers = [value for value in asdict(made).values() if isinstance(value, float)]
-            assert all(0 <= value < math.inf or value is made.clip_norm for value in numbers)
+        accepted.add(args.command)
+        if args.command not in kinds:
+            return
+        given = options.given_settings(kinds[args.command], args)
+        made = method_settings(kinds[args.command], method_of(args), given, seed=args.seeds[0])
+        assert made.length > 0 and made.seed == args.seeds[0] and len(set(args.seeds)) == len(args.seeds)
+        numbers = [value for value in asdict(made).values() if isinstance(value, float)]
+        assert all(0 <= value < math.inf or value is made.clip_norm for value in numbers)
 
-    subcommands = set(next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices)
-    for name in subcommands:
+    actions = options.build("")._actions
+    commands = next(action for action in actions if isinstance(action, argparse._SubParsersAction)).choices
+    for name in commands:
         monkeypatch.setattr(f"mp.commands.{name}.command", settle)
     monkeypatch.chdir(tmp_path)
-    for _ in range(3_000):
-        line = arguments(rng, parser)
-        COUNTS["fuzzed inputs"] += 1
+    for _ in range(800):
+        line = arguments(rng, commands)
         try:
             code = program.main(line)
         except SystemExit as e:  # --help
@@ -274,7 +257,8 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
             capsys.readouterr()
             continue
         err = capsys.readouterr().err
-        outcomes.append(code)
-        assert code in (0, 2) and err.count("\n") == (code == 2) and err.startswith("run.py: " * (code == 2)), (line, err)
-    assert outcomes.count(0) > 300 and outcomes.count(2) > 300 and not list(tmp_path.iterdir())
-    assert {a.command for a in seen} == subcommands >= {"data", "meta", "zeroshot", "predict", "finetune", "table"}
+        codes.append(code)
+        lines = ("run.py: ",) if code == 2 else ()
+        assert code in (0, 2) and err.count("\n") == len(lines) and err.startswith(lines or ""), (line, err)
+    assert codes.count(0) > 80 and codes.count(2) > 80 and not list(tmp_path.iterdir())
+    assert accepted == set(commands) >= {"data", "meta", "zeroshot", "predict", "finetune", "table"}

@@ -1,205 +1,200 @@
-"""Runs killed at every write and at random moments, while they learn and save, end with the same bytes as one that never was.
-
-The loops know no files: what is killed here is the saving around them, in mp/experiment, on tasks as small as can be.
-"""
+"""Runs killed at every write of a file, out of memory, or racing with another, end with the bytes of one that never was."""
 import json
-import multiprocessing
 import os
-import random
 import shutil
 import signal
 import sys
-import time
+from functools import partial
+from itertools import count
 
-import numpy as np
 import pytest
 import torch
 
-from data.dataset import Dataset, Item
-from data.feed import Feed
-from data.suite import Suite
-from mp.experiment import training
-from mp.experiment.arms import Arm, Job, changed
-from mp.experiment.session import Session
-from mp.runtime.device import choose
+import data.feed
+from mp.prompts import open_prompt
 from mp.store import cells
-from tests.robustness.counts import COUNTS
+from tests.robustness import tiny
+from tests.robustness.faults import META, SUITE, TUNE, TUNE_DEEP, ZEROSHOT, copy, finished, run, start
 
-KILLS = 2  # at random moments, of each kind of run
-CLASSES = {"one": ["cat", "t-rex", "sea or lake"], "two": ["café", "wheelchair"]}
-RATES = dict(coop=0.004, cocoop=0.004, promptsrc=0.003)
-
-
-def dataset(name: str) -> Dataset:
-    rng = np.random.default_rng(len(name))
-    items = {part: [Item(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), label)
-                    for label in range(len(CLASSES[name])) for _ in range(6)] for part in ("train", "test")}
-    return Dataset(name, "a photo of a {}.", CLASSES[name], items["train"], items["test"])
+ZERO = f"{ZEROSHOT} dtd imagenet"
+LEARN = f"{META.format('cocoop')} --epochs 3 --inner-steps 2"
+DEEP = f"{TUNE_DEEP} --epochs 3"
+TABLE = f"table --run {SUITE}"
 
 
-def session(clip, out) -> Session:
-    suite = Suite("tiny", list(CLASSES), list(CLASSES), {name: dataset(name) for name in CLASSES}.__getitem__, None, 4)
-    feed = Feed(clip.visual.image_size, workers=0)
-    return Session(suite, clip, out, "weights", "fp32", choose("cpu", "fp32", None), feed, {"commit": "c"}, [], learns=True)
+@pytest.fixture
+def fresh(world, tmp_path):
+    """Places without any result or cache, as many as are asked for."""
+    def place(name):
+        copy(world, tmp_path / name)
+        for folder in ("runs", "cache"):
+            shutil.rmtree(tmp_path / name / folder)
+        return tmp_path / name
+    return place
 
 
-def silent(epoch, text):
-    pass
+def die_at(number, how=signal.SIGKILL):
+    """In a child: end it right before the number-th file is written, that is renamed, or removed.
 
-
-def meta_run(method, clip, out, force=False):
-    """A meta-prompt, and its accuracies."""
-    opened, depth = session(clip, out), {} if method != "promptsrc" else {"depth": 2}
-    arm = Arm(method, learnt=changed(epochs=4, inner_steps=2, shots=6, support=3, inner_lr=RATES[method], batch=3, **depth))
-    training.learn(opened, Job(arm, 1), force, silent)
-    training.evaluate(opened, Job(arm, 1, "one"), force, silent)
-
-
-def tune_run(method, clip, out, force=False):
-    """A fine-tuned prompt, and its accuracies."""
-    averaged = {"depth": 2, "gpa_mean": 3.0} if method == "promptsrc" else {}
-    arm = Arm(method, tuned=changed(epochs=4, lr=0.01, batch=4, **averaged))
-    training.evaluate(session(clip, out), Job(arm, 1, "one"), force, silent)
-
-
-def start(kind, method, clip, out, before=lambda: None, force=False):
-    def run():
-        torch.set_num_threads(1)
-        sys.stderr = open(os.devnull, "w")
-        before()
-        kind(method, clip, out, force)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    return process
-
-
-def left(out):
-    """Everything that a run left, but for the time it took."""
-    found = {}
-    for path in out.rglob("*"):
-        name = str(path.relative_to(out))
-        if path.name == "log.jsonl":
-            found[name] = [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
-        elif path.suffix == ".json":
-            content = json.loads(path.read_text())
-            content["provenance"].pop("seconds", None)
-            found[name] = content
-        elif path.is_file():
-            found[name] = path.read_bytes()
-    return found
-
-
-def same(out, whole):
-    COUNTS["wrong numbers"] += left(out) != whole
-    assert left(out) == whole
-
-
-def never_killed(kind, method, clip, out):
-    process = start(kind, method, clip, out)
-    process.join()
-    assert process.exitcode == 0
-    found = left(out)
-    assert sum(name.endswith("prompt.pt") for name in found) == 1
-    assert sum(name.endswith(".json") and not name.endswith("settings.json") for name in found) == 1
-    assert not [name for name in found if "state" in name or name.endswith((".part", ".damaged"))]
-    if kind is meta_run:
-        log, = (lines for name, lines in found.items() if name.endswith("log.jsonl"))
-        assert [line["epoch"] for line in log] == [1, 2, 3, 4]
-    return found
-
-
-@pytest.mark.parametrize("method", ["coop", "cocoop", "promptsrc"])
-@pytest.mark.parametrize("kind", [meta_run, tune_run])
-def test_killed_at_any_moment(kind, method, clip, tmp_path):
-    started = time.monotonic()
-    whole = never_killed(kind, method, clip, tmp_path / "whole")
-    seconds, rng, kills, rounds = time.monotonic() - started, random.Random(method), 0, 0
-    while kills < KILLS:
-        rounds += 1
-        out, killed = tmp_path / f"broken{rounds}", True
-        while killed:
-            process = start(kind, method, clip, out)
-            process.join(rng.uniform(0, seconds))
-            process.kill()
-            process.join()
-            killed = process.exitcode != 0
-            kills += killed
-        same(out, whole)
-    COUNTS["kills"] += kills
-
-
-def kill_at(number: int, after: bool) -> None:
-    """To be called in a child: it is killed right before or after its number-th write or removal of a file takes effect."""
-    seen = [0]
+    After that one is before the next one: nothing else changes what others can read, as `write_parts_alone` holds.
+    """
+    tiny.make_small()
+    changes = count(1)
 
     def fatal(function):
-        def wrapped(*args, **more):
-            seen[0] += 1
-            if seen[0] == number and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            try:
-                return function(*args, **more)
-            finally:
-                if seen[0] == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
+        def wrapped(path, *rest, **options):
+            if os.path.lexists(path) and next(changes) == number:
+                os.kill(os.getpid(), how)
+            return function(path, *rest, **options)
         return wrapped
 
     os.replace, os.unlink = fatal(os.replace), fatal(os.unlink)
 
 
-@pytest.mark.parametrize("kind, method, after", [(meta_run, "coop", True), (tune_run, "coop", True),
-                                                 (tune_run, "promptsrc", False)])
-def test_killed_at_every_write(kind, method, after, clip, tmp_path):
-    whole, kills = never_killed(kind, method, clip, tmp_path / "whole"), 0
-    for number in range(1, 100):
-        out = tmp_path / f"broken{number}"
-        process = start(kind, method, clip, out, lambda number=number: kill_at(number, after))
-        process.join()
-        if process.exitcode == 0:  # it has fewer writes
+def write_parts_alone():
+    """In a child: make it an error to open a file of results or caches for writing under its own name."""
+    def hook(event, args):
+        if event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR):
+            parts = os.fspath(args[0]).split("/")
+            assert not {"runs", "cache"} & {*parts} or parts[-1].endswith((".part", ".lock")), args[0]
+
+    tiny.make_small()
+    sys.addaudithook(hook)
+
+
+def left(place):
+    """Return everything that a run left among its results, but for the time it took."""
+    files = {}
+    for path in (place / "runs").rglob("*"):
+        name = str(path.relative_to(place))
+        if path.name == "log.jsonl":
+            files[name] = [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
+        elif path.suffix == ".json":
+            files[name] = json.loads(path.read_text())
+            files[name]["provenance"].pop("seconds", None)
+        elif path.is_file():
+            files[name] = path.read_bytes()
+    return files
+
+
+def compare(place, ended, whole, expected):
+    assert (ended.code, ended.out) == (0, expected.out), ended.err
+    files = left(place)
+    assert files == left(whole)
+    assert not [name for name in files if "state" in name or name.endswith((".damaged", ".part"))]
+
+
+@pytest.mark.parametrize("command, writes", [(ZERO, 4), (LEARN, 11), (DEEP, 6)], ids=["zeroshot", "meta", "finetune"])
+def test_killed_at_every_write_it_goes_on_to_the_same_bytes(command, writes, fresh):
+    whole = fresh("whole")
+    expected = run(command, whole, write_parts_alone)
+    for number in count(1):
+        place = fresh(f"killed{number}")
+        ended = run(command, place, partial(die_at, number))
+        if ended.code == 0:  # it has fewer writes
             break
+        assert ended.code == -signal.SIGKILL
+        compare(place, run(command, place), whole, expected)
+    compare(place, ended, whole, expected)
+    assert number > writes
+
+
+def test_a_table_killed_again_and_again(fresh):
+    """Meanwhile what is done stays, and is shown."""
+    whole, place, done, kills = fresh("whole"), fresh("place"), {}, 0
+    expected = run(TABLE, whole)
+    while (ended := run(TABLE, place, partial(die_at, 8, (signal.SIGKILL, signal.SIGTERM)[kills % 2]))).code:
         kills += 1
-        assert process.exitcode == -signal.SIGKILL
-        process = start(kind, method, clip, out)
-        process.join()
-        assert process.exitcode == 0
-        same(out, whole)
-    assert kills >= (12 if kind is meta_run else 7)
-    COUNTS["kills"] += kills
+        assert ended.code in (-signal.SIGKILL, 130)
+        assert (ended.code == 130) == ("run.py: interrupted; give the same command again to go on" in ended.err)
+        now = finished(place)
+        assert is_within(done, now)
+        done = now
+        missing = 10 - sum(name.endswith(".json") for name in done)
+        said = run(f"table {SUITE}", place).err
+        assert f"{missing} of 10 results are missing; table --run computes them" in said or not missing
+    compare(place, ended, whole, expected)
+    assert kills > 4
 
 
-def as_other_code_would(out):
+def as_other_code_would(place):
     """Have the files be what other code would have left: a prompt of other tensors, a result of other numbers. That of a
     meta-prompt, which is another, has another name."""
-    for path in out.rglob("*prompt.pt"):
+    for path in (place / "runs").rglob("*prompt.pt"):
         content = torch.load(path, weights_only=True)
         torch.save(content | {"params": {name: tensor + 1 for name, tensor in content["params"].items()}}, path)
-    for path in [*out.glob("zeroshot/*/*.json"), *out.glob("finetune/*/*.json")]:
+    for path in (place / "runs").rglob("DTD-seed1-*.json"):
         content = json.loads(path.read_text()) | {"accuracies": {"base": 1.0, "new": 2.0, "all": 3.0}}
         path.unlink()
         if content["identity"]["meta"]:
             content["identity"]["prompt"] = "the other one's"
-            path = path.with_name(f"one-seed1-{cells.digits_of(content['identity'])}.json")
+            path = path.with_name(f"DTD-seed1-{cells.digits_of(content['identity'])}.json")
         path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("kind, writes", [(meta_run, (4, 12, 24, 26)), (tune_run, (2, 6, 10, 12))])
-def test_a_killed_force_goes_on_without_it_to_the_new_number(kind, writes, clip, tmp_path):
-    """What it keeps is newer than what lies beside it: killed after its first and third state, the prompt, and of meta the
-    removal of the state, of fine-tuning the result."""
-    whole = never_killed(kind, "coop", clip, tmp_path / "whole")
-    as_other_code_would(tmp_path / "whole")
-    for number in writes:
-        out = tmp_path / f"broken{number}"
-        shutil.copytree(tmp_path / "whole", out)
-        process = start(kind, "coop", clip, out, lambda number=number: kill_at(number, after=True), force=True)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        process = start(kind, "coop", clip, out)
-        process.join()
-        assert process.exitcode == 0
-        found = left(out)
-        COUNTS["wrong numbers"] += not whole.items() <= found.items()
-        assert all(found[name] == whole[name] for name in whole)
-        assert not [name for name in found if "state" in name or name.endswith(".damaged")]
-    COUNTS["kills"] += len(writes)
+def numbers(place):
+    """Return the accuracies of all results, and the fingerprints of all prompts."""
+    done = finished(place)
+    return {name: open_prompt(place / name).fingerprint if name.endswith(".pt") else done[name] for name in done}
+
+
+def is_within(some, all_of_them):
+    return all(all_of_them.get(name) == value for name, value in some.items())
+
+
+@pytest.mark.parametrize("command", [LEARN, DEEP], ids=["meta", "finetune"])
+def test_a_killed_force_goes_on_without_it_to_the_new_number(command, fresh, tmp_path):
+    """As soon as there is a state, which is newer than what lies beside it."""
+    whole, kills = fresh("whole"), 0
+    run(command, whole)
+    right = numbers(whole)
+    as_other_code_would(whole)
+    older = numbers(whole)
+    assert not is_within(right, older)
+    for number in count(1):
+        place = copy(whole, tmp_path / f"killed{number}")
+        if run(f"{command} --force", place, partial(die_at, number)).code == 0:
+            break
+        if numbers(place) == older and not list(place.rglob("*state-*.pt")):
+            continue  # nothing new was there yet
+        kills += 1
+        assert run(command, place).code == 0
+        assert is_within(right, numbers(place))
+        assert not [path for path in place.rglob("*") if "state" in path.name or path.suffix == ".damaged"]
+    assert kills > 4
+
+
+def lose_a_thread(function):
+    """In a child: let a thread that prepares images be out of memory when it has done some work."""
+    original, calls = getattr(data.feed, function), []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) > 5:
+            raise MemoryError
+        return original(*args)
+
+    tiny.make_small()
+    setattr(data.feed, function, dies)
+
+
+@pytest.mark.parametrize("command, function", [("finetune --method coop", "augment"), ("zeroshot", "open_image")])
+def test_a_thread_runs_out_of_memory(command, function, fresh):
+    place, whole = fresh("place"), fresh("whole")
+    for root in (place, whole):
+        tiny.pictures(root / "many", [f"{name}/{i}.png" for name in ("a", "b", "c") for i in range(30)], 4)
+    command += " --workers 2 --data data --weights w.pt --datasets many"
+    ended = run(command, place, partial(lose_a_thread, function))
+    assert ended.code == 1 and "run.py: not enough memory" in ended.messages()[0], ended.err
+    compare(place, run(command, place), whole, run(command, whole))
+
+
+@pytest.mark.parametrize("command, dies", [(ZERO, False), (TUNE, True)])
+def test_two_runs_in_one_folder(command, dies, fresh):
+    """They take turns: each file is written by one of them; if one is killed, the other goes on."""
+    place, whole = fresh("place"), fresh("whole")
+    expected = run(command, whole)
+    calls = [start(command, place, partial(die_at, 2) if dies else tiny.make_small), start(command, place, number=1)]
+    first, second = (call.wait() for call in calls)
+    compare(place, second, whole, expected)
+    assert first.code == -signal.SIGKILL or (first.code, first.out) == (0, expected.out)
