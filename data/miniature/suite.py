@@ -67,7 +67,7 @@ def recall(name: str, images: int, stream: str) -> np.ndarray:
     """
     path = CACHE / f"{name}-{stream}-{sources()}.npz"
     try:
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             return file["pixels"]
     except Exception:  # it isn't there, or is damaged: there is nothing that damaged bytes don't raise
         pixels = draw(name, images, stream)

@@ -34,7 +34,8 @@ own code: all 77 positions, fused attention, and images through the tower with e
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table. Raises UserError for weights, blocks or a device that don't exist, RunError for a killed process."""
+    """Print the table. Raises UserError for weights, blocks or a device that don't exist, RunError for a killed
+    process."""
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
     parser.add_argument("--weights", type=Path, help="CLIP's weights (default: random, of ViT-B/16's shape)")
     parser.add_argument("--blocks", nargs="+", metavar="WORD", default=[""],

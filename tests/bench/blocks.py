@@ -44,7 +44,8 @@ BLOCKS = [  # in the table's order; a method is named only where a row is about 
     Block("evaluation", "cocoop", 100, 100, plain=True, plain_images=4),
     # As many classes as ImageNet has, with the method that adds nothing to the text tower's pass.
     Block("step", "coop", 1000, 32),
-    *(Block("meta-gradient", method, 20, 2, steps, memory_only=True, anew=True) for method in METHODS for steps in (1, 16)),
+    *(Block("meta-gradient", method, 20, 2, steps, memory_only=True, anew=True)
+      for method in METHODS for steps in (1, 16)),
     # Tasks add nothing to the memory, with the method whose text features need the most.
     Block("meta-gradient", "cocoop", 20, 2, STEPS, tasks=6, memory_only=True, anew=True),
 ]

@@ -79,7 +79,7 @@ def forget_earlier_peaks(device: torch.device) -> int | None:
 
 
 def most_memory(device: torch.device) -> int | None:
-    """Return the most bytes that were in use, of the process or by torch of the GPU's memory; None: it can't be told."""
+    """Return the most bytes that were in use, by the process, or by torch of the GPU's memory; None: can't be told."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if STATUS.exists():

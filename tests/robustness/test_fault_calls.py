@@ -161,7 +161,8 @@ def test_refused(command, says, place):
 
 OUT_OF_RANGE = {  # values of every setting that is a number
     "depth": (0, -1), "length": (0,), "epochs": (0, -1, 10**6 + 1), "inner_steps": (-1,), "shots": (0, -1),
-    "support": (0,), "batch": (0,), "query_batch": (-2,), "momentum": (1, -0.1, math.nan), "weight_decay": (-1, math.inf, math.nan),
+    "support": (0,), "batch": (0,), "query_batch": (-2,), "momentum": (1, -0.1, math.nan),
+    "weight_decay": (-1, math.inf, math.nan),
     "clip_norm": (0, -5, -0.0, -math.inf, math.nan),
     **dict.fromkeys(("inner_lr", "meta_lr", "lr", "gpa_mean", "gpa_std"), (0, -0.0, -1, math.inf, math.nan)),
 }

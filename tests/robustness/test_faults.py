@@ -315,8 +315,11 @@ def test_files(name, fault, world, undamaged, tmp_path):
     held_to(FILES[name][2][fault], file, command, place, undamaged)
 
 
+ROWS = [(name, *row) for name, rows in CONTENTS.items() for row in rows]
+
+
 @pytest.mark.parametrize("name, change, outcome", [
-    pytest.param(name, change, outcome, id=f"{name}: {what}") for name in CONTENTS for what, change, outcome in CONTENTS[name]])
+    pytest.param(name, change, outcome, id=f"{name}: {what}") for name, what, change, outcome in ROWS])
 def test_contents(name, change, outcome, world, undamaged, tmp_path):
     place, file, command = damaged_world(name, world, tmp_path)
     change(place / file)

@@ -28,7 +28,8 @@ from mp.store import cells
 from mp.store.cells import FORMAT, Identity
 
 ALPHABETS = [  # of random texts
-    [*"abcdefghijklmnopqrstuvwxyz '"], [*"aAbB 12.,!?'\"<>&;/|\\\t\n\r\x0b\x1b"], [*"éüßñçøåÉÜİıſςΣ"], [*"日本語中文한국어ไทยहिन्दी"],
+    [*"abcdefghijklmnopqrstuvwxyz '"], [*"aAbB 12.,!?'\"<>&;/|\\\t\n\r\x0b\x1b"], [*"éüßñçøåÉÜİıſςΣ"],
+    [*"日本語中文한국어ไทยहिन्दी"],
     [*"😀👩‍👩‍👧🏽\u200d\ufe0f\u0301\u0300\u202e\ufeff\u00ad\u2028\x85\xa0\u3000"],
     ["&amp;", "&lt;", "&#x110000;", "&#55296;", "&amp;amp;", "&quot", "<|endoftext|>", "<|startoftext|>", "'ll", "'S"],
 ]
@@ -192,7 +193,7 @@ def test_result_files(tmp_path, capsys):
 
 
 def test_prompt_files(tmp_path):
-    """Taken only if the tensors are those that were written; a bit that flips inside a tensor is found by zip's checksum."""
+    """Taken only if the tensors are those that were written; a bit that flips inside one is found by zip's checksum."""
     rng, file = random.Random(6), tmp_path / "p.pt"
     like = {name: torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) for name in ("ctx", "text.1")}
     write_prompt(file, "coop", like, {"format": FORMAT}, {"commit": "c"})

@@ -1,4 +1,4 @@
-"""Runs killed at every write of a file, out of memory, or racing with another, end with the bytes of one that never was."""
+"""Runs killed at every write, out of memory, or racing with another one, end with the bytes of one that never was."""
 import json
 import os
 import shutil
@@ -118,8 +118,8 @@ def test_a_table_killed_again_and_again(fresh):
 
 
 def as_other_code_would(place):
-    """Have the files be what other code would have left: a prompt of other tensors, a result of other numbers. That of a
-    meta-prompt, which is another, has another name."""
+    """Have the files be what other code would have left: a prompt of other tensors, a result of other numbers. That of
+    a meta-prompt, which is another, has another name."""
     for path in (place / "runs").rglob("*prompt.pt"):
         content = torch.load(path, weights_only=True)
         torch.save(content | {"params": {name: tensor + 1 for name, tensor in content["params"].items()}}, path)

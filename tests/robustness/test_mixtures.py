@@ -59,7 +59,8 @@ def test_an_interrupted_run_with_other_settings(file, command, option, world, un
 FILES = {  # kind of file: an example, and the command that reads it
     "meta-prompt": (PROMPT, LEARN), "used meta-prompt": (USUAL_PROMPT, f"{ZEROSHOT} dtd --prompt meta --method coop"),
     "tuned prompt": (TUNED_PROMPT, TUNE), "meta state": (STATE, META.format("cocoop")),
-    "tuning state": (TUNING_STATE, f"{TUNE} --seeds 2"), "tuned": (TUNED, TUNE), "zero-shot": (RESULT, f"{ZEROSHOT} dtd"),
+    "tuning state": (TUNING_STATE, f"{TUNE} --seeds 2"), "tuned": (TUNED, TUNE),
+    "zero-shot": (RESULT, f"{ZEROSHOT} dtd"),
 }
 OTHER = {  # changes of an identity; that identities are compared whole: tests/store/test_cells.py
     "weights": lambda identity: identity.update(weights="x"),

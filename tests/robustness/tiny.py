@@ -11,6 +11,7 @@ from data import paper, suite
 from mp.commands import table
 from mp.experiment import session
 from mp.learners import METHODS
+from mp.store import provenance
 from tests.rehearsal import SMALL, random_state
 
 SIZES = SMALL | dict(image_layers=2, text_layers=2)
@@ -50,7 +51,7 @@ def write(root: Path) -> None:
 
 
 def change_data(data: Path, place: Path, change: str) -> None:
-    """Write the same data into another folder, all of it the same but for one thing of DTD: a class's name, or a label."""
+    """Write the same data into another folder, the same but for one thing of DTD: a class's name, or a label."""
     shutil.copytree(data, place)
     file = place / "dtd" / paper.TABLE["DTD"].labels
     split = json.loads(file.read_text())
@@ -65,11 +66,12 @@ def change_data(data: Path, place: Path, change: str) -> None:
 
 
 def make_small() -> None:
-    """In a child: have one training task, and two epochs of everything."""
+    """In a child: have one training task, two epochs of everything, and a commit that stays the same meanwhile."""
     def small(*args):
         whole = suite.open_suite(*args)
         return whole._replace(meta_epochs=2, training=["DTD"] if whole.name == "paper" else whole.training[:1])
 
+    provenance.commit = lambda: "a commit"
     session.open_suite = table.open_suite = small
     for name, row in METHODS.items():
         METHODS[name] = row._replace(finetune=row.finetune | {"epochs": 2, "batch": 4})
