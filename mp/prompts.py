@@ -198,8 +198,8 @@ def recognise(tensors: Params) -> tuple[str, dict[str, str]]:
         kind = learner_class(method)
         if kind.published_as:
             present[method] = {ours: theirs for ours, theirs in kind.published().items() if theirs in tensors}
-    method = max(present, key=lambda method: len(present[method]))
-    if "ctx" not in present[method]:
+    method = max(present, key=lambda method: len(present[method]), default="")
+    if "ctx" not in present.get(method, {}):
         raise UserError(f"holds no prompt of {', '.join(METHODS[method].title for method in present)}")
     return method, present[method]
 
