@@ -127,8 +127,9 @@ def test_many_images_come_in_their_order(mini):
 
 
 def test_meta_training_is_that_of_the_loops(mini):
-    given = {"first": (PIXELS, LABELS, NAMES), "second": (PIXELS[:4], np.array([1, 1, 0, 0]), ["cat", "dog"])}
-    chosen = {"epochs": 2, "support": 1, "batch": 2, "inner_steps": 2, "seed": 7}
+    """Also with more support images than the paper draws."""
+    given = {"first": (PIXELS * 20, LABELS * 20, NAMES), "second": (PIXELS[:4], np.array([1, 1, 0, 0]), ["cat", "dog"])}
+    chosen = {"epochs": 2, "support": 18, "batch": 2, "inner_steps": 2, "seed": 7}
     start, reports = make_learner("cocoop", mini, seed=5), []
     learnt = meta_train(start, mini, given, reports.append, **chosen)
     learner = learners.make_learner("cocoop", mini, length=4, generator=torch.Generator().manual_seed(5))
@@ -137,7 +138,7 @@ def test_meta_training_is_that_of_the_loops(mini):
     for name, (pixels, labels, names) in given.items():
         views = Feed(32).plain([data.Item(p, 0) for p in pixels])
         prepared.append(tasks.make_task(learner, mini, name, names, views, labels))
-    settings = MetaSettings("cocoop", **METHODS["cocoop"].meta | chosen)
+    settings = MetaSettings("cocoop", **METHODS["cocoop"].meta | chosen | {"shots": 40})
     states = list(meta.meta_train(learner, mini, prepared, settings))
     assert all(torch.equal(learnt.state_dict()[name], value) for name, value in states[-1].params.items())
     assert [line["query_loss"] for line in reports] == [state.numbers["query_loss"] for state in states]
@@ -155,12 +156,6 @@ def test_fine_tuning_is_that_of_the_loop(method, mini, few_templates):
     assert [line["epoch"] for line in reports] == [1, 2, 3] and same(start, moved(method, mini))
 
 
-def test_more_support_images_than_the_paper_draws(mini):
-    images, labels = [PIXELS[i % 6] for i in range(40)], [i % 2 for i in range(40)]
-    task = images, labels, ["cat", "dog"]
-    meta_train(make_learner("coop", mini), mini, {"t": task}, epochs=1, support=18, batch=4, inner_steps=1)
-
-
 @pytest.mark.parametrize("method", DEEP)
 def test_the_depth_fits_the_towers(method, mini, narrow, capsys):
     assert len(make_learner(method, mini).text) == 2 and len(make_learner(method, narrow).text) == 1
@@ -175,21 +170,20 @@ def test_the_depth_fits_the_towers(method, mini, narrow, capsys):
 # No global state
 
 def test_two_clips_side_by_side(mini, narrow):
-    half = load_clip("mini", "cpu", "bf16")
-    both = {"mini": mini, "narrow": narrow, "half": half}
-    alone = {name: classify(moved("promptsrc", one), one, PICTURES, NAMES) for name, one in both.items()}
-    trained = {name: fine_tune(moved("coop", one), one, PICTURES, LABELS, NAMES, epochs=2) for name, one in both.items()}
-    interleaved, prompts = [], {name: moved("promptsrc", one) for name, one in both.items()}
+    clips = {"mini": mini, "narrow": narrow, "half": load_clip("mini", "cpu", "bf16")}
+    prompts = {name: moved("promptsrc", clip) for name, clip in clips.items()}
 
-    def others(_):
-        """In the midst of one's training, the others are used."""
-        interleaved.append({name: classify(prompts[name], one, PICTURES, NAMES) for name, one in both.items()})
+    def classified():
+        return {name: classify(prompts[name], clip, PICTURES, NAMES) for name, clip in clips.items()}
 
-    again = {}
-    for name, one in both.items():
-        again[name] = fine_tune(moved("coop", one), one, PICTURES, LABELS, NAMES, others, epochs=2)
-    assert all(torch.equal(row[name], alone[name]) for row in interleaved for name in both) and len(interleaved) == 6
-    assert all(same(again[name], trained[name]) for name in both)
+    alone, midst = classified(), []
+    for name, clip in clips.items():
+        learner = moved("coop", clip)
+        tuned = fine_tune(learner, clip, PICTURES, LABELS, NAMES, epochs=2)
+        # In the midst of one's training, the others are used.
+        again = fine_tune(learner, clip, PICTURES, LABELS, NAMES, lambda _: midst.append(classified()), epochs=2)
+        assert same(again, tuned)
+    assert len(midst) == 6 and all(torch.equal(row[name], alone[name]) for row in midst for name in clips)
     assert not torch.equal(alone["mini"], alone["half"]) and torch.allclose(alone["mini"], alone["half"], atol=0.1)
 
 

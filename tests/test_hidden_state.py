@@ -7,7 +7,7 @@ import random
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -37,17 +37,17 @@ def clip(weights):
 
 
 def numbers_of(*some):
-    """Bits, types and numbers, to compare: of learners, CLIPs, tensors and dicts of an epoch's numbers."""
-    found = []
+    """Return bits, types and numbers, to compare: of learners, CLIPs, tensors and dicts of an epoch's numbers."""
+    numbers = []
     for one in some:
         if isinstance(one, torch.nn.Module):
-            found += [(name, p.dtype, p.numpy(force=True).tobytes()) for name, p in one.state_dict().items()]
-            found.append([p.is_inference() for p in one.parameters()])
+            numbers += [(name, p.dtype, p.numpy(force=True).tobytes()) for name, p in one.state_dict().items()]
+            numbers.append([p.is_inference() for p in one.parameters()])
         elif isinstance(one, torch.Tensor):
-            found += [one.dtype, one.numpy().tobytes(), one.is_inference(), one.requires_grad]
+            numbers += [one.dtype, one.numpy().tobytes(), one.is_inference(), one.requires_grad]
         else:
-            found.append({name: value for name, value in one.items() if name != "seconds"})
-    return found
+            numbers.append({name: value for name, value in one.items() if name != "seconds"})
+    return numbers
 
 
 def calls(clip, weights, folder):
@@ -92,30 +92,24 @@ def test_every_function_is_called_here(setting):
 # Hidden states
 
 @contextmanager
-def switched(read, write, value):
-    before = read()
-    write(value)
+def other_defaults():
+    """Switch what torch and Python take where they are told nothing, and draw from everybody's generators."""
+    folder, precision = os.getcwd(), torch.get_float32_matmul_precision()
     try:
-        yield
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_float32_matmul_precision("medium")
+        torch.use_deterministic_algorithms(True)
+        os.chdir("/")
+        torch.manual_seed(99), random.seed(99), np.random.seed(99)
+        with torch.no_grad(), errors_of_warnings():
+            yield
     finally:
-        write(before)
-
-
-def default_type(dtype):
-    return switched(torch.get_default_dtype, torch.set_default_dtype, dtype)
-
-
-def attribute(owner, name, value):
-    return switched(lambda: getattr(owner, name), lambda new: setattr(owner, name, new), value)
-
-
-@contextmanager
-def default_device(name):
-    torch.set_default_device(name)
-    try:
-        yield
-    finally:
+        torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(False)
+        os.chdir(folder)
 
 
 @contextmanager
@@ -126,30 +120,26 @@ def errors_of_warnings():
 
 
 @contextmanager
-def other_draws():
-    """Of everybody's generators."""
-    torch.manual_seed(99), random.seed(99), np.random.seed(99)
-    yield
+def inference():
+    """Switch to half precision, torch's inference mode, and reading whatever image."""
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        torch.set_default_dtype(torch.float16)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
 
 
-STATES = {  # what a script may have switched; together as far as each would show beside the others
-    "defaults": {
-        "float64": lambda: default_type(torch.float64), "device": lambda: default_device("meta"), "no_grad": torch.no_grad,
-        "products": lambda: switched(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
-        "deterministic": lambda: switched(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True),
-        "warnings": errors_of_warnings, "draws": other_draws, "folder": lambda: switched(os.getcwd, os.chdir, "/")},
-    "modes": {
-        "float16": lambda: default_type(torch.float16), "inference": torch.inference_mode,
-        "truncated": lambda: attribute(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
-        "pixels": lambda: attribute(Image, "MAX_IMAGE_PIXELS", None)},
-    "autocast": {
-        "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-        "grad off": lambda: switched(torch.is_grad_enabled, torch.set_grad_enabled, False)},
-}
+@contextmanager
+def autocast():
+    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(False):
+        yield
 
 
 def state_now():
-    """All that a call might have left otherwise."""
+    """Return all that a call might have left otherwise."""
     device = torch.get_default_device()
     return (torch.get_default_dtype(), device, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"),
             torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(), list(warnings.filters),
@@ -157,12 +147,11 @@ def state_now():
             str(np.random.get_state()), torch.get_rng_state().numpy(force=True).tolist())
 
 
-@pytest.mark.parametrize("states", STATES)
+@pytest.mark.parametrize("states", [other_defaults, inference, autocast])
 def test_hidden_states_change_no_bit_and_stay(states, setting):
+    """Those that are switched together would each show beside the others."""
     functions, expected = setting
-    with ExitStack() as stack:
-        for switch in STATES[states].values():
-            stack.enter_context(switch())
+    with states():
         before, results = state_now(), {}
         for name, call in functions.items():
             results[name] = call()
@@ -177,8 +166,8 @@ def test_a_thread_of_its_own_changes_nothing(setting):
         assert pool.submit(lambda: {name: call() for name, call in functions.items()}).result() == expected
 
 
-def test_the_state_comes_back_after_an_error(setting):
-    with default_type(torch.float64), torch.no_grad():
+def test_the_state_comes_back_after_an_error():
+    with other_defaults():
         before = state_now()
         with pytest.raises(UserError):
             make_learner("none", None)
@@ -228,7 +217,7 @@ def test_what_was_made_in_inference_mode(clip):
 def test_a_cut_image_is_refused_also_where_pillow_would_read_it(clip, tmp_path):
     Image.fromarray(PIXELS[0]).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:1500])
-    with attribute(ImageFile, "LOAD_TRUNCATED_IMAGES", True), pytest.raises(UserError, match="cut.png: can't be used"):
+    with inference(), pytest.raises(UserError, match="cut.png: can't be used"):
         classify("{}", clip, [tmp_path / "cut.png"], NAMES)
 
 

@@ -1,8 +1,7 @@
-"""Averages and harmonic means against published tables, numpy and hand; accuracies as text."""
+"""Averages and harmonic means against published tables and by hand; accuracies as text."""
 import doctest
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mp import settings
@@ -10,7 +9,7 @@ from mp.experiment.arms import HANDCRAFTED, Arm, Job, Results
 from mp.report import accuracies
 from mp.report.accuracies import numbers, with_averages
 from mp.report.table2 import paper_accuracies
-from mp.settings import PARTS, with_harmonic_mean
+from mp.settings import with_harmonic_mean
 from mp.store.cells import Result
 from tests.report.tables import PAPER
 
@@ -36,29 +35,6 @@ def test_the_papers_harmonic_means():
         "zeroshot/hand": 71.71, "zeroshot/mp-coop": 73.22, "zeroshot/mp-cocoop": 73.32, "zeroshot/mp-promptsrc": 75.76,
         "finetune/coop/hand": 80.91, "finetune/coop/mp": 71.08, "finetune/cocoop/hand": 75.29, "finetune/cocoop/mp": 75.31,
         "finetune/promptsrc/hand": 79.47, "finetune/promptsrc/mp": 78.76}
-
-
-def test_averages_and_their_harmonic_means_against_numpy():
-    """Of the averages, seed by seed; what is averaged are the datasets that have the part."""
-    draw, roles = np.random.default_rng(0), {"a": "train", "b": "test", "c": "train", "d": "test"}
-    values, seeds = draw.uniform(5, 95, (3, 4, 3)), {}  # seeds, datasets, parts
-    for seed in range(3):
-        seeds[seed] = {name: dict(zip(PARTS, map(float, values[seed, i]))) for i, name in enumerate(roles)}
-        del seeds[seed]["d"]["new"]
-    found = with_averages(seeds, roles)
-    groups = {"Average": [0, 1, 2, 3], "Average (train)": [0, 2], "Average (test)": [1, 3]}
-    for title, chosen in groups.items():
-        base, new = values[:, chosen, 0].mean(1), values[:, [i for i in chosen if i != 3], 1].mean(1)
-        np.testing.assert_allclose(numbers(found, title, "base"), base, rtol=1e-12)
-        np.testing.assert_allclose(numbers(found, title, "new"), new, rtol=1e-12)
-        np.testing.assert_allclose(numbers(found, title, "harmonic_mean"), 2 / (1 / base + 1 / new), rtol=1e-12)
-    assert numbers(found, "d", "harmonic_mean") == numbers(found, "d", "new") == []
-    a = 2 / (1 / values[:, 0, 0] + 1 / values[:, 0, 1])
-    np.testing.assert_allclose(numbers(found, "a", "harmonic_mean"), a, rtol=1e-12)
-    gains = numbers(found, "a", "harmonic_mean", {None: found[0]})
-    np.testing.assert_allclose(gains, a - a[0], rtol=1e-12, atol=1e-12)
-    del seeds[1]["b"]
-    assert not {"Average", "Average (test)"} & with_averages(seeds, roles)[1].keys()
 
 
 def test_gains_are_seed_by_seed_or_over_what_has_no_seed():
