@@ -288,9 +288,8 @@ BAD = {  # arguments, each with what is said of them
                (iter(LABELS), "labels: list_iterator; give a list of an index for each image"), (3, "labels: int; give"),
                (torch.eye(3)[LABELS], "labels: Tensor; give a list"), (None, "labels: NoneType; give a list")],
     # One array would else be taken for as many images as it has rows.
-    "images": [(images, f"images: {type(images).__name__}; give a list, also of one image")
-               for images in (PICTURES[0], PIXELS[0], "a.jpg", {"a": PICTURES[0]}, set(), iter(PICTURES), None)]
-    + [([], "no images; give one or more")],
+    "images": [(images, f"images: {type(images).__name__}; give a list of one or more")
+               for images in (PICTURES[0], PIXELS[0], "a.jpg", {"a": PICTURES[0]}, set(), iter(PICTURES), None, [])],
 }
 
 
@@ -303,9 +302,9 @@ def test_bad_images_names_and_labels(argument, value, says, mini):
 
 def test_bad_tasks_and_names(mini):
     learner, task = make_learner("coop", mini), (PICTURES, LABELS, NAMES)
-    refused(lambda: meta_train(learner, mini, {}), "no tasks")
-    for tasks in ([task], task, {"pets": None}, {"pets": task[:2]}, {"pets": {"images": PICTURES, "labels": LABELS, "names": NAMES}}):
-        refused(lambda: meta_train(learner, mini, tasks), "tasks: give a dict with the images, labels and class names of each name")
+    named = {"pets": {"images": PICTURES, "labels": LABELS, "names": NAMES}}
+    for tasks in ({}, [task], task, {"pets": None}, {"pets": task[:2]}, named):
+        refused(lambda: meta_train(learner, mini, tasks), "tasks: give a dict of one or more names, each with its images")
     refused(lambda: meta_train(learner, mini, {"pets": (PICTURES[:3], [0, 1, 2], NAMES)}), "pets: one training image of each class")
     for call in calls(learner, mini, PICTURES[:2], [0, 0], ["cat", "dog " * 90]).values():
         refused(call, "too long for CLIP")
@@ -358,20 +357,14 @@ def test_words_that_the_clip_has_never_seen_are_told(mini, capsys):
     assert capsys.readouterr().err == ""
 
 
-def broken(tmp_path):
-    PICTURES[0].save(tmp_path / "cut.png")
-    cut = (tmp_path / "cut.png").read_bytes()[:3000]
-    (tmp_path / "cut.png").write_bytes(cut)
-    return {"cut.png": tmp_path / "cut.png", "No such file": str(tmp_path / "none.jpg"), "truncated": Image.open(tmp_path / "cut.png"),
-            "3 by 9000 pixels": Image.new("RGB", (3, 9000)), "another kind, F": Image.new("F", (9, 9)), "16 bits": Image.new("I", (9, 9), 70000),
-            "largest is 5000": Image.fromarray(np.full((9, 9), 5000, np.int32) - np.eye(9, dtype=np.int32) * 9000),
-            "Cannot handle": np.zeros((9, 9, 3)), "by 0 pixels": np.zeros((0, 9, 3), np.uint8), "[height, width, 3]": None}
-
-
 def test_a_bad_image_is_named_by_its_place(mini, tmp_path):
-    learner = make_learner("coop", mini)
-    for says, image in broken(tmp_path).items():
-        for name, call in calls(learner, mini, [*PICTURES[:4], image, PICTURES[5]]).items():
+    cut = tmp_path / "cut.png"
+    PICTURES[0].save(cut)
+    cut.write_bytes(cut.read_bytes()[:3000])
+    bad = {"cut.png": cut, "No such file": str(tmp_path / "none.jpg"), "truncated": Image.open(cut), "Cannot handle": np.zeros((9, 9, 3)),
+           "3 by 9000 pixels": Image.new("RGB", (3, 9000)), "by 0 pixels": np.zeros((0, 9, 3), np.uint8), "[height, width, 3]": None}
+    for says, image in bad.items():
+        for name, call in calls(make_learner("coop", mini), mini, [*PICTURES[:4], image, PICTURES[5]]).items():
             refused(call, "pets: images[4]" if name == "meta_train" else "images[4]", "can't be used", says)
 
 
@@ -391,23 +384,14 @@ def test_prompts_that_do_not_fit(mini, narrow, tmp_path):
 def test_settings_that_play_no_part(mini):
     refused(lambda: make_learner("coops", mini), "--method coops: unknown; use one of coop, cocoop")
     refused(lambda: make_learner("coop", mini, depth=3), "--depth 3: plays no part in coop; leave it out")
-    refused(lambda: make_learner("promptsrc", mini, image_depth=1), "--image-depth: not one of the settings here")
-    refused(lambda: make_learner("coop", mini, epochs=3), "--epochs: not one of the settings here, which are", "length")
     refused(lambda: make_learner("coop", mini, length="4"), "--length '4': out of range")
-
-    def train(method, **settings):
-        return lambda: fine_tune(make_learner(method, mini), mini, PICTURES, LABELS, NAMES, **settings)
-
-    refused(train("maple", gpa_mean=3.0), "--gpa-mean 3.0: plays no part in maple; leave it out")
-    refused(train("promptsrc", depth=3), "--depth: not one of the settings here")
-    refused(train("promptsrc", classes="base"), "--classes: not one of")
-    refused(train("promptsrc", gpa_mean=500.0), "GPA's weights vanish")
+    refused(lambda: make_learner("coop", mini, epochs=3), "--epochs: not one of the settings here, which are", "length")
+    refused(lambda: make_learner("promptsrc", mini, image_depth=1), "--image-depth: not one of")
     learner = make_learner("promptsrc", mini)
-    task = {"t": (PICTURES, LABELS, NAMES)}
-    refused(lambda: meta_train(learner, mini, task, shots=4), "--shots: not one of")
-    refused(lambda: meta_train(learner, mini, task, regulator=True), "--regulator: not one of")
-    refused(lambda: meta_train(learner, mini, task, inner_lr=-1.0), "--inner-lr -1.0: out of range; give a positive number")
-    refused(lambda: meta_train(learner, mini, task, epoch=3), "--epoch: not one of the settings here", "epochs", "inner_lr")
+    for setting in ("depth", "classes", "shots", "epoch"):
+        refused(lambda: fine_tune(learner, mini, PICTURES, LABELS, NAMES, **{setting: 3}), f"--{setting}: not one of")
+    for setting in ("length", "regulator", "shots", "lr"):
+        refused(lambda: meta_train(learner, mini, {"t": (PICTURES, LABELS, NAMES)}, **{setting: 3}), f"--{setting}: not one of", "inner_lr")
 
 
 def test_what_a_clip_cannot_be(tmp_path):

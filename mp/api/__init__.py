@@ -132,15 +132,13 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     `settings`: as of `run.py meta`, but for those of `make_learner`. Raises UserError, before any training, for a bad
     task or setting and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
-    learner, chosen = learner_and_settings(MetaSettings, learner, clip, report, settings, shots=sys.maxsize)
-    if not tasks:
-        raise UserError("no tasks to train on; give one or more")
-    if not isinstance(tasks, Mapping) or not all(is_list(task) and len(task) == 3 for task in tasks.values()):
-        raise UserError("tasks: give a dict with the images, labels and class names of each name")
+    learner, chosen = begin_training(MetaSettings, learner, clip, report, settings, shots=sys.maxsize)
+    are_triples = isinstance(tasks, Mapping) and all(is_list(task) and len(task) == 3 for task in tasks.values())
+    if not are_triples or not tasks:
+        raise UserError("tasks: give a dict of one or more names, each with its images, labels and class names")
     for name, (images, labels, names) in tasks.items():
         check(clip, images, names, f"{name}: ")
         check_labels(labels, images, names, f"{name}: ")
-    let_round(clip.logit_scale.device, clip.tf32)
     prepared = []
     for name, (images, labels, names) in tasks.items():
         views = plain_views(clip, images, f"{name}: ")
@@ -148,7 +146,6 @@ def meta_train(learner: Learner, clip: CLIP, tasks: Mapping[str, Labelled], repo
     for state in meta.meta_train(learner, clip, prepared, chosen):
         report(state.numbers)
     learner.load_state_dict(state.params)
-    learner.clip = clip.mark()
     return learner
 
 
@@ -161,10 +158,9 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     `settings`: as of `run.py finetune`, but for those of `make_learner`. Raises UserError, before any training, for bad
     images, labels, names or settings and a learner that doesn't fit CLIP, and RunError for a loss that isn't finite.
     """
-    learner, chosen = learner_and_settings(FinetuneSettings, learner, clip, report, settings)
+    learner, chosen = begin_training(FinetuneSettings, learner, clip, report, settings)
     check(clip, images, names)
     check_labels(labels, images, names)
-    let_round(clip.logit_scale.device, clip.tf32)
     items = []
     for i, (image, label) in enumerate(zip(images, labels)):
         items.append(Item(np.asarray(opened(image, f"images[{i}]")), int(label)))
@@ -172,17 +168,18 @@ def fine_tune(learner: Learner, clip: CLIP, images: Sequence[Picture], labels: S
     for state in finetune.finetune(learner, clip, learner.prepare(clip, names), batches, chosen):
         report(state.numbers)
     learner.load_state_dict(state.prompt)
-    learner.clip = clip.mark()
     return learner
 
 
-def learner_and_settings(kind: type, learner: Learner, clip: CLIP, report: Report, given: dict[str, Any],
-                         **usual: Any) -> tuple[Learner, Any]:
-    """Return the learner to train, which is a copy, and the settings. Raises UserError if any of it can't be used."""
+def begin_training(kind: type, learner: Learner, clip: CLIP, report: Report, given: dict[str, Any],
+                   **usual: Any) -> tuple[Learner, Any]:
+    """Return the learner to train, which is a copy, and the settings; have CUDA round as this CLIP wants it. Raises
+    UserError if any of it can't be used."""
     check_clip(clip)
     if not callable(report):
         raise UserError(f"report: {type(report).__name__}; give a function of an epoch's numbers, or leave it out")
     chosen = choose_settings(kind, method_of(learner), given, **usual)
+    let_round(clip.logit_scale.device, clip.tf32)
     return fitted_copy(learner, clip), chosen
 
 
@@ -211,7 +208,8 @@ def method_of(learner: Learner) -> str:
 
 
 def fitted_copy(learner: Learner, clip: CLIP) -> Learner:
-    """Return a copy of the learner on CLIP's device. Raises UserError if it doesn't fit CLIP."""
+    """Return a copy of the learner on CLIP's device, which it is marked as learnt with. Raises UserError if it doesn't
+    fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
     prompt = PromptFile(Path("the learner"), method, params)

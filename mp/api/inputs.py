@@ -38,10 +38,9 @@ def check(clip: CLIP, images: Sequence[Picture], names: Sequence[str], where: st
         raise UserError(str(e)) from None
     for note in name_notes(list(names)):
         say_once(f"{where}{note}")
-    if not is_list(images) or isinstance(images, np.ndarray) and images.ndim != 4:
-        raise UserError(f"{where}images: {type(images).__name__}; give a list, also of one image")
-    if not len(images):
-        raise UserError(f"{where}no images; give one or more")
+    is_one_array = isinstance(images, np.ndarray) and images.ndim != 4
+    if not is_list(images) or is_one_array or not len(images):
+        raise UserError(f"{where}images: {type(images).__name__}; give a list of one or more")
     if unknown := unknown_names(clip, names):
         say_once(unknown)
 
@@ -58,7 +57,7 @@ def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequen
 
 
 def is_list(value: Any) -> bool:
-    """Whether its entries can be looked at by number, and again: not those of a generator, a set, a dict, one image."""
+    """Tell whether entries can be looked at by number, and again: not those of a generator, a set, a dict, an image."""
     return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
 
 

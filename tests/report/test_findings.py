@@ -28,13 +28,15 @@ def test_an_interval_by_hand():
     assert interval([-0.01, -0.03]).text().startswith("+0.0")
 
 
-def test_equal_differences_have_no_interval():
+def test_equal_differences_and_one_seed_have_no_interval():
     assert interval([0.7, 61.0 - 60.3, 61.0 - 60.3]) == Interval(pytest.approx(0.7), None, 3)  # not equal to the bit
     two = {seed: {name: dict.fromkeys(PARTS, 60.0) for name in ROLES} for seed in (1, 2)}
     ahead = {seed: {name: dict.fromkeys(PARTS, 60.7) for name in ROLES} for seed in (1, 2)}
     rows = compared(ahead, two)
     assert "the same for every seed, so without an interval: ours over theirs (+0.7)." in findings.sentence(rows)
     assert "±" not in findings.table(rows, {})
+    rows = compared({1: ahead[1]}, {1: two[1]})
+    assert "one seed, so nothing is shown" in findings.sentence(rows) and "±" not in findings.table(rows, {})
 
 
 def accuracies(rng, seeds, shift=0.0):
@@ -85,12 +87,6 @@ def test_pairs_are_by_seed_and_dataset():
     words = {None: theirs[0]}  # has no seed: stands against each
     (_, cells), = compared(ours, words)
     assert cells["Average (test)", "new"].count == 4
-
-
-def test_one_seed_has_no_interval():
-    rng = np.random.default_rng(4)
-    rows = compared(*accuracies(rng, 1, 3.0))
-    assert "one seed, so nothing is shown" in findings.sentence(rows) and "±" not in findings.table(rows, {})
 
 
 def test_the_best_wording_is_the_first_of_the_highest_means():
