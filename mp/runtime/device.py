@@ -9,7 +9,7 @@ import torch.utils.deterministic
 from mp.runtime.errors import UserError
 
 MEMORY = 2 * 2**30  # bytes that one pass may keep for its gradient, unless told otherwise
-WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its sums have one order
+WORKSPACES = (":4096:8", ":16:8")  # settings of cuBLAS with which its sums have one order
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("auto", "fp32", "tf32", *HALF)
 
@@ -37,7 +37,7 @@ def choose(device: str, precision: str = "auto", memory: float | None = None) ->
     """
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: unknown; use {', '.join(PRECISIONS)}")
-    place = find(device)
+    place = find_device(device)
     memory_bytes = MEMORY
     if place.type == "cuda":
         same_bits_on_cuda()
@@ -59,23 +59,23 @@ def let_round(device: torch.device, tf32: bool) -> None:
         torch.backends.cudnn.allow_tf32 = tf32
 
 
-def find(device: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """Return the device of that name, a GPU with its index. Raises UserError if there is none."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
         return torch.device("cpu")
     process_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # with torchrun every process of a machine has its GPU
-    if device == "cuda":
-        device = process_gpu
-    if not device.startswith("cuda:"):
-        raise UserError(f"--device {device}: unknown; use auto, cpu, cuda or cuda:N")
-    if device != process_gpu and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(f"--device {device}: with torchrun every process has a GPU of its own; give --device cuda")
+    if name == "cuda":
+        name = process_gpu
+    if not name.startswith("cuda:"):
+        raise UserError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N")
+    if name != process_gpu and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(f"--device {name}: with torchrun every process has a GPU of its own; give --device cuda")
     count = torch.cuda.device_count()
-    if device not in [f"cuda:{number}" for number in range(count)]:
-        raise UserError(f"--device {device}: this machine has {count} CUDA devices; use --device cpu")
-    return torch.device(device)
+    if name not in [f"cuda:{number}" for number in range(count)]:
+        raise UserError(f"--device {name}: this machine has {count} CUDA devices; use --device cpu")
+    return torch.device(name)
 
 
 def same_bits_on_cuda() -> None:

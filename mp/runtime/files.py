@@ -53,20 +53,20 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what writes of the file left whose processes, on this machine, were killed."""
+    """Remove the unfinished files of processes of this machine that were killed while they wrote the file."""
     if os.name != "posix":  # elsewhere os.kill would end a process that is alive
         return
-    for left in path.parent.glob(glob.escape(f".{path.name}.{platform.node()}-") + "*.part"):
+    for unfinished in path.parent.glob(glob.escape(f".{path.name}.{platform.node()}-") + "*.part"):
         try:
-            os.kill(int(left.stem.rpartition("-")[2]), 0)  # is it alive?
+            os.kill(int(unfinished.stem.rpartition("-")[2]), 0)  # is its process alive?
         except ProcessLookupError:
-            left.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         except (ValueError, OverflowError, PermissionError):
             pass
 
 
 def discard(path: Path) -> None:
-    """Remove the file, if it is there, and what killed writes of it left."""
+    """Remove the file, if it is there, and unfinished ones of processes that were killed."""
     path.unlink(missing_ok=True)
     sweep(path)
 

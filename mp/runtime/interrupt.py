@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""End at Ctrl-C and SIGTERM, and say what the same command does next."""
 import multiprocessing
 import os
 import signal
@@ -12,7 +12,8 @@ KEEP_NOTHING = ("data", "predict", "show")
 def end_when_interrupted() -> None:
     """Let both signals end this process, and those that it started, at once, with code 130.
 
-    Files are whole at every moment. An exception that comes just anywhere isn't: libraries swallow it, or crash of it.
+    That is safe, as files are whole at every moment. An exception that comes just anywhere isn't: libraries swallow it,
+    or crash.
     """
     def end(*_) -> None:
         try:
@@ -34,14 +35,15 @@ def not_now() -> Iterator[None]:
 
     It is for the start of a process, which isn't among the children yet and would complain that its parent is gone.
     """
-    came = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in heeded_signals()}
+    late_signals, handlers = [], {}
+    for number in heeded_signals():
+        handlers[number] = signal.signal(number, lambda number, _: late_signals.append(number))
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in late_signals:
             signal.raise_signal(number)
 
 
@@ -51,6 +53,7 @@ def heeded_signals() -> list[signal.Signals]:
 
 
 def advice(arguments: list[str]) -> str:
+    """Return what to do after an interruption of the command with these arguments."""
     if arguments[:1] and arguments[0] in KEEP_NOTHING:
         return "nothing is kept"
     if "--force" in arguments:  # which starts anew
