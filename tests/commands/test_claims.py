@@ -1,7 +1,5 @@
-"""run.py claims in several processes and where something goes wrong; its numbers are in tests/walks/test_claims.py."""
+"""Claims' jobs in several processes, and where something goes wrong; its numbers are in tests/walks/test_claims.py."""
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +7,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from mp.commands import claims
 from mp.experiment import jobs, places, training
@@ -23,72 +20,20 @@ from tests.conftest import ROOT
 from tests.walks import outputs
 from tests.walks.small import run
 
-CLAIMS = "claims --method coop --jobs 1 --tasks pets"
-COMMAND = [sys.executable, "-m", "tests.small_run", "claims", "--method", "coop", "--only", "c", "--seeds", "1", "2",
-           "--datasets", "textures"]
-
-
-def of_processes(out, count):
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*COMMAND, "--out", str(out), "--jobs", str(count)], cwd=ROOT, capture_output=True, text=True,
-                          check=True, env=env)
+CLAIMS = "claims --method coop --only c --seeds 1 2 --tasks pets --datasets cars --jobs"
+TWO = [sys.executable, "-m", "tests.walks.small", *CLAIMS.split(), "2"]
+ENV = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def test_two_processes_print_what_one_does(tmp_path):
     """From files that the other reads, too; what they say is in a log."""
-    both = of_processes(tmp_path / "two", 2)
-    log = (tmp_path / "two/mini/jobs.log").read_text()
+    both = subprocess.run(TWO, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=True)
+    log = (tmp_path / "runs/mini/jobs.log").read_text()
     assert "meta-training" in log and "Traceback" not in both.stderr + log
     assert "learns 2; " in both.stderr and "tunes 4" in both.stderr
-    before = outputs.everything(tmp_path / "two")
-    again = of_processes(tmp_path / "two", 1)
-    assert again.stdout == both.stdout and outputs.everything(tmp_path / "two") == before
-    alone = of_processes(tmp_path / "one", 1)
-    numbers = [[re.findall(r"[+-]?\d+\.\d", line) for line in ended.stdout.splitlines()] for ended in (both, alone)]
-    for ours, theirs in zip(*numbers, strict=True):
-        assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], abs=1.1)  # rounding flips an image
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory):
-    """A folder with claims (a) and (c), and what was printed."""
-    place = tmp_path_factory.mktemp("claims")
-    return place, run(place, f"{CLAIMS} --only a c --datasets pets cars").out
-
-
-def test_every_claim_has_its_table_and_its_sentence(once):
-    text = once[1]
-    assert text.count("On held-out datasets: all classes, ") == 1 and "On held-out datasets: base classes, " in text
-    assert "one seed, so nothing is shown" in text and "better" not in text and "not shown" not in text
-
-
-def test_the_wording_is_chosen_on_the_tasks_whatever_is_evaluated_on(once):
-    place, text = once
-    line, = re.findall(r'Of 8 plain wordings, ".*" is the best on the tasks of meta-training\.', text)
-    alone = run(place, f"{CLAIMS} --only a --datasets cars").out
-    assert line in alone and f"over {re.search(chr(34) + '.*' + chr(34), line)[0]}" in alone
-
-
-def test_force_computes_again(once, tmp_path):
-    place = shutil.copytree(once[0], tmp_path / "again")
-    before = outputs.everything(place)
-    assert run(place, f"{CLAIMS} --only c --datasets cars --force").out
-    after = outputs.everything(place)
-    written = {path.relative_to(place / "runs/mini").parts[:2] for path in before if after[path][0] != before[path][0]}
-    assert before.keys() == after.keys() and len(written) == 5
-    assert {kind for kind, _ in written} == {"meta", "zeroshot", "finetune"}
-
-
-def test_what_is_only_evaluated_may_have_two_classes(once):
-    """Of which one is base and one new: fine-tuning has nothing to tell apart, but claim (a) doesn't fine-tune."""
-    place, _ = once
-    for word in ("cat", "dog"):
-        for number in range(4):
-            file = place / "mine" / word / f"{number}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (32, 32), (60 * number, 90, 20)).save(file)
-    assert "over first-order MAML" in run(place, f"{CLAIMS} --only a --datasets mine").out
-    assert "(claims: --only a)" in run(place, f"{CLAIMS} --only c --datasets mine", 2).err
+    before = outputs.everything(tmp_path)
+    assert run(tmp_path, f"{CLAIMS} 1").out == both.stdout and outputs.everything(tmp_path) == before
+    assert run(tmp_path, f"{CLAIMS} 1 --out alone").out == both.stdout
 
 
 def test_a_log_that_is_not_whole_is_named(tmp_path, monkeypatch):
@@ -131,8 +76,8 @@ def test_a_process_that_is_killed_is_told(tmp_path):
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_it_leaves_no_process_and_no_noise(end, tmp_path):
-    started = subprocess.Popen([*COMMAND, "--out", str(tmp_path), "--jobs", "2"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "mini" / "jobs.log"
+    started = subprocess.Popen(TWO, cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "runs/mini/jobs.log"
     # SIGKILL waits until a process writes there: one that is just being started would complain, and who could keep it?
     while not log.exists() or end == signal.SIGKILL and not log.stat().st_size:
         assert started.poll() is None

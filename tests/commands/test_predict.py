@@ -4,7 +4,6 @@ import io
 import json
 import math
 import os
-import subprocess
 import sys
 from dataclasses import asdict
 
@@ -27,7 +26,6 @@ from mp.prompts import write_prompt
 from mp.runtime import files, progress
 from mp.settings import MetaSettings
 from mp.store.cells import Identity, name_of
-from tests.conftest import ROOT
 from tests.learners.test_learners import golden_learner
 from tests.learners.test_maple import learner_of
 
@@ -126,13 +124,14 @@ def same(found, wanted):
 
 @torch.no_grad()
 @pytest.mark.parametrize("prompt, template, ctx", [
-    ([], "a photo of a {}.", False), (["--prompt", "a {} or {}?"], "a {} or {}?", False), (["--prompt", "coop.pt"], "a photo of a {}.", True)])
+    ([], "a photo of a {}.", False), (["--prompt", "handcrafted"], "a photo of a {}.", False),
+    (["--prompt", "a {} or {}?"], "a {} or {}?", False), (["--prompt", "coop.pt"], "a photo of a {}.", True)])
 def test_probabilities_are_softmax_of_scaled_cosines(prompt, template, ctx, ask, place, clip):
     vectors = torch.load(place / "coop.pt", weights_only=True)["params"]["ctx"] if ctx else None
-    out, _ = ask("in", "--names", *NAMES, *prompt, "--format", "json")
-    found, images = answers(out), images_in(place)
+    found = answers(ask("in", "--names", *NAMES, *prompt, "--format", "json")[0])
+    images = images_in(place)
     assert list(found) == images and len(images) == COUNT
-    for image in images[::9]:
+    for image in images[::25]:
         same(found[image], expected(clip, place / image, template, ctx=vectors))
     assert len({tuple(one) for one in found.values()}) > 1  # not all images are the same to it
 
@@ -329,12 +328,3 @@ def test_a_line_on_a_terminal_takes_the_place_of_the_progress_line(monkeypatch, 
     shown.update(1, 9)
     progress.say("a.jpg: bad")
     assert capsys.readouterr().err.split("\r\033[K")[1:] == [shown_line := "image 1/9    ETA 0:00", "a.jpg: bad\n"], shown_line
-
-
-def test_the_program_itself_and_that_what_it_imports_is_never_looked_through_for_garbage(place):
-    code = ("import atexit, gc, runpy, sys; atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 10**5, file=sys.stderr)); "
-            "sys.argv[0] = 'run.py'; runpy.run_path(sys.argv.pop(1), run_name='__main__')")
-    command = [sys.executable, "-c", code, ROOT / "run.py", "predict", "in/b/001.JPG", "text.jpg", "--names", *NAMES, "--weights", "w.pt", "--format", "json"]
-    ended = subprocess.run(command, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert ended.returncode == 1 and list(answers(ended.stdout)) == ["in/b/001.JPG"] and "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1] == "True True"

@@ -131,16 +131,18 @@ def test_a_regulator_is_shown_and_told_where_it_is_left_out(mini, capsys, tmp_pa
     assert "the prompt's regulator is left out, as the method's own code has none" in said.err
 
 
-def test_what_can_not_be_shown(prompt, tmp_path, capsys, clip, recipe):
-    path, _, _ = prompt("coop", identity=["odd"])
+def test_what_can_not_be_shown(prompt, tmp_path, capsys):
+    path, _, params = prompt("coop", identity=["odd"])
     assert "made by" in shown(capsys, path).out
-    for args, says in (([tmp_path / "none.pt"], "no such prompt file"), ([path, "--export", path], "the prompt itself; give another file"),
-                       ([tmp_path], "no such prompt file"), ([path, "--weights", tmp_path / "w.pt"], "no such weights file"),
-                       ):
-        if says:
-            error = shown(capsys, *args, code=2).err
-            assert says in error and len(error.splitlines()) == 1
+    (tmp_path / "folder").mkdir()
+    write_prompt(tmp_path / "meta/prompt.pt", "coop", params, {}, {})
     torch.save({"method": "coop", "params": {"ctx": torch.zeros(4, 64)}}, tmp_path / "small.pt")
-    assert "; give the --weights that it was made with" in shown(capsys, tmp_path / "small.pt", code=2).err
     torch.save({"method": "vpt", "params": {"ctx": torch.zeros(4, 64)}}, tmp_path / "other.pt")
-    assert "made for --method vpt, which isn't known" in shown(capsys, tmp_path / "other.pt", code=2).err
+    for args, says in (([tmp_path / "none.pt"], "no such prompt file"), ([tmp_path / "folder"], "no such prompt file; `run.py meta`"),
+                       ([tmp_path / "meta"], f"no such prompt file; give {tmp_path / 'meta/prompt.pt'}"),
+                       ([path, "--export", path], "the prompt itself; give another file"),
+                       ([path, "--weights", tmp_path / "w.pt"], "no such weights file"),
+                       ([tmp_path / "small.pt"], "this model needs [4, 128]; give the --weights"),
+                       ([tmp_path / "other.pt"], "made for --method vpt, which isn't known")):
+        error = shown(capsys, *args, code=2).err
+        assert says in error and len(error.splitlines()) == 1

@@ -12,18 +12,14 @@ import torch
 import run as program
 from data import folder as own
 from data.dataset import few_shot
-from data.feed import Feed
 from data.suite import open_suite
-from mp.clip.weights import load
+from mp import load_clip, make_learner, meta_train
 from mp.commands import table
 from mp.experiment import session
-from mp.learners import METHODS, make_learner
-from mp.meta import meta_train
+from mp.learners import METHODS
 from mp.prompts import open_prompt
-from mp.settings import MetaSettings
 from mp.report.table2 import make_columns
 from mp.store.cells import complete
-from mp.tasks import make_task
 from tests.robustness.tiny import pictures
 from tests.walks.outputs import result, results
 
@@ -34,16 +30,22 @@ META = "meta --method coop --tasks e a c b d --datasets a b c d e f"
 TABLE = "table --tasks a b c d e --datasets a f"
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    """One epoch of everything."""
+def shorten(patch):
+    """One epoch of everything, of one small inner step."""
     def opened(*args):
         return open_suite(*args)._replace(meta_epochs=1)
 
-    monkeypatch.setattr(session, "open_suite", opened)
-    monkeypatch.setattr(table, "open_suite", opened)
+    patch.setattr(session, "open_suite", opened)
+    patch.setattr(table, "open_suite", opened)
+    patch.setattr("mp.learners.promptsrc.TEMPLATES", ["a photo of a {}."])
     for name, row in METHODS.items():
-        monkeypatch.setitem(METHODS, name, row._replace(finetune=row.finetune | {"epochs": 1, "batch": 16}))
+        meta, finetune = {"inner_steps": 1, "batch": 4}, {"epochs": 1, "batch": 16}
+        patch.setitem(METHODS, name, row._replace(meta=row.meta | meta, finetune=row.finetune | finetune))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    shorten(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,19 @@ def place(folders, tmp_path, monkeypatch):
     return place
 
 
+@pytest.fixture(scope="module")
+def with_table(folders, tmp_path_factory):
+    """The datasets, and a table's meta-prompts and results."""
+    place = shutil.copytree(folders, tmp_path_factory.mktemp("table") / "w")
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        patch.chdir(place)
+        assert program.main(shlex.split(f"{TABLE} --run")) == 0
+    return place
+
+
 @pytest.fixture
-def ran(place, capsys):
+def ran(capsys):
     """Calls the program, which must end with the code; what it printed and said."""
     def call(command, code=0):
         ended = program.main(shlex.split(command))
@@ -82,51 +95,52 @@ def made(place):
 
 
 def by_hand():
-    """The meta-prompt of the tasks, in the order of their names, with nothing of mp/commands."""
-    mini = open_suite(None)
-    model = load(mini.weights)
-    learner = make_learner("coop", model, depth=3, length=4)
-    tasks = []
+    """Return the meta-prompt of the tasks, in the order of their names, as a script learns it."""
+    clip, tasks = load_clip("mini", device="cpu"), {}
     for name in TASKS:
         data = own.load(Path(name))
         items = few_shot(data.train, 16, 1)
-        tasks.append(make_task(learner, model, name, data.classes, Feed(32).plain(items), [item.label for item in items]))
-    (state,) = meta_train(learner, model, tasks, MetaSettings("coop", **METHODS["coop"].meta | {"epochs": 1}))
-    return state.params
+        tasks[name] = [item.source for item in items], [item.label for item in items], data.classes
+    return meta_train(make_learner("coop", clip), clip, tasks, epochs=1).state_dict()
 
 
-def test_the_whole_chain(place, ran):
-    shown = ran(META).out
-    assert len(row(shown, "a*")) == len(row(shown, "f")) == 12 and not re.search(r"f\*|^a ", shown, re.MULTILINE)
-    assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Average", "Average (train)", "Average (test)"]
-    prompt = open_prompt(place / PROMPT)
-    torch.testing.assert_close(prompt.params, by_hand(), rtol=0, atol=0)
+def test_the_whole_chain(with_table, ran, monkeypatch):
+    """Every command goes on from the meta-prompt that the table learnt."""
+    monkeypatch.chdir(with_table)
+    shown = ran(META)
+    assert "learns" not in shown.err
+    assert len(row(shown.out, "a*")) == len(row(shown.out, "f")) == 12 and not re.search(r"f\*|^a ", shown.out, re.MULTILINE)
+    rows = [line.split("  ")[0] for line in shown.out.splitlines()[2:5]]
+    assert rows == ["Average", "Average (train)", "Average (test)"]
+    prompt = open_prompt(with_table / PROMPT)
+    torch.testing.assert_close(prompt.params, dict(by_hand()), rtol=0, atol=2e-5)
     assert list(prompt.identity["trained_on"]) == TASKS
-    tested = {result.dataset for result in results(place) if "meta-coop-a+b+c+d+e" in result.path.parts}
+    tested = {result.dataset for result in results(with_table) if "meta-coop-a+b+c+d+e" in result.path.parts}
     assert tested == {*"abcdef"}
-    columns = [row(ran(f"zeroshot --method coop --prompt meta --tasks {order} --datasets f").out, "f")
-               for order in ("a b c d e", "./e/ d c b a a")]
-    assert columns == [row(shown, "f")] * 2
+    for order in ("a b c d e", "./e/ d c b a a"):
+        again = ran(f"zeroshot --method coop --prompt meta --tasks {order} --datasets f")
+        assert row(again.out, "f") == row(shown.out, "f")
+    before = made(with_table)
     ran("finetune --method coop --init meta --tasks a b c d e --datasets f")
-    tuned = result(place, tuned=True)
-    assert tuned.identity["prompt"] == prompt.fingerprint and "coop-meta-a+b+c+d+e-base" in tuned.path.parts
-    before = made(place)
-    ended = ran(f"{TABLE} --run --format csv")
-    assert "missing" not in ended.err and before.items() <= made(place).items()
+    tuned = result(with_table, tuned=True, dataset="f", prompt=prompt.fingerprint)
+    assert "coop-meta-a+b+c+d+e-base" in tuned.path.parts and made(with_table) == before
+    ended = ran(f"{TABLE} --format csv")
     cells = {line["dataset"]: line for line in csv.DictReader(io.StringIO(ended.out)) if line["metric"] == "Base"}
     assert list(cells) == ["a", "f"] and set(cells["f"]) == {"dataset", "metric", *(column.key for column in make_columns())}
-    assert "" not in cells["a"].values() and float(cells["f"]["finetune/coop/mp"]) == round(tuned.accuracies["base"], 2)
+    assert "missing" not in ended.err and "" not in cells["a"].values()
+    assert float(cells["f"]["finetune/coop/mp"]) == round(tuned.accuracies["base"], 2)
     shown = ran(TABLE)
     assert "meta-prompts of the tasks a, b, c, d, e\n" in shown.out
     averages = [line.split()[3:] for line in shown.out.splitlines() if line.startswith("Average (")]
     assert averages == [row(shown.out, "a*")[1:], row(shown.out, "f")[1:]]
 
 
-def test_nothing_is_mixed_with_table_1s_tasks(place, ran):
-    """What doesn't depend on tasks serves both."""
-    ran(f"{TABLE} --run")
-    before = made(place)
-    for command in ("zeroshot --prompt meta --method coop --datasets f", "finetune --init meta --method coop --datasets f"):
+def test_nothing_is_mixed_with_table_1s_tasks(with_table, ran, tmp_path, monkeypatch):
+    """What doesn't depend on tasks serves both; where both are learnt, `meta` means what was learnt from the tasks."""
+    monkeypatch.chdir(shutil.copytree(with_table, tmp_path / "w"))
+    before = made(tmp_path / "w")
+    zeroshot, finetune = "zeroshot --prompt meta --method coop --datasets f", "finetune --init meta --method coop --datasets f"
+    for command in (zeroshot, finetune):
         for tasks in ("", "--tasks a b"):
             said = ran(f"{command} {tasks}", 2).err
             assert "no meta-prompt coop-seed1" in said and "make it with: python run.py meta --method coop" in said
@@ -134,7 +148,18 @@ def test_nothing_is_mixed_with_table_1s_tasks(place, ran):
     assert "meta-prompts of" not in shown.out and "*" not in row(shown.out, "a")
     assert row(shown.out, "a")[1:] == [cell if column.arm.learnt is None else "-" for cell, column in
                                        zip(row(ran(TABLE).out, "a*")[1:], make_columns())]
-    assert made(place) == before
+    assert made(tmp_path / "w") == before
+    starts = []
+    ran("meta --method coop --datasets f")
+    for tasks, folder in (("", "meta-coop"), ("--tasks a b c d e", "meta-coop-a+b+c+d+e")):
+        ran(f"{zeroshot} {tasks}")
+        ran(f"{finetune} {tasks}")
+        evaluated, = [one for one in results(tmp_path, dataset="f", tuned=False) if folder in one.path.parts]
+        tuned, = [one for one in results(tmp_path, dataset="f", tuned=True)
+                  if folder.replace("meta-coop", "coop-meta") + "-base" in one.path.parts]
+        assert evaluated.identity["prompt"] == tuned.identity["prompt"]
+        starts.append(tuned.identity["prompt"])
+    assert starts[0] != starts[1] == open_prompt(tmp_path / "w" / PROMPT).fingerprint
 
 
 @pytest.mark.parametrize("words", ["coop-seed1", "coop-seed1-a+b"])
@@ -149,19 +174,6 @@ def test_a_copied_folder_is_not_taken_for_another_tasks(words, place, ran):
         assert f"no meta-prompt {words}" in said and "differs in trained_on" in said
     shown = ran(f"table {asked} --datasets f")
     assert row(shown.out, "f")[2] == "-"
-
-
-def test_tasks_of_other_images_are_other_tasks(place, ran):
-    """Of the same names, where they lie now: `meta` learns anew, and what is meant by "meta" then has to be said."""
-    ran("meta --method coop --tasks a b --datasets f")
-    for word in WORDS:
-        shutil.copy(place / "b" / word / "0.png", place / "a" / word / "4.png")
-    said = ran("meta --method coop --tasks a b --datasets f").err
-    assert "learns 1; " in said and "the nearest that is there differs in trained_on.a" in said
-    assert len(list(place.glob("runs/mini/meta/coop-seed1-a+b-*/prompt.pt"))) == 2
-    for command in ("zeroshot --prompt meta --method coop", "finetune --init meta --method coop"):
-        assert "several meta-prompts would fit" in ran(f"{command} --tasks a b --datasets f", 2).err
-    assert "several" not in ran("meta --method coop --tasks a b --datasets f").err
 
 
 def test_the_page_shows_the_trainings_of_these_tasks(place, ran):
@@ -211,6 +223,6 @@ def test_which_datasets_are_evaluated_and_which_are_tasks(place):
     assert not open_suite(None, ["b"]).other_tasks
 
 
-def test_data_lists_tasks_too(ran):
+def test_data_lists_tasks_too(place, ran):
     lines = ran("data --tasks a pets --datasets f").out.splitlines()
     assert [line.split()[:2] for line in lines] == [[name, "ready"] for name in ("weights", "f", "pets", "a")]
