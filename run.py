@@ -42,41 +42,38 @@ def main(arguments: list[str]) -> int:
     except OSError as e:  # what no reader or writer expected of a path
         return failed(system_trouble(e), 2)
     except (MemoryError, RuntimeError) as e:
-        trouble = memory_trouble(e)
-        if not trouble:
+        if not short_of_memory(e):
             raise
-        return failed(trouble, 1)
+        return failed(memory_trouble(e), 1)
 
 
 def let_threads_sleep() -> None:
-    """Have OpenMP's waiting threads sleep: where they spin, on a busy machine, they keep off those that they wait for.
+    """Let OpenMP's waiting threads sleep: on a busy machine those that spin keep off the ones that they wait for.
 
-    Its library reads the environment when torch is loaded; what the person has set there stays.
+    Its library reads the environment when torch is loaded. What the person has set there stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def open_closed_streams() -> None:
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # a shell's >&-
-            setattr(sys, name, open(os.devnull, "w"))
+    """Let what is printed go nowhere where the shell has closed a stream (>&-)."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that doesn't know a character
 
 
 def system_trouble(error: OSError) -> str:
-    if not error.filename:
+    where = error.filename
+    if not where:
+        where = "standard output, or the system"
         sys.stdout = None  # perhaps it failed, and Python would try to write it again at the end
-    what = error.filename or "standard output, or the system"
-    return f"{what}: {error.strerror or error}; mend that, then give the same command again"
+    return f"{where}: {error.strerror or error}; mend that, then give the same command again"
 
 
 def memory_trouble(error: MemoryError | RuntimeError) -> str:
-    """Return what to do about an error that means too little memory; "" for another error."""
-    if not short_of_memory(error):
-        return ""
-    text = str(error)
-    asked = f" ({text.splitlines()[0][:120]})" if text else ""
+    first_line = str(error).partition("\n")[0][:120]
+    asked = f" ({first_line})" if first_line else ""
     return f"not enough memory{asked}; the same command goes on where there is more, or try smaller numbers"
 
 

@@ -93,7 +93,9 @@ def open_prompt(path: Path) -> PromptFile:
     own code. Raises UserError if there is none, or it can't be used."""
     path = complete(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such prompt file; `run.py meta` makes one, and says where")
+        inside = path / "prompt.pt"  # of a meta-prompt's folder
+        advice = f"give {inside}" if inside.is_file() else "`run.py meta` makes one, and says where"
+        raise UserError(f"{path}: no such prompt file; {advice}")
     content = load(path, objects=True)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         file = read_published(path, content["state_dict"])

@@ -1,4 +1,4 @@
-"""The subcommands of run.py, one file each; options.py makes the command line, session.py opens what they all need."""
+"""The subcommands of run.py, one file each; options.py makes the command line, values.py reads what is given there."""
 import gc
 import importlib
 
@@ -11,7 +11,7 @@ SHARED = ("meta", "table")  # the commands whose work several processes share ou
 
 
 def run(arguments: list[str], about: str) -> None:
-    """Parse and call. Raises UserError for bad input, RunError for a run that failed midway."""
+    """Parse the command line and call its command. Raises UserError for bad input, RunError for a run that failed."""
     args = options.parse(arguments, about)
     rank, world = processes()
     if world > 1 and args.command not in SHARED:

@@ -5,7 +5,7 @@ from itertools import chain
 
 from mp.commands.options import method_of
 from mp.experiment import arms, places, shelf
-from mp.experiment.arms import Arm, Job, Results
+from mp.experiment.arms import Arm, Results
 from mp.experiment.jobs import do_all
 from mp.experiment.session import Session, open_session
 from mp.report import claims, findings
@@ -21,12 +21,12 @@ def command(args: Namespace) -> None:
     best = best_wording(session, args) if "a" in args.only else ""
     rows = {claim: claims.comparisons(claim, method, best) for claim in args.only}
     wanted = []
-    for row in chain.from_iterable(rows.values()):
-        wanted += [row.ours, row.theirs]
+    for comparison in chain.from_iterable(rows.values()):
+        wanted += [comparison.ours, comparison.theirs]
     results = do_all(session, args, wanted, processes_for(session, args), leave_out=True)
-    for claim, of_claim in rows.items():
-        compared = findings.compare(of_claim, results.by_seed, session.suite.roles)
-        notes = notes_of(session, results, of_claim, args.seeds) if claim == "b" else {}
+    for claim, comparisons in rows.items():
+        compared = findings.compare(comparisons, results.by_seed, session.suite.roles)
+        notes = notes_of(session, results, comparisons) if claim == "b" else {}
         print(f"({claim}) {claims.TITLES[claim]}: {method}, seeds {' '.join(map(str, args.seeds))}\n")
         print(findings.table(compared, notes), end="\n\n")
         print(findings.sentence(compared, claims.SAID_OF[claim]), end="\n\n")
@@ -43,30 +43,26 @@ def best_wording(session: Session, args: Namespace) -> str:
 
 
 def processes_for(session: Session, args: Namespace) -> int:
+    """Return how many processes share the work: as --jobs says, else one a core, and one on a GPU."""
     usual = 1 if session.compute.device.type == "cuda" else min(MOST, os.cpu_count() or 1)
     return args.jobs or usual
 
 
-def notes_of(session: Session, results: Results, rows: list[Comparison], seeds: list[int]) -> dict[str, str]:
-    """Return what stands beside the rows about clipping: how large ‖G‖ got and how often it was clipped; and beside the
-    regulator's its size."""
+def notes_of(session: Session, results: Results, rows: list[Comparison]) -> dict[str, str]:
+    """Return what stands beside claim (b)'s rows, by their titles: over handcrafted prompts how large ‖G‖ got and how
+    often it was clipped, over the regulator's prompt how large the regulator is."""
     notes = {}
     for row in rows:
         regulated = claims.regulated(row.ours.method)
-        arm = row.theirs if row.theirs == regulated else row.ours
-        evaluated = {job.seed for job in results.by_job if job.arm == arm}
-        learnt = [seed for seed in seeds if seed in evaluated]
-        if not learnt:  # it diverged
-            continue
-        if arm == regulated:
-            file = places.prompt_file(session, arm, learnt[0])
+        if row.theirs == regulated and (seeds := list(results.by_seed(regulated))):  # none if all diverged
+            file = places.prompt_file(session, regulated, seeds[0])
             prompt, phi = (sum(p.numel() for p in params.values()) for params in (file.params, file.regulator))
             notes[row.title] = f"{phi:,} numbers more than the prompt's {prompt:,}"
-        elif row.ours.tuned is None and row.theirs == arms.HANDCRAFTED:
-            norms = [norm for seed in learnt for norm in norms_of(session, arm, seed)]
-            clip_norm = arms.meta_settings(session.suite, arm, seeds[0]).clip_norm
-            share = sum(norm > clip_norm for norm in norms) / max(1, len(norms))
-            notes[row.title] = f"‖G‖ up to {max(norms, default=0):.1f}, clipped in {share:.0%} of epochs"
+        elif row.theirs == arms.HANDCRAFTED and (seeds := list(results.by_seed(row.ours))):
+            clip_norm = arms.meta_settings(session.suite, row.ours, seeds[0]).clip_norm
+            norms = [norm for seed in seeds for norm in norms_of(session, row.ours, seed)]
+            share = sum(norm > clip_norm for norm in norms) / len(norms)
+            notes[row.title] = f"‖G‖ up to {max(norms):.1f}, clipped in {share:.0%} of epochs"
     return notes
 
 

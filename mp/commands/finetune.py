@@ -13,6 +13,7 @@ from mp.settings import FinetuneSettings, PromptSettings, in_words
 
 
 def command(args: Namespace) -> None:
+    """Fine-tune and evaluate what isn't there yet, and print all accuracies."""
     session = open_session(args)
     arm = arm_of(session, args)
     title = f"{arm.method} from {Path(*Path(args.init).parts[-2:])}"  # every prompt.pt is in a folder that says which
@@ -23,11 +24,12 @@ def command(args: Namespace) -> None:
 
 def arm_of(session: Session, args: Namespace) -> Arm:
     """Return the arm that --init and the settings stand for. A file's prompt keeps its shape."""
-    given = given_settings(FinetuneSettings, args)
+    settings = given_settings(FinetuneSettings, args)
     if args.init == "handcrafted":
-        return Arm(method_of(args), tuned=changed(**given))
+        return Arm(method_of(args), tuned=changed(**settings))
     if args.init == "meta":
         shape = given_settings(PromptSettings, args)
-        return Arm(method_of(args), learnt=changed(**shape), tuned=changed(**given))
+        return Arm(method_of(args), learnt=changed(**shape), tuned=changed(**settings))
     file = session.open_prompt(args.init)
-    return Arm(method_of(args, file), file=args.init, tuned=changed(**(file.shape | given)))
+    settings = file.shape | settings
+    return Arm(method_of(args, file), file=args.init, tuned=changed(**settings))

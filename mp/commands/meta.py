@@ -11,10 +11,11 @@ from mp.settings import MetaSettings
 
 
 def command(args: Namespace) -> None:
+    """Learn and evaluate what isn't there yet, and print all accuracies. With torchrun, the first process prints."""
     session = open_session(args, learns=True)
-    method = method_of(args)
-    arm = Arm(method, learnt=changed(**given_settings(MetaSettings, args)))
+    settings = given_settings(MetaSettings, args)
+    arm = Arm(method_of(args), learnt=changed(**settings))
     results = do_all(session, args, [HANDCRAFTED, arm])
     if first_process():
-        title = f"{method}{unusual_learning(session.suite, arm)}"
+        title = f"{arm.method}{unusual_learning(session.suite, arm)}"
         print(accuracies.table(session.suite.roles, results, {title: arm}))

@@ -23,15 +23,10 @@ from mp.runtime.progress import Progress, say
 
 
 def command(args: Namespace) -> None:
-    """Raise UserError before any image is classified, RunError at the end if some can't be read."""
-    if args.method and not is_file(args.prompt) and args.prompt != "meta":
-        raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
-    if args.tasks and args.prompt != "meta":
-        raise UserError("--tasks: plays no part without --prompt meta; leave it out")
-    if not args.datasets:
-        require_several(args.names)
-    paths = find_images(args.images)
-    items = [Item(path, 0) for path in paths]  # of no label, for which nothing here asks
+    """Print the most probable classes of every image. Raises UserError before any image is classified, RunError at the
+    end if some can't be read."""
+    check(args)
+    items = [Item(path, 0) for path in find_images(args.images)]  # of no label, for which nothing here asks
     troubles = Feed(0, workers=0).troubles(items)
     first = next(troubles)
     if first and all(troubles):  # stops at the first that can be read
@@ -49,54 +44,61 @@ def command(args: Namespace) -> None:
         raise RunError(f"{unread} of {len(items)} images can't be read; they are named above, the others answered")
 
 
-def require_several(names: list[str]) -> None:
-    """Raise UserError for fewer than two class names, or a file among them; DataError for one that is empty, or two
-    alike. Says if they are no words."""
-    if len(names) < 2:
-        raise UserError(f"class names: {', '.join(names) or 'none'}; give two or more, to be told apart")
-    for name in names:
+def check(args: Namespace) -> None:
+    """Raise UserError for options that play no part, and for names that can't be told apart: fewer than two, or a file
+    among them; DataError for one that is empty, or two alike. Says if they are no words."""
+    if args.method and not is_file(args.prompt) and args.prompt != "meta":
+        raise UserError(f"--method {args.method}: plays no part in --prompt {args.prompt!r}; leave it out")
+    if args.tasks and args.prompt != "meta":
+        raise UserError("--tasks: plays no part without --prompt meta; leave it out")
+    if args.datasets:  # whose names are checked where they are read
+        return
+    if len(args.names) < 2:
+        raise UserError(f"class names: {', '.join(args.names) or 'none'}; give two or more, to be told apart")
+    for name in args.names:
         if os.path.isfile(name):
             raise UserError(f"class names: {name!r} is a file; give images before the options, and names that are none")
-    check_names(names, "class names")
-    for note in name_notes(names):
+    check_names(args.names, "class names")
+    for note in name_notes(args.names):
         say(note)
 
 
-def find_images(given: list[str]) -> list[str]:
+def find_images(paths: list[str]) -> list[str]:
     """Return the files, and of folders those that are images by their endings; says how many others are left out.
 
     Raises UserError for what isn't there, and a folder without images.
     """
     images = []
-    for path in given:
+    for path in paths:
         if not os.path.exists(path):
             raise UserError(f"{path!r}: no such image or folder; give others")
-        if not os.path.isfile(path) and not os.path.isdir(path):
-            raise UserError(f"{path!r}: a pipe or the like, and images are read twice; give files")
-        if not os.path.isdir(path):
+        if os.path.isfile(path):
             images.append(path)
             continue
+        if not os.path.isdir(path):
+            raise UserError(f"{path!r}: a pipe or the like, and images are read twice; give files")
         files = files_below(Path(path))
-        found = [file for file in files if file.lower().endswith(ENDINGS)]
-        if not found:
+        inside = [file for file in files if file.lower().endswith(ENDINGS)]
+        if not inside:
             raise UserError(f"{path}: no images in that folder ({', '.join(ENDINGS)}); give another")
-        if len(found) < len(files):
-            say(f"{path}: left out {len(files) - len(found)} files that aren't images by their endings")
-        images += found
+        if len(inside) < len(files):
+            say(f"{path}: left out {len(files) - len(inside)} files that aren't images by their endings")
+        images += inside
     return images
 
 
 def classifier(session: Session, args: Namespace, names: list[str], template: str) -> Classify:
     """Return the function that --prompt stands for; `template` is the handcrafted one."""
-    if args.prompt == "handcrafted" or "{}" in args.prompt:
-        words = template if args.prompt == "handcrafted" else args.prompt
-        return words_classifier(session.clip, words, names)
+    if args.prompt == "handcrafted":
+        return words_classifier(session.clip, template, names)
+    if "{}" in args.prompt:
+        return words_classifier(session.clip, args.prompt, names)
     learner = starting_learner(session, arm_of(session, args, args.prompt), seed=1)
     return learnt_classifier(learner, session.clip, names)
 
 
 def answer(session: Session, args: Namespace, items: list[Item], names: list[str], classify: Classify) -> int:
-    """Print what each image shows, a batch at a time. Names those that can't be read, and gives their number."""
+    """Print what each image shows, a batch at a time. Say which can't be read, and return how many."""
     progress, done, unread = Progress("image", patience=5), 0, 0
     if args.format == "csv":
         print("image,rank,class,probability")
@@ -120,8 +122,8 @@ def answer(session: Session, args: Namespace, items: list[Item], names: list[str
 def show(image: str, classes: list[str], probabilities: list[float], style: str) -> None:
     """Print the classes of one image, the most probable first."""
     if style == "json":
-        found = [{"class": name, "probability": value} for name, value in zip(classes, probabilities)]
-        print(json.dumps({"image": image, "classes": found}))
+        answers = [{"class": name, "probability": value} for name, value in zip(classes, probabilities)]
+        print(json.dumps({"image": image, "classes": answers}))
     elif style == "csv":
         rows = [(image, rank, *pair) for rank, pair in enumerate(zip(classes, probabilities), 1)]
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)

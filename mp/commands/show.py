@@ -1,6 +1,7 @@
 """run.py show: what a prompt file is, and what became of the prompt; --export writes it for the method's own code."""
 from argparse import Namespace
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -25,14 +26,11 @@ Start = dict[str, Tensor]
 
 
 def command(args: Namespace) -> None:
-    """Print it. Raises UserError for a file that isn't a prompt, or was made for another model than these weights."""
+    """Print what the file says and holds. Raises UserError for one that isn't a prompt, or was made for another model
+    than these weights."""
     file = open_prompt(args.prompt)
-    if args.export and args.export.exists() and args.export.samefile(args.prompt):
-        raise UserError(f"--export {args.export}: the prompt itself; give another file")
-    kind = learner_class(file.method)
-    if args.export and not (kind.published_as and file.params.keys() <= kind.published().keys()):
-        title = METHODS[file.method].title
-        raise UserError(f"--export: {title} has no code of its own that would load it; leave it out")
+    if args.export:
+        check_export(file, args.export)
     weights = args.weights or open_suite(args.data).weights or openai_weights()
     clip = load(weights)
     learner = learner_of(PromptSettings(file.method, **file.shape), clip, file)
@@ -44,6 +42,16 @@ def command(args: Namespace) -> None:
         print(f"\n{line_up(list(norms_by_layer(learner)))}")
     if args.export:
         export(file, args.export)
+
+
+def check_export(file: PromptFile, path: Path) -> None:
+    """Raise UserError for a method without code of its own, and for a path that is the prompt's own."""
+    if path.exists() and path.samefile(file.path):
+        raise UserError(f"--export {path}: the prompt itself; give another file")
+    kind = learner_class(file.method)
+    if not (kind.published_as and file.params.keys() <= kind.published().keys()):
+        title = METHODS[file.method].title
+        raise UserError(f"--export: {title} has no code of its own that would load it; leave it out")
 
 
 def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
@@ -112,9 +120,9 @@ def norms_by_layer(learner: Learner) -> Iterator[list[str]]:
     """Yield the mean length of each layer's vectors, of the text tower's and the image tower's."""
     text, image = [learner.ctx, *learner.text.values()], learner.image_prompts()
     yield ["layer", "text: mean norm", "image: mean norm"]
-    for layer in range(max(len(text), len(image))):
-        cells = [f"{one[layer].norm(dim=1).mean():.4f}" if layer < len(one) else "-" for one in (text, image)]
-        yield [str(layer), *cells]
+    for layer, vectors in enumerate(zip_longest(text, image)):
+        norms = ["-" if tower is None else f"{tower.norm(dim=1).mean():.4f}" for tower in vectors]
+        yield [str(layer), *norms]
 
 
 def export(file: PromptFile, path: Path) -> None:

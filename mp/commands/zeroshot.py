@@ -13,13 +13,16 @@ from mp.store import cells
 
 
 def command(args: Namespace) -> None:
+    """Evaluate what isn't there yet, and print all accuracies."""
     check(args)
     session = open_session(args)
     columns = {}
     for prompt in dict.fromkeys(args.prompt):
-        if prompt != "handcrafted":
-            arm = arm_of(session, args, prompt)
-            columns[f"meta {arm.method}" if prompt == "meta" else prompt] = arm
+        if prompt == "handcrafted":  # which is shown anyway
+            continue
+        arm = arm_of(session, args, prompt)
+        title = f"meta {arm.method}" if prompt == "meta" else prompt
+        columns[title] = arm
     results = do_all(session, args, [HANDCRAFTED, *columns.values()])
     print(accuracies.table(session.suite.roles, results, columns))
 
@@ -29,10 +32,11 @@ def check(args: Namespace) -> None:
     files = [prompt for prompt in args.prompt if is_file(prompt)]
     if "meta" in args.prompt:
         return
-    for name in given_settings(PromptSettings, args):
-        raise UserError(f"{flag(name)}: plays no part without --prompt meta; leave it out")
+    of_meta = list(given_settings(PromptSettings, args))
     if args.seeds != [1]:
-        raise UserError("--seeds: plays no part without --prompt meta; leave it out")
+        of_meta.append("seeds")
+    if of_meta:
+        raise UserError(f"{flag(of_meta[0])}: plays no part without --prompt meta; leave it out")
     if args.method and not files:
         raise UserError(f"--method {args.method}: plays no part in words; leave it out")
 
@@ -40,9 +44,11 @@ def check(args: Namespace) -> None:
 def arm_of(session: Session, args: Namespace, prompt: str) -> Arm:
     """Return the arm that a --prompt stands for."""
     if prompt == "meta":
-        return Arm(method_of(args), learnt=changed(**given_settings(PromptSettings, args)))
+        shape = given_settings(PromptSettings, args)
+        return Arm(method_of(args), learnt=changed(**shape))
     if is_file(prompt):
-        return Arm(method_of(args, session.open_prompt(prompt)), file=prompt)
+        file = session.open_prompt(prompt)
+        return Arm(method_of(args, file), file=prompt)
     return HANDCRAFTED if prompt == "handcrafted" else Arm(words=prompt)
 
 

@@ -36,7 +36,8 @@ def method_settings(kind: type, method: str, given: dict[str, Any], **usual: Any
 
 
 def refuse(field: Field, given: dict[str, Any], where: str) -> None:
-    raise UserError(f"{flag(field.name)} {given[field.name]}: plays no part {where}; leave it out")
+    value = "" if field.type is bool else f" {given[field.name]}"
+    raise UserError(f"{flag(field.name)}{value}: plays no part {where}; leave it out")
 
 
 def plays_a_part(field: Field, method: str) -> bool:
