@@ -103,14 +103,13 @@ def test_what_is_exported_is_the_same_prompt(method, prompt, tmp_path, capsys):
 
 def test_a_method_without_code_of_its_own_is_not_exported(prompt, tmp_path, capsys, monkeypatch):
     """Nor are its files taken for another method's."""
-    path, _, _ = prompt("coop", 2)
+    path, _, _ = prompt("maple", 2)
     exported, other = tmp_path / "exported.pt", tmp_path / "other.pt"
     shown(capsys, path, "--export", exported)
-    for method in METHODS:
-        monkeypatch.setattr(learner_class(method), "published_as", "")
+    monkeypatch.setattr(learner_class("maple"), "published_as", "")
     said = shown(capsys, path, "--export", other, code=2).err
-    assert "--export: CoOp has no code of its own that would load it; leave it out" in said and not other.exists()
-    with pytest.raises(UserError, match="holds no prompt of"):
+    assert "--export: MaPLe has no code of its own that would load it; leave it out" in said and not other.exists()
+    with pytest.raises(UserError, match="beside a prompt of CoOp, which has none such"):
         open_prompt(exported)
 
 
