@@ -12,6 +12,9 @@ from mp.runtime.errors import UserError
 from mp.settings import OUT, PARTS, FinetuneSettings, MetaSettings, PromptSettings, flag
 
 
+PROCESSES = up_to(64, "a number of processes", 1)  # what --jobs takes
+
+
 class Parser(argparse.ArgumentParser):
     """Raise errors of the command line as one line, as all others are."""
 
@@ -107,10 +110,6 @@ def add_experiment(parser: Parser) -> None:
     add_machine(parser)
 
 
-def add_jobs(parser: Parser, about: str) -> None:
-    parser.add_argument("--jobs", type=up_to(64, "a number of processes", 1), metavar="N", help=about)
-
-
 # The commands
 
 def add_data(parser: Parser) -> None:
@@ -167,7 +166,7 @@ def add_table(parser: Parser) -> None:
     add = parser.add_argument
     add("--run", action="store_true", help="compute every missing cell first")
     add("--absolute", action="store_true", help="per cent in all columns instead of gains")
-    add_jobs(parser, "with --run, processes that share the work (default: one)")
+    add("--jobs", type=PROCESSES, metavar="N", help="with --run, processes that share the work (default: one)")
     add("--paper", action="store_true", help="the paper's value beside each cell, ! where it differs by over a point")
     add("--format", choices=["text", "markdown", "csv", "html"], default="text", help="default: text")
     add("--to", type=path, metavar="FILE", help="write it there instead of printing it")
@@ -183,7 +182,8 @@ def add_claims(parser: Parser) -> None:
     parser.add_argument("--only", nargs="+", choices=["a", "b", "c"], default=["a", "b", "c"], metavar="CLAIM",
                         help="a: meta-prompts against other prompts; b: clipping, and a regulator; c: what fine-tuning "
                              "leaves")
-    add_jobs(parser, "processes that share the work (default: one a core, at most 4; one on a GPU)")
+    parser.add_argument("--jobs", type=PROCESSES, metavar="N",
+                        help="processes that share the work (default: one a core, at most 4; one on a GPU)")
     add_experiment(parser)
 
 
