@@ -51,6 +51,15 @@ def test_a_log_that_is_not_whole_is_named(tmp_path, monkeypatch):
     assert claims.norms_of(session, Arm("coop"), 1) == [3.0, 3.0]
 
 
+def test_how_often_it_was_clipped_is_of_all_seeds_that_were_learnt(monkeypatch):
+    monkeypatch.setattr(claims, "norms_of", lambda session, arm, seed: [1.0, 4.0 * seed])
+    monkeypatch.setattr(claims.arms, "meta_settings", lambda *_: SimpleNamespace(clip_norm=5.0))
+    session, results = SimpleNamespace(suite=None), SimpleNamespace(by_seed=lambda arm: {1: {}, 2: {}} if arm.learnt else {})
+    rows = [Comparison("learnt", Arm("coop", learnt=(("clip_norm", 5.0),)), Arm(words="")),
+            Comparison("diverged", Arm("coop", learnt=()), Arm(words=""))]
+    assert claims.notes_of(session, results, rows) == {"learnt": "‖G‖ up to 8.0, clipped in 25% of epochs"}
+
+
 def test_a_log_of_the_processes_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "jobs.log").mkdir()
     with pytest.raises(UserError, match="jobs.log: can't be written .*; delete it, or choose another --out"):
