@@ -86,8 +86,9 @@ def test_several_prompts_at_once_are_each_alone(learnt):
     for number, (prompt, column) in enumerate(columns.items()):
         alone = run(learnt, f"{command} --prompt {prompt} {of_meta if prompt == 'meta' else f'--out alone{number}'}")
         check_printed(alone.out, [column] if column else [], names)
-    shown = run(learnt, f"zeroshot --datasets cars --prompt {deep.path}")
-    check_printed(shown.out, [[each(plain.learner_with("promptsrc", deep.params, **DEEP), ["cars"])]], ["cars"])
+    expected = each(plain.learner_with("promptsrc", deep.params, **DEEP), ["cars"])
+    for prompt in (deep.path, f"meta {DEEP_FLAGS}"):
+        check_printed(run(learnt, f"zeroshot --datasets cars --prompt {prompt}").out, [[expected]], ["cars"])
 
 
 def test_every_dataset_has_its_own_words(tmp_path):
