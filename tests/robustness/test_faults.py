@@ -28,7 +28,7 @@ WEIGHTS = READ | dict(absent="no such weights file", folder="a folder, not a wei
                       empty="an empty file")
 ZIP = dict(empty="incomplete, or over", cut="incomplete, or over", noise="", huge="incomplete, or over")
 PROMPT_FILE = READ | ZIP | dict.fromkeys(("absent", "folder", "loop"), "no such prompt file")
-NO_META = "no meta-prompt coop-seed1; make it with: python run.py meta --method coop --seeds 1"
+NO_META = "make it with: python run.py meta --method coop --seeds 1"
 SAME = dict.fromkeys(faults.FAULTS, "=")
 ANEW = dict.fromkeys(("empty", "cut", "noise", "huge"), "anew") | dict(
     absent="=", folder="Is a directory", forbidden="Permission denied", loop="Too many levels")
