@@ -156,12 +156,10 @@ def files_below(folder: Path) -> list[str]:
 
     Raises DataError naming a folder that can't be read; of links that lead in a circle, one some 40 levels down.
     """
-    paths, waiting = [], [folder]
-    while waiting:
-        here = waiting.pop()
-        folders, files = list_folder(here)
-        paths += [f"{here}/{name}" for name in files]
-        waiting += [here / name for name in folders]
+    folders, files = list_folder(folder)
+    paths = [f"{folder}/{name}" for name in files]
+    for name in folders:
+        paths += files_below(folder / name)
     return sorted(paths)
 
 

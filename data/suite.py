@@ -94,9 +94,9 @@ def resolve(suite: Suite, names: list[str], root: Path | None, folders: dict[str
         else:
             raise DataError(f"no dataset {name!r} in the {suite.name} suite, and no folder of that name; the suite has "
                             f"{', '.join(suite.datasets)}")
-    of_suite = [name for name in suite.datasets if name in chosen]
-    users = [name for name in chosen if name in folders]
-    return of_suite + users
+    suite_datasets = [name for name in suite.datasets if name in chosen]
+    user_datasets = [name for name in chosen if name in folders]
+    return suite_datasets + user_datasets
 
 
 def same_folder(path: Path, other: str) -> bool:
