@@ -70,7 +70,7 @@ def do_here(session: Session, jobs: list[Job], force: bool, leave_out: bool) -> 
     if jobs and jobs[0].dataset:  # torchrun's processes learn together
         jobs = jobs[rank::world]
     sizes = [epochs_of(session, job) for job in jobs]
-    progress = Progress("epoch" if sum(sizes) > len(sizes) else "dataset")
+    progress = Progress("dataset" if jobs and jobs[0].verb == "evaluates" else "epoch")
     lost, done = {}, 0
     for job, size in zip(jobs, sizes):
         def report(epoch: int, text: str) -> None:
@@ -156,7 +156,7 @@ def survey(session: Session, jobs: list[Job], force: bool) -> list[Job]:
     names = [place.path.name for place in place_of.values()]
     if agree(lambda: names) != names:
         raise UserError("the first process has other images, weights or options than this one; all need the same")
-    is_missing = agree(lambda: [about is None for about in done.values()])
+    is_missing = agree(lambda: [done[job] is None for job in jobs])
     missing = [job for job, true in zip(jobs, is_missing) if true]
     say_plan(session, missing, place_of, [about for about in done.values() if about is not None], force)
     for job in missing:

@@ -47,17 +47,18 @@ class Session:
 
     def identity(self, prompt: str, settings: PromptSettings | None = None, trained_on: dict[str, str] | None = None,
                  meta: dict[str, Any] | None = None) -> Identity:
-        """Return everything but the images tested on."""
+        """Return the identity of a file that depends on these, without the images tested on."""
         return Identity(self.weights, self.precision, prompt, settings and hashed(settings), trained_on, meta=meta)
 
     @cache
     def tested_on(self, name: str) -> dict[str, str]:
+        """Return what an identity says of a dataset's test images."""
         dataset = self.suite.load(name)
         return {name: dataset.fingerprint(dataset.test)}
 
     @property
     def machine(self) -> str:
-        """Return what states and cached features depend on, besides: rounding differs."""
+        """Return what rounding depends on, and so states and cached features."""
         return f"{self.compute.device.type}-{self.compute.precision}"
 
     # Datasets
@@ -72,7 +73,7 @@ class Session:
     @cache
     def draw_shots(self, name: str, shots: int, seed: int, part: str = "all") -> tuple[list[Item], str]:
         """Draw `shots` training images of every class of a dataset, restrict them to a part of the classes, and return
-        them with their fingerprint. Says which classes have fewer."""
+        them with their fingerprint."""
         dataset = self.load(name)
         items = few_shot(dataset.train, shots, seed)
         self.say_few(dataset, items, shots)
@@ -80,6 +81,7 @@ class Session:
         return items, dataset.fingerprint(items)
 
     def say_few(self, dataset: Dataset, items: list[Item], shots: int) -> None:
+        """Say which classes have fewer than so many training images."""
         counts = Counter(item.label for item in items)
         few = [f"{word} ({counts[i]})" for i, word in enumerate(dataset.classes) if counts[i] < shots]
         if few:
@@ -137,14 +139,15 @@ class Session:
         for name in numbers["zero_gradients"]:
             self.say_once(f"the gradient of {name} is exactly zero, so it learns nothing")
 
-    @cache  # so that it is looked for once
+    @cache
     def say_unknown(self, *names: str) -> None:
         """Say which class names mean nothing to this CLIP."""
         if unknown := unknown_names(self.clip, names):
             self.say_once(unknown)
 
-    @cache  # so that it is said once
+    @cache
     def say_once(self, text: str) -> None:
+        """Print a line once in this session."""
         say(text)
 
 
@@ -180,12 +183,10 @@ def say_whose(args: Namespace, suite: Suite, weights: Path) -> None:
 
 
 def shared_options(args: Namespace) -> list[str]:
+    """Return the options that another command needs, too, to find the same files; without those at their defaults."""
     words = []
-    for name in ("data", "datasets", "tasks", "weights"):
-        if value := getattr(args, name):
-            words += [f"--{name}", *(value if isinstance(value, (list, tuple)) else [str(value)])]
-    if args.precision != "auto":
-        words += ["--precision", args.precision]
-    if str(args.out) != OUT:
-        words += ["--out", str(args.out)]
+    for name in ("data", "datasets", "tasks", "weights", "precision", "out"):
+        value = getattr(args, name)
+        if value and str(value) not in ("auto", OUT):
+            words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
     return words

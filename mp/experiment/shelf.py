@@ -21,20 +21,21 @@ from mp.store.cells import Identity, Result
 
 CURVES = ("query_loss", "grad_norm", "clipped_norm")  # what is drawn of a meta-training
 
+
 def read_back(suite: Suite, out: Path, wanted: list[Arm], seeds: list[int], precision: str,
               weights: str | None) -> Results:
     """Return the results of the arms below `out` that are there. `weights`: their SHA-256; None: any, but the same.
 
     Raises UserError for results that differ in what can't be known here.
     """
-    fitting: list[tuple[Job, Result]] = []
+    found: list[tuple[Job, Result]] = []
     for dataset, arm in product(suite.datasets, wanted):
         for seed in seeds if arm.seeded else [None]:
             job = Job(arm, seed, dataset)
-            fitting += [(job, result) for result in candidates(suite, out, job, precision, weights)]
-    fitting = of_present_prompts(suite, out, fitting)
-    require_one_of_each(fitting)
-    return Results(dict(fitting))
+            found += [(job, result) for result in candidates(suite, out, job, precision, weights)]
+    present = without_replaced_prompts(suite, out, found)
+    require_one_of_each(present)
+    return Results(dict(present))
 
 
 def candidates(suite: Suite, out: Path, job: Job, precision: str, weights: str | None) -> Iterator[Result]:
@@ -49,7 +50,7 @@ def candidates(suite: Suite, out: Path, job: Job, precision: str, weights: str |
 
 
 def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, weights: str | None) -> bool:
-    """Whether a result's identity is what it must be as far as that is known: settings, words, tasks, precision."""
+    """Return whether a result's identity is what it must be, as far as that is known: settings, words, tasks."""
     arm, seed, dataset = job
     known = {"format": cells.FORMAT, "precision": precision, "weights": weights or identity.get("weights")}
     if arm.tuned is not None:
@@ -69,10 +70,10 @@ def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, wei
     return meta.get("settings") == settings and set(meta.get("trained_on") or ()) == set(suite.training)
 
 
-def of_present_prompts(suite: Suite, out: Path, fitting: list[tuple[Job, Result]]) -> list[tuple[Job, Result]]:
+def without_replaced_prompts(suite: Suite, out: Path, found: list[tuple[Job, Result]]) -> list[tuple[Job, Result]]:
     """Return the results without those of a meta-prompt that was learnt again since, if its file is there to tell."""
     fingerprints_of: dict[Path, set[str]] = {}
-    for job, result in fitting:
+    for job, result in found:
         if job.arm.learnt is not None:
             path = prompt_path(suite, out, job, result)
             fingerprints_of.setdefault(path, set()).add(result.identity["prompt"])
@@ -81,7 +82,7 @@ def of_present_prompts(suite: Suite, out: Path, fitting: list[tuple[Job, Result]
         if len(fingerprints) > 1 and path.is_file():
             from mp.prompts import open_prompt  # seldom, and it takes torch, for which `table` doesn't wait
             replaced |= fingerprints - {open_prompt(path).fingerprint}
-    return [(job, result) for job, result in fitting if result.identity["prompt"] not in replaced]
+    return [(job, result) for job, result in found if result.identity["prompt"] not in replaced]
 
 
 def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:
@@ -90,10 +91,10 @@ def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:
     return out / "meta" / f"{words}-{cells.digits_of(result.identity['meta'])}" / "prompt.pt"
 
 
-def require_one_of_each(fitting: list[tuple[Job, Result]]) -> None:
+def require_one_of_each(present: list[tuple[Job, Result]]) -> None:
     """Raise UserError for two results that differ in what is the same in one experiment."""
     first: dict[tuple, tuple[Any, Path]] = {}
-    for job, result in fitting:
+    for job, result in present:
         for what, value in unknowns(job, result.identity):
             value_of_first, path = first.setdefault(what, (value, result.path))
             if value != value_of_first:

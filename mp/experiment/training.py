@@ -1,5 +1,4 @@
 """Do the work of a job: learn a meta-prompt, fine-tune, compute accuracies. The two loops are made resumable here."""
-import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -172,7 +171,7 @@ def tune(session: Session, job: Job, place: PromptPlace, report: Report) -> None
     """Fine-tune on the dataset's few-shot images, and write the prompt. Raises RunError as `run_loop` does."""
     arm, seed, dataset = job
     settings, file = arms.tuning_settings(arm, seed), places.prompt_file(session, arm, seed)
-    learner = copy.deepcopy(learner_of(settings, session.clip, file))
+    learner = learner_of(settings, session.clip, file)
     names = session.suite.load(dataset).classes
     labels = class_range(len(names), settings.classes)
     classes = session.prepare(learner, names[labels.start : labels.stop])
@@ -193,8 +192,8 @@ def tune(session: Session, job: Job, place: PromptPlace, report: Report) -> None
 
 # Accuracies
 
-def evaluate(session: Session, job: Job, force: bool, report: Report) -> cells.Result:
-    """Return the accuracies of a job's arm on its dataset, tuned and computed unless they are there."""
+def evaluate(session: Session, job: Job, force: bool, report: Report) -> None:
+    """Compute the accuracies of a job's arm on its dataset, fine-tuned before, unless they are there."""
     place = places.place(session, job)
 
     def compute() -> dict[str, Any]:
@@ -211,7 +210,7 @@ def evaluate(session: Session, job: Job, force: bool, report: Report) -> cells.R
                 "few_shot_images": about.get("few_shot_images"), "losses": about.get("losses")}
 
     state = place.trained.state if place.trained else None
-    return cells.result(place.path, place.identity, session.provenance, compute, force, state)
+    cells.result(place.path, place.identity, session.provenance, compute, force, state)
 
 
 def starting_learner(session: Session, arm: Arm, seed: int | None) -> Learner:

@@ -29,7 +29,7 @@ TUNED = dict(epochs=2, lr=0.1, batch=3, shots=2)
 
 
 def draw(folder: Path, kind: str, word: str, style: str, count: int, seed: int) -> None:
-    """Images of a class as files whose size doesn't depend on what they show."""
+    """Draw images of a class into files whose size doesn't depend on what they show."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(render(kind, word, style, count, np.random.default_rng(seed))):
         Image.fromarray(pixels).save(folder / f"{number}.png", compress_level=0)
@@ -61,10 +61,12 @@ def other_weights(place: Path) -> str:
 
 
 def run(place: Path, command: str, code: int = 0, commit: str = "c0ffee") -> Ended:
-    """What `run.py COMMAND`, given in this folder by this version of the code, prints; it must end with the code."""
+    """Return what `run.py COMMAND` prints in this folder, by this version of the code; it must end with the exit code.
+    CoOp is the only method of the table."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(mini, "META_EPOCHS", 2)
+        patch.setattr("mp.commands.table.SHOWN", ["coop"])
         patch.setattr("mp.learners.promptsrc.TEMPLATES", ["a photo of a {}.", "itap of my {}."])
         for name, row in METHODS.items():
             patch.setitem(METHODS, name, row._replace(finetune=row.finetune | TUNED, meta=row.meta | LEARNT))
@@ -78,7 +80,7 @@ def run(place: Path, command: str, code: int = 0, commit: str = "c0ffee") -> End
 
 
 def plan(ended: Ended) -> str:
-    """The line that says, before any work, what there is to do."""
+    """Return the line that says, before any work, what there is to do."""
     line, = [line for line in ended.err.splitlines() if line.split(" ")[0] in ("learns", "evaluates", "tunes", "uses")]
     return line
 
@@ -88,10 +90,10 @@ def whole(place: Path, out: str = "runs") -> dict[Path, tuple[int, bytes]]:
 
 
 def numbers(place: Path, out: str = "runs") -> dict[Path, dict[str, float]]:
-    """The accuracies of every result, by its path below --out."""
+    """Return the accuracies of every result, by its path below --out."""
     return outputs.numbers(place / out)
 
 
 def states(place: Path) -> list[Path]:
-    """What interrupted runs left to go on from."""
+    """Return the files that interrupted runs left to go on from."""
     return list(place.rglob("*state-*"))
