@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-APART = ("tests/robustness", "tests/walks", "tests/commands", "tests/store")  # of a few minutes each
-GROUPS = [*([folder] for folder in APART), ["tests", *(f"--ignore={folder}" for folder in APART)]]
+APART = ("tests/robustness", "tests/commands", "tests/walks", "tests/store")
+REST = ["tests", *(f"--ignore={folder}" for folder in APART)]
+GROUPS = [REST, *([folder] for folder in APART)]  # those that take longest first, so that both processes end together
 ON_GPU = ["--device", "cuda", "tests/runtime/test_cuda.py", "tests/runtime/test_same_bits.py"]
 
 

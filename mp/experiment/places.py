@@ -117,8 +117,9 @@ def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
         paths = ", ".join(map(str, fitting))
         raise UserError(f"several meta-prompts would fit: {paths}; give one as a file, or move the others away")
     if not near:
-        for prompt in sorted(folder.glob(f"{arm.method}-seed{seed}-*/prompt.pt"))[:1]:
-            near = f"; there is {prompt}, whose path can be given instead"
+        prompts = sorted(folder.glob(f"{arm.method}-seed{seed}-*/prompt.pt"))
+        if there := [prompt for prompt in prompts if prompt.is_file()]:
+            near = f"; there is {there[0]}, whose path can be given instead"
     raise UserError(f"{folder}: no meta-prompt {words}{near}; make it with: {learning_command(session, arm, seed)}")
 
 
