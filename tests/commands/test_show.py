@@ -109,7 +109,7 @@ def test_a_method_without_code_of_its_own_is_not_exported(prompt, tmp_path, caps
     monkeypatch.setattr(learner_class("maple"), "published_as", "")
     said = shown(capsys, path, "--export", other, code=2).err
     assert "--export: MaPLe has no code of its own that would load it; leave it out" in said and not other.exists()
-    with pytest.raises(UserError, match="beside a prompt of CoOp, which has none such"):
+    with pytest.raises(UserError, match="compound_prompts_text.0 beside a prompt of PromptSRC"):
         open_prompt(exported)
 
 
