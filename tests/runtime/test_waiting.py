@@ -1,4 +1,5 @@
 """Waiting for processes that don't come: what is said, and that Ctrl-C and SIGTERM end it."""
+import os
 import signal
 import socket
 import sys
@@ -40,7 +41,7 @@ def test_waiting_for_processes_that_do_not_come(rank, number, command, port, tmp
     assert wait_until_it_says(call, "\n") == (
         f"waiting for 2 more of 3 processes at 127.0.0.1:{port} (MASTER_ADDR:MASTER_PORT): RANK {rank} and WORLD_SIZE 3 "
         "in the environment say so; unset these to run alone\n")
-    call.kill(number)
+    os.kill(call.pid, number)
     ended = call.wait()
     assert ended.code == 130 and ("interrupted" in ended.err) == (rank == 0)
 
@@ -58,9 +59,9 @@ def test_waiting_for_a_sum(port, tmp_path):
     both = [start([], tmp_path / "work", rank, 2, port, sum_of_one) for rank in (0, 1)]
     for call in both:
         wait_until_it_says(call, "joined\n")
-    both[0].kill(signal.SIGTERM)
+    os.kill(both[0].pid, signal.SIGTERM)
     assert both[0].wait().code == 130
-    both[1].kill()
+    os.kill(both[1].pid, signal.SIGKILL)
     both[1].wait()
 
 
