@@ -10,7 +10,6 @@ import run as program
 from data import folder as own
 from data.dataset import Item, few_shot
 from data.feed import Feed
-from data.miniature import suite
 from mp import fine_tune, load_clip, make_learner, meta_train, regulator, tasks
 from mp.learners import METHODS
 from mp.learners.settings import method_settings
@@ -136,11 +135,6 @@ def test_the_division_of_a_folder_of_ones_own_is_one(tmp_path):
     folder = make_folder(tmp_path / "barn", 0)
     first, again = own.load(folder), own.load(folder)
     assert first == again and not {item.source for item in first.train} & {item.source for item in first.test}
-
-
-def test_test_images_of_the_miniature_are_one():
-    pixels = [[item.source.tobytes() for item in suite.load("pets").test] for _ in range(2)]
-    assert same(pixels)
 
 
 # Through the commands, and from Python

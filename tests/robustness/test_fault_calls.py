@@ -87,6 +87,7 @@ REFUSED = [
     ("table --to w.pt/x", "w.pt/x: can't be written"),
     ("table --to " + "x" * 300, "can't be written (File name too long)"),
     (f"{ZERO} --out w.pt", "can't be written"),
+    (f"{LEARN} --out w.pt", "can't be written"),
     (f"{ZERO} --out /proc/none", "can't be written"),
     (f"{ZERO} --out loop", "Too many levels of symbolic links"),
 ]
