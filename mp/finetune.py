@@ -29,7 +29,7 @@ class FinetuneState(NamedTuple):
     @property
     def prompt(self) -> Params:
         """Return the tensors to use, after the last epoch."""
-        return self.average or self.params
+        return self.average or self.params  # empty: this method doesn't average
 
 
 def start(learner: Learner, settings: FinetuneSettings) -> FinetuneState:
@@ -60,7 +60,7 @@ def finetune(learner: Learner, clip: CLIP, classes: Any, batches: Batches, setti
             loss = run(learner, params, clip, classes, *inputs, labels)
             grads = gradient(loss, params)
             gradient_norms.append(norms(grads))
-            params, momentum = sgd(params, direction(grads), momentum, lr, settings)
+            params, momentum = momentum_step(params, direction(grads), momentum, lr, settings)
             losses.append(loss.detach())
         numbers = summary(epoch + 1, lr, torch.stack(losses).tolist())  # the epoch's one wait for the device
         largest = torch.stack(gradient_norms).amax(0)
@@ -94,16 +94,17 @@ def summary(epoch: int, lr: float, losses: list[float]) -> dict[str, Any]:
 
 
 def learning_rate(epoch: int, epochs: int, lr: float) -> float:
-    """Return the rate of an epoch, from 0: one epoch of warm-up at 1e-5, then a cosine that doesn't reach zero."""
+    """Return the rate of epoch e of E, from 0: 1e-5 in epoch 0, then lr · (1 + cos(π(e - 1)/E)) / 2: the full rate in
+    epoch 1, and not zero in the last, as in the methods' own code."""
     if epoch == 0:
         return 1e-5
     return lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
 
 
 @torch.no_grad()
-def sgd(params: Params, grads: Params, momentum: Params, lr: float,
-        settings: FinetuneSettings) -> tuple[Params, Params]:
-    """Take one step, with torch.optim.SGD's operations: new parameters and new momentum.
+def momentum_step(params: Params, grads: Params, momentum: Params, lr: float,
+                  settings: FinetuneSettings) -> tuple[Params, Params]:
+    """Take one step of SGD with momentum, with torch.optim.SGD's operations: new parameters and new momentum.
 
     That class would import torch's compiler, a second of every start.
     """

@@ -69,7 +69,7 @@ class Step(NamedTuple):
     """An inner step, with all that the way back needs of it."""
     params: Params        # p, before the update
     batch: Batch
-    grad: Params          # g = ∇L(p), by the names that the loss depends on
+    grad: Params          # g = ∇L(p), of the tensors that the loss depends on
     graphs: list[Params]  # the gradient of each part, with its graph; empty where they aren't kept
 
 
@@ -78,7 +78,7 @@ def adapt(loss: Loss, params: Params, support: list[Batch], update: Update, loss
     """Take lines 5 to 7, an update for each support batch. Returns the adapted p', each step's loss, and the steps.
 
     `loss_names`: the parameters that the loss depends on (empty: all). The others, such as a regulator's φ, are the
-    update's. `kept_graphs`: of so many steps, the last ones, the graphs stay.
+    update's. `kept_graphs`: how many of the last steps keep their graphs.
     """
     p, losses, steps = leaves(params), [], []
     for number, batch in enumerate(support):
@@ -92,7 +92,7 @@ def adapt(loss: Loss, params: Params, support: list[Batch], update: Update, loss
 
 
 def back_through(step: Step, loss: Loss, update: Update, v: Params, first_order: bool) -> Params:
-    """Take the gradient one inner step back: from `v`, the query loss's gradient by p' = update(p, g), to that by p.
+    """Turn `v`, the query loss's gradient for p', into that for p, where p' = update(p, g): one inner step back.
 
     With g = ∇L(p) it is (∂p'/∂p)ᵀ v + ∇²L(p) u, where u = (∂p'/∂g)ᵀ v, and ∂p'/∂p holds g fixed. For line 7 that is the
     identity and u = -α v, so that the result is v - α ∇²L(p) v.

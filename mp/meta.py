@@ -97,8 +97,8 @@ def check_losses(losses: Tensor, tasks: list[Task], where: str) -> None:
 
 
 def check_gradients(params: maml.Params, gradient_norms: Tensor, where: str, rate: str) -> list[str]:
-    """Return the names of the tensors whose gradient is exactly zero: they learn nothing. `gradient_norms`: of each.
-    Raises RunError for the first tensor that isn't finite, or whose gradient isn't."""
+    """Return the names of the tensors whose gradient is exactly zero: they learn nothing. `gradient_norms`: one
+    for each of `params`. Raises RunError for the first tensor that isn't finite, or whose gradient isn't."""
     sizes = torch.stack((gradient_norms, norms(params)), 1).tolist()
     zero = []
     for name, (gradient, value) in zip(params, sizes):

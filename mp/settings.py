@@ -57,10 +57,12 @@ ONE_EPOCH = Bound("--epochs 1", lambda chosen: chosen.epochs == 1)
 
 def setting(about: str, bound: Bound, default: Any = MISSING, only_if: str = "", unless: Bound | None = None,
             born: Any = MISSING) -> Any:
-    """Define a field, with its help text and what it may be. It plays no part without what `only_if` says of a method
-    (averages_epochs, or that it is made_with this setting), nor with the other settings of `unless`: who gives it all
-    the same is refused (mp/learners/settings.py). `born`: the first default of a field that came later, at which files
-    are named as they were before it."""
+    """Define a field, with its help text and what it may be.
+
+    `only_if`: what a method must have for it to play a part: averages_epochs, or made_with, which must list this field.
+    `unless`: other settings beside which it does nothing. Whoever gives it where it does nothing is told so by
+    mp/learners/settings.py. `born`: the first default of a field that came later, at which files are named as before.
+    """
     return field(default=default, kw_only=True,
                  metadata={"about": about, "bound": bound, "only_if": only_if, "unless": unless, "born": born})
 

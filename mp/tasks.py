@@ -23,9 +23,9 @@ class Task(NamedTuple):
     inputs: tuple[Tensor, ...] = ()  # of the learner, each [n, ...]
     labels: Tensor = torch.empty(0)  # [n]
     at_once: int = sys.maxsize  # images of a batch that go through the model together; more are too much for the memory
-    image_bytes: int = 0        # that an inner step keeps of each image for its second derivative
-    class_bytes: int = 0        # and of the classes, whatever the images
-    memory: int = 0             # for all of it
+    image_bytes: int = 0        # bytes that an image adds to what an inner step keeps for its second derivative
+    class_bytes: int = 0        # bytes that the classes add, however many images there are
+    memory: int = 0             # bytes that there are for all of it
 
 
 def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], views: Iterable[Tensor],
@@ -46,8 +46,11 @@ def make_task(learner: Learner, clip: CLIP, name: str, class_names: list[str], v
 
 
 def costs(learner: Learner, clip: CLIP, classes: Any) -> dict[str, int]:
-    """Return what a task's second derivatives keep, and how many images have room beside the classes: in half of the
-    memory at least, as every part of a batch computes the classes again."""
+    """Return what a task's second derivatives keep, and how many images have room beside the classes.
+
+    At least half of the memory is for images: every part of a batch computes the classes again, which many small parts
+    would do too often.
+    """
     image_bytes = SECOND_ORDER * max(1, learner.image_bytes(clip, classes))
     class_bytes = SECOND_ORDER * learner.class_bytes(clip, classes)
     room = max(clip.memory - class_bytes, clip.memory // 2)
@@ -69,7 +72,8 @@ def kept_graphs(task: Task, settings: MetaSettings) -> int:
 
 
 def divide(labels: np.ndarray, support: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
-    """Draw (line 4) K support images of every class; the others are the query images. Returns the indices of both.
+    """Draw (line 4) K support images of every class; the others are the query images. Return the indices
+    of the support images, then those of the query images.
 
     A class of K images or fewer keeps one for the query set; the image of a class that has only one is for support.
     """

@@ -7,7 +7,7 @@ import torch
 
 from data.dataset import Item
 from mp.runtime.errors import RunError, UserError
-from mp.finetune import finetune, gaussian_weights, learning_rate, sgd, with_inputs
+from mp.finetune import finetune, gaussian_weights, learning_rate, momentum_step, with_inputs
 from mp.learners import METHODS, make_learner
 from mp.runtime.progress import Progress
 from mp.settings import FinetuneSettings, in_words
@@ -122,7 +122,7 @@ def test_steps_equal_those_of_torchs_sgd():
         optimizer.param_groups[0]["lr"] = lr
         for p in theirs.values():
             p.grad = torch.randn(p.shape, generator=generator)
-        params, momentum = sgd(params, {k: p.grad for k, p in theirs.items()}, momentum, lr, settings)
+        params, momentum = momentum_step(params, {k: p.grad for k, p in theirs.items()}, momentum, lr, settings)
         optimizer.step()
         assert all(torch.equal(params[k], theirs[k]) for k in params)
 

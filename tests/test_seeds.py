@@ -168,11 +168,11 @@ def run(tmp_path, seeds, command, folders):
     with pytest.MonkeyPatch.context() as patch:
         seen = Seen(patch, place)
         assert program.main([*command.split(), *folders, "--seeds", *seeds.split()]) == 0
-    prompts = sorted(place.rglob("*.pt"))
-    return seen, [torch.load(path, weights_only=True)["params"] for path in prompts if "prompt" in path.name]
+    contents = [torch.load(path, weights_only=True) for path in sorted(place.rglob("*prompt.pt"))]
+    return seen, [content["params"] | content.get("regulator", {}) for content in contents]
 
 
-COMMANDS = {"meta": "meta --method cocoop --epochs 1 --shots 4 --support 2 --inner-steps 1 --batch 4 --tasks",
+COMMANDS = {"meta": "meta --method cocoop --regulator --epochs 1 --shots 4 --support 2 --inner-steps 1 --batch 4 --tasks",
             "finetune": "finetune --method cocoop --epochs 1 --shots 3 --batch 4 --datasets"}
 
 

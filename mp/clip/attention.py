@@ -6,16 +6,16 @@ each with d = 64 of the W numbers. In the text tower a token sees only itself an
 
 The short way. Class prompts begin alike: they are a prefix (SOS and context) and each text's own suffix (name and EOT).
 Here are two, with the prefix p p and the suffixes a a a and b b. The plain way has a row for each letter and dot on the
-left, where a dot is padding; the short way has those on the right, and each query sees the keys marked with x:
+left, where a dot is padding; the short way has the rows named on the right, and each sees the keys marked with x:
 
     plain                           short            keys  p p   a a a   b b
                                              queries    p  x
     p p a a a . . .                                     p  x x
     p p b b . . . .                                     a  x x   x
                                                         a  x x   x x
-                                                        a  x x   x x x          asks in the last layer
+                                                        a  x x   x x x          asks also in the last layer
                                                         b  x x           x
-                                                        b  x x           x x    asks in the last layer
+                                                        b  x x           x x    asks also in the last layer
 
 The result is the same: what is left out changes no row that is read.
 
@@ -70,7 +70,7 @@ def rows_read(x: Tensor, packing: Packing | None) -> Tensor:
     one, its class token."""
     if packing is None:
         return x[:, :1]
-    P = x.shape[1] - len(packing.inside)
+    P = x.shape[1] - len(packing.place_of_row)
     return x.index_select(1, P + packing.last)
 
 
@@ -87,7 +87,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, causal: bool, packing: Packing | None = None, last_layer: bool = False) -> Tensor:
         """Return what each row gets, in the shape of x; in the last layer only `rows_read` ask, and get it."""
         if last_layer:
-            return self.out_proj(self.attend_from_rows_read(x, packing))
+            return self.out_proj(self.attend_last_layer(x, packing))
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)                  # [B, T, 3W]
         if packing is not None:
             return self.out_proj(self.attend_over_texts(qkv, packing))
@@ -106,7 +106,7 @@ class Attention(nn.Module):
         suffix_rows = Unpad.apply(merge_heads(suffix_y).flatten(1, 2), packing)    # [B, N, W] of [B, C * L, W]
         return torch.cat([merge_heads(prefix_y), suffix_rows], 1)
 
-    def attend_from_rows_read(self, x: Tensor, packing: Packing | None) -> Tensor:
+    def attend_last_layer(self, x: Tensor, packing: Packing | None) -> Tensor:
         """Return [B, R, W] for x [B, T, W]: what `rows_read` get from all tokens that they see."""
         W = x.shape[-1]
         q = F.linear(rows_read(x, packing), self.in_proj_weight[:W], self.in_proj_bias[:W])  # [B, R, W]
@@ -126,9 +126,9 @@ class Attention(nn.Module):
     def split_texts(self, qkv: Tensor, packing: Packing) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Split [B, P + N, 3W] (or 2W) into heads: of the prefix, each [B, H, P, d], and of the suffixes, padded, each
         [B, C, H, L, d]."""
-        N = len(packing.inside)
+        N = len(packing.place_of_row)
         prefix, suffixes = qkv.split([qkv.shape[1] - N, N], 1)
-        suffixes = Pad.apply(suffixes, packing).unflatten(1, packing.padded.shape)  # [B, C, L, 3W]
+        suffixes = Pad.apply(suffixes, packing).unflatten(1, packing.row_at_place.shape)  # [B, C, L, 3W]
         # Without the copy, views of the prefix would keep all of qkv for the gradient.
         return self.split_heads(prefix.clone()), self.split_heads(suffixes)
 

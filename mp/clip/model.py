@@ -175,7 +175,7 @@ class CLIP(nn.Module):
         packing = pack(eot + 1 - P)
         own_tokens = tokens[:, P : int(eot.max()) + 1].flatten()     # [C * L]
         prefix = self.token_embedding(tokens[:1, :P])                # [1, P, W]
-        suffix = self.token_embedding(own_tokens[packing.inside])    # [N, W]
+        suffix = self.token_embedding(own_tokens[packing.place_of_row])    # [N, W]
         return self.encode_prompts(prefix, suffix, packing)[0]
 
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep: Sequence[Tensor] = ()) -> Tensor:

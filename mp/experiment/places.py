@@ -112,7 +112,10 @@ def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
         else:
             fitting.append(prompt)
     if len(fitting) == 1:
-        return fitting[0]
+        prompt, = fitting
+        if any(prompt.parent.glob("state-*.pt")):
+            session.say_once(f"{prompt}: is being learnt anew, or was and isn't finished; the older prompt is used")
+        return prompt
     if fitting:
         paths = ", ".join(map(str, fitting))
         raise UserError(f"several meta-prompts would fit: {paths}; give one as a file, or move the others away")

@@ -63,7 +63,8 @@ def train(session: Session, learner: Learner, tasks: list[Task], settings: MetaS
     if first_process():
         about = {"identity": identity, "provenance": session.provenance}
         files.write_json(place.prompt.with_name("settings.json"), about)
-    start, make_update = start_learning(learner), sgd
+    start = start_learning(learner)
+    make_update = sgd  # of line 7
     if settings.regulator:
         make_update = regulator.sgd
         params = start.params | regulator.start(start.params, settings.seed)

@@ -74,13 +74,13 @@ def class_prompts(clip: CLIP, names: list[str]) -> ClassPrompts:
     own_tokens = tokens[:, 1 + START_TOKENS :]                              # [C, 72] of the classes, then zeros
     lengths = own_tokens.argmax(-1) + 1                                     # [C] EOT, the largest id, is the last
     bytes_so_far = lengths.cumsum(0) * clip.kept_bytes(clip.transformer)    # [C] of a class and all before it
-    chunk_of_class = (bytes_so_far - 1) // clip.memory                      # [C] 0 while all fit the budget, then 1, …
+    chunk_of_class = (bytes_so_far - 1) // clip.memory                      # [C] 0 while all fit (up to the last byte)
     chunks = []
     for number in chunk_of_class.unique():
         chosen = chunk_of_class == number
         packing = pack(lengths[chosen])
-        longest = packing.padded.shape[1]
-        packed = own_tokens[chosen, :longest].flatten()[packing.inside]     # [N]
+        longest = packing.row_at_place.shape[1]
+        packed = own_tokens[chosen, :longest].flatten()[packing.place_of_row]     # [N]
         packing = Packing(*(t.to(device) for t in packing))
         chunks.append(Chunk(clip.token_embedding(packed.to(device)), packing))
     return ClassPrompts(clip.token_embedding(tokens[0, :1].to(device)), tuple(chunks), handcrafted_context(clip))
@@ -136,7 +136,7 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prefix: Tensor, deep: Sequ
 
 def check_length(clip: CLIP, classes: ClassPrompts, prefix: int) -> None:
     """Raise UserError if a prefix of so many tokens and the longest class name don't fit into CLIP's positions."""
-    longest = prefix + max(chunk.packing.padded.shape[1] for chunk in classes.chunks)
+    longest = prefix + max(chunk.packing.row_at_place.shape[1] for chunk in classes.chunks)
     positions = len(clip.positional_embedding)
     if longest > positions:
         raise UserError(f"the prompt and the longest class name take {longest} of CLIP's {positions} positions; give a "

@@ -32,7 +32,7 @@ class PromptSRC(DeepPrompts):
     `vision.i` [m, W of the image tower] for layers 0..image_depth-1, m = `image_length`; None: as the text tower's.
 
     ctx starts from the handcrafted prompt (more than its 4 vectors can't); everything else from a normal
-    distribution. Only other code's files have image prompts of another size than the text tower's. Raises UserError if
+    distribution. The two towers' sizes differ only in prompts from PromptSRC's own files. Raises UserError if
     the towers can't take these depths or lengths.
     """
 

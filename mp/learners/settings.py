@@ -16,7 +16,8 @@ def of_row(kind: type, method: str) -> dict[str, Any]:
 
 def method_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
     """Return the settings of a method. The weakest are the fields' defaults; stronger is the method's row in METHODS,
-    then what is `usual` there, such as a prompt file's shape; the strongest is what the user has `given`.
+    then the `usual` values, such as the suite's epochs or a prompt file's shape; the strongest is what the user has
+    `given`.
 
     Raises UserError for a given value that plays no part in the method or with the others, or is out of bounds.
     """

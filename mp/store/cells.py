@@ -1,11 +1,15 @@
 """Where files lie below --out, and when one is used again.
 
-A name ends in a digest of everything that the file's content depends on, its `Identity`. So a file is used again if,
-and only if, it is there under the name that a command asks for, undamaged, and no state of this device and precision
-lies beside it, which is newer. What differs in anything has another name, so that nothing can be mixed, and commands
-that compute have nothing to compare. (Who doesn't know all digits, as `table` without --run and `--prompt meta`, takes
-the one file that agrees in what is known, and refuses two.) `--force` makes anew what a command writes, never what it
-reads.
+The name of a file, or of a meta-prompt's folder, ends in a digest of everything that the content depends on but this
+code, its `Identity`. So a file is used again if, and only if, it is there under the name that a command asks for,
+undamaged, and no state of this device and precision lies beside it, which is newer. What differs in anything has
+another name, so that nothing can be mixed, and commands that compute have nothing to compare. `--force` makes anew what
+a command writes, never what it reads.
+
+A state goes on if it is of the same identity, device and precision, and has as many epochs as its log; it goes when the
+meta-prompt, or the accuracies of the fine-tuned prompt, are written. Commands that don't know all digits, as `table`
+without --run and `--prompt meta`, take the one file that agrees in what is known, and refuse two; they don't train, so
+they take it, and say so, beside a state, too.
 
 Below --out, for each suite:   (METHOD-… are words for the reader: the method, and what is unusual; DIGITS the digest)
 
@@ -13,6 +17,7 @@ Below --out, for each suite:   (METHOD-… are words for the reader: the method,
     zeroshot/WORDS/DATASET-seedN-DIGITS.json                     accuracies of a prompt as it is
     finetune/METHOD-INIT-CLASSES-…/DATASET-seedN-DIGITS.json     accuracies of a fine-tuned prompt
                                    DATASET-seedN-DIGITS.prompt.pt     the prompt: its digits leave the test images out
+                                   DATASET-seedN-DIGITS.state-….pt    of an unfinished run
 """
 import hashlib
 import json

@@ -19,7 +19,8 @@ from mp.runtime.files import cache_folder
 from mp.runtime.progress import say
 from mp.store.cells import shortened
 
-VIEWS = 2  # changes with data/images.py: other views of the same images have other features
+ROOT = Path(__file__).parents[2]
+CODE = ("data/images.py", "mp/clip/model.py", "mp/clip/attention.py")  # that features come from: an edit makes others
 
 
 def recall(depends_on: list[Any], dataset: str, images: Sequence[str], width: int,
@@ -47,7 +48,9 @@ def recall(depends_on: list[Any], dataset: str, images: Sequence[str], width: in
 def cache_file(depends_on: list[Any], dataset: str, images: Sequence[str]) -> Path:
     """Return a name that has all in it that the features depend on; the images' times of change count, too, as this
     file is never asked for by name."""
-    digest = hashlib.sha256(json.dumps([VIEWS, torch.__version__, PIL.__version__, depends_on]).encode())
+    digest = hashlib.sha256(json.dumps([torch.__version__, PIL.__version__, depends_on]).encode())
+    for file in CODE:
+        digest.update((ROOT / file).read_bytes())
     for image in images:
         digest.update(str(os.stat(image).st_mtime_ns).encode())
     return cache_folder() / "features" / f"{shortened(dataset)}-{digest.hexdigest()[:32]}.pt"

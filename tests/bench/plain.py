@@ -15,8 +15,8 @@ class PlainCLIP(CLIP):
     def encode_prompts(self, prefix: Tensor, suffix: Tensor, packing: Packing, deep=()) -> Tensor:
         """As CLIP's: features [B, C, E] for prefixes [B, P, W] and the classes' own tokens [N, W]."""
         B, P, W = prefix.shape
-        C, L = packing.padded.shape
-        own = F.pad(suffix[packing.padded], (0, 0, 0, len(self.positional_embedding) - P - L))
+        C, L = packing.row_at_place.shape
+        own = F.pad(suffix[packing.row_at_place], (0, 0, 0, len(self.positional_embedding) - P - L))
         x = torch.cat([prefix[:, None].expand(B, C, P, W), own.expand(B, -1, -1, -1)], 2)
         x = x.flatten(0, 1) + self.positional_embedding                                    # [B·C, 77, W]
         with self.precision():

@@ -4,7 +4,7 @@ import torch
 
 from mp import maml
 from mp.runtime.device import MEMORY
-from mp.finetune import sgd
+from mp.finetune import momentum_step
 from mp.settings import FinetuneSettings
 from tests.learners.test_learners import golden_learner
 
@@ -51,7 +51,7 @@ def test_fine_tuning_never_waits(step):
     settings = FinetuneSettings("coop", epochs=1, lr=0.1, batch=4)
     for _ in range(2):
         grads = torch.autograd.grad(loss(params, batch), tuple(params.values()))
-        params, momentum = sgd(params, dict(zip(params, grads)), momentum, 0.1, settings)
+        params, momentum = momentum_step(params, dict(zip(params, grads)), momentum, 0.1, settings)
         params = maml.leaves(params)
     assert all(m.is_meta for m in momentum.values())
 
