@@ -209,6 +209,23 @@ def test_an_interrupted_force_goes_on_to_the_new_number(command, place_done):
         assert torch.equal(shown, outputs.meta_prompt(place / "alone").params["ctx"])
 
 
+@pytest.mark.parametrize("command", [f"meta {COOP}", f"finetune {COOP}"])
+def test_force_starts_anew_also_where_a_state_is_left(command, place):
+    with counted() as gradients:
+        right = run(place, f"{command} --out alone").out
+    with counted(gradients.calls), pytest.raises(KeyboardInterrupt):
+        run(place, command)
+    (state,) = states(place)
+    content = torch.load(state, weights_only=True)
+    for tensor in content["state"]["params"].values():
+        tensor *= -3
+    torch.save(content, state)
+    assert run(place, f"{command} --force").out == right and not states(place)
+    assert numbers(place) == numbers(place, "alone")
+    (params,), (expected,) = (outputs.prompts(place / out).values() for out in ("runs", "alone"))
+    assert torch.equal(params["ctx"], expected["ctx"])
+
+
 def dies(*_, **__):
     raise KeyboardInterrupt
 
