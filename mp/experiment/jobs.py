@@ -52,7 +52,7 @@ def do_all(session: Session, args: Namespace, wanted: Iterable[Arm], count: int 
                 lost |= follow(jobs, pool(do_one, jobs))
             else:
                 lost |= do_here(session, jobs, args.force, leave_out).keys()
-            Session.open_prompt.cache_clear()  # prompts may have been learnt anew
+            session.forget_prompts()
     meet()
     by_job = {}
     for job in evaluating:

@@ -1,9 +1,9 @@
 """A session: the suite, CLIP, images and output folder that every command which computes accuracies opens first."""
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,33 @@ from mp.clip.weights import load
 from mp.evaluate import TestSet
 from mp.learners import METHODS, Learner
 from mp.learners.prompts import START_TOKENS, check_length, class_prompts, unknown_names
+from mp.learners.settings import hashed
 from mp.prompts import PromptFile, open_prompt
 from mp.runtime.device import Compute, choose
 from mp.runtime.processes import join
 from mp.runtime.progress import Progress, say
-from mp.learners.settings import hashed
 from mp.settings import OUT, PromptSettings
 from mp.store import cells, features
 from mp.store.cells import Identity
 from mp.store.provenance import provenance
 
 
-@dataclass(eq=False)  # each is itself alone, for `cache`
+def once(method: Callable) -> Callable:
+    """Let a session compute what a method returns once for the same arguments. It is forgotten with the session, which
+    functools.cache would keep for good."""
+    @wraps(method)
+    def known(session: "Session", *arguments: Any) -> Any:
+        key = method.__name__, *arguments
+        if key not in session.known:
+            session.known[key] = method(session, *arguments)
+        return session.known[key]
+
+    return known
+
+
+@dataclass
 class Session:
+    """Hold what a command opens once, and what it learns of datasets and prompts on the way."""
     suite: Suite
     clip: CLIP
     out: Path                   # the suite's own folder below --out
@@ -41,7 +55,7 @@ class Session:
     provenance: dict[str, Any]  # of every file that this command writes
     options: list[str]          # the options that a command which is named to the user must share with this one
     learns: bool = False        # whether this command learns the meta-prompts that it needs
-    prepared: dict[tuple, Any] = field(default_factory=dict)
+    known: dict[tuple, Any] = field(default_factory=dict)  # what methods marked `once` returned, and `prepare`
 
     # What files depend on
 
@@ -50,7 +64,7 @@ class Session:
         """Return the identity of a file that depends on these, without the images tested on."""
         return Identity(self.weights, self.precision, prompt, settings and hashed(settings), trained_on, meta=meta)
 
-    @cache
+    @once
     def tested_on(self, name: str) -> dict[str, str]:
         """Return what an identity says of a dataset's test images."""
         dataset = self.suite.load(name)
@@ -70,7 +84,7 @@ class Session:
             self.say_once(f"{name}: {note}")
         return dataset
 
-    @cache
+    @once
     def draw_shots(self, name: str, shots: int, seed: int, part: str = "all") -> tuple[list[Item], str]:
         """Draw `shots` training images of every class of a dataset, restrict them to a part of the classes, and return
         them with their fingerprint."""
@@ -89,7 +103,7 @@ class Session:
             classes = ", ".join(few[:5])
             self.say_once(f"{dataset.name}: fewer than {shots} training images of {classes}{more}; using all of them")
 
-    @cache
+    @once
     def test_set(self, name: str) -> TestSet:
         dataset = self.load(name)
         return TestSet(dataset, self.clip, partial(self.views, dataset), partial(self.recall, dataset))
@@ -113,7 +127,7 @@ class Session:
 
     # Learners and prompts
 
-    @cache
+    @once
     def check_names(self, name: str, settings: PromptSettings) -> None:
         """Raise UserError for class names that don't fit beside the prompt: before hours of training, not after."""
         names = self.suite.load(name).classes
@@ -124,13 +138,17 @@ class Session:
     def prepare(self, learner: Learner, names: list[str]) -> Any:
         """Return the learner's classes; they may take 60 templates each, and nothing in them is learnt."""
         key = type(learner), *names
-        if key not in self.prepared:
-            self.prepared[key] = learner.prepare(self.clip, names)
-        return self.prepared[key]
+        if key not in self.known:
+            self.known[key] = learner.prepare(self.clip, names)
+        return self.known[key]
 
-    @cache
+    @once
     def open_prompt(self, path: str | Path) -> PromptFile:
         return open_prompt(Path(path))
+
+    def forget_prompts(self) -> None:
+        """Let prompt files be read again, as they may have been learnt anew."""
+        self.known = {key: value for key, value in self.known.items() if not isinstance(value, PromptFile)}
 
     # What is said
 
@@ -139,13 +157,13 @@ class Session:
         for name in numbers["zero_gradients"]:
             self.say_once(f"the gradient of {name} is exactly zero, so it learns nothing")
 
-    @cache
+    @once
     def say_unknown(self, *names: str) -> None:
         """Say which class names mean nothing to this CLIP."""
         if unknown := unknown_names(self.clip, names):
             self.say_once(unknown)
 
-    @cache
+    @once
     def say_once(self, text: str) -> None:
         """Print a line once in this session."""
         say(text)

@@ -17,7 +17,7 @@ import run as program
 from data import folder
 from data.dataset import few_shot
 from mp.prompts import open_prompt
-from tests.store.world import COOP, LEARNT, TASKS, numbers, other_weights, plan, redraw, run, states, whole, write
+from tests.store.world import COOP, LEARNT, TASKS, TUNED, numbers, other_weights, plan, redraw, run, states, whole, write
 from tests.walks import outputs
 from tests.walks.small import counted, no_images
 
@@ -171,6 +171,17 @@ def test_a_meta_prompt_names_the_images_of_its_own_seed(place):
         dataset = folder.load(place / name)
         drawn = {seed: dataset.fingerprint(few_shot(dataset.train, LEARNT["shots"], seed)) for seed in (1, 2)}
         assert stated[name] == drawn[2] != drawn[1]
+
+
+def test_a_fine_tuned_prompt_names_the_images_of_its_own_seed(place):
+    run(place, f"finetune {COOP} --seeds 1 2 --classes all")
+    dataset = folder.load(place / "east")
+    for seed in (1, 2):
+        drawn = dataset.fingerprint(few_shot(dataset.train, TUNED["shots"], seed))
+        for result in outputs.results(place / "runs", tuned=True, seed=seed):
+            assert result.identity["trained_on"] == {"east": drawn}
+    first, second = outputs.results(place / "runs", tuned=True)
+    assert first.identity["trained_on"] != second.identity["trained_on"]
 
 
 def test_settings_of_fine_tuning_act_whatever_it_starts_from(place_done):
