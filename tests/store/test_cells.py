@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, fields, replace
 import pytest
 import torch
 
+from data.suite import open_suite
+from mp.experiment import arms
+from mp.experiment.arms import Arm, changed
 from mp.learners import METHODS
 from mp.learners.settings import hashed, method_settings
 from mp.runtime import files
@@ -38,6 +41,26 @@ def test_every_field_changes_the_digest():
     for identity in identities:  # as files hold it, in whatever order
         backwards = dict(reversed(json.loads(json.dumps(asdict(identity))).items()))
         assert cells.digits_of(backwards) == identity.digits and len(identity.digits) == 12
+
+
+LEARNT_IN_NO_STEP = changed(inner_steps=0, epochs=3)
+FOLDERS = [  # arms, and the folders of their results
+    (arms.HANDCRAFTED, "handcrafted"), (Arm(words="an image of a {}."), "words-an_image_of_a_{}."),
+    (Arm("coop"), "start-coop"), (Arm("coop", file="p.pt"), "coop-01234567"), (Arm("coop", learnt=()), "meta-coop"),
+    (Arm("coop", learnt=LEARNT_IN_NO_STEP), "meta-coop-epochs3-inner_steps0"),
+    (Arm("coop", tuned=()), "coop-handcrafted-base"),
+    (Arm("coop", tuned=changed(lr=0.1)), "coop-handcrafted-base-lr0.1"),
+    (Arm("coop", file="p.pt", tuned=changed(classes="new")), "coop-0123456789ab-new"),
+    (Arm("coop", learnt=LEARNT_IN_NO_STEP, tuned=changed(classes="all", shots=2)),
+     "coop-meta-epochs3-inner_steps0-all-shots2"),
+]
+
+
+def test_names_say_what_is_unusual():
+    suite = open_suite(None)
+    for arm, words in FOLDERS:
+        assert arms.folder_words(suite, arm, "0123456789abcdef") == words
+    assert arms.meta_words(suite, Arm("coop", learnt=LEARNT_IN_NO_STEP), 2) == "coop-seed2-epochs3-inner_steps0"
 
 
 NO_PART = {  # settings that play none

@@ -55,8 +55,10 @@ def other_weights(place: Path) -> str:
     """Write weights that are different; return the option that gives them."""
     with np.load(mini.WEIGHTS) as content:
         state = {name: content[name] for name in content.files}
-    noise = np.random.default_rng(0).normal(0, state["text_projection"].std(), state["text_projection"].shape)
-    np.savez(place / "w.npz", **state | {"text_projection": (state["text_projection"] + noise).astype(np.float16)})
+    for name in ("text_projection", "visual.proj"):
+        noise = np.random.default_rng(0).normal(0, state[name].std(), state[name].shape)
+        state[name] = (state[name] + noise).astype(np.float16)
+    np.savez(place / "w.npz", **state)
     return "--weights w.npz"
 
 
