@@ -33,6 +33,7 @@ TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logi
 SOS_NAMES = ("token_prefix", "prompt_learner.token_prefix")  # [C, 1, W] of its embedding, the same for every class
 LEFT_OUT = ("token_suffix", "prompt_learner.token_suffix", "prompt_learner.ZS_image_encoder.")
 WRAPPERS = ("module", "_orig_mod")  # before the names of a module that is distributed, or compiled
+TOLD = ("length", "depth", "image_length", "image_depth")  # what tensors' shapes tell of how a learner is made
 NEAR = 0.005  # of a tensor's largest value: as far as an average over epochs, in half precision, may move a frozen one
 
 
@@ -48,8 +49,11 @@ class PromptFile(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 of method and tensors, whatever their order. What made them doesn't count."""
+        """Return the SHA-256 of method, tensors, whatever their order, and what else the learner is made with. What
+        made them doesn't count."""
         digest = hashlib.sha256(repr(self.method).encode())
+        if untold := {name: value for name, value in self.sizes.items() if name not in TOLD}:
+            digest.update(json.dumps(untold, sort_keys=True).encode())
         for name, tensor in sorted((self.params | self.regulator).items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().to(torch.float64).numpy().tobytes())
@@ -60,7 +64,7 @@ class PromptFile(NamedTuple):
         """Return what the method's learner is made with to take these tensors, and what else the file says of that."""
         text = [name for name in self.params if name.startswith("text.")]
         image = [name for name in self.params if name.startswith("vision.")]
-        values = plain_dict(self.identity, "settings")
+        values = plain_dict(self.identity, "settings") | plain_dict(self.identity, "made_with")  # run.py's; a script's
         values |= {"length": rows(self.params, "ctx"), "depth": 1 + len(text)}
         values |= {"image_length": rows(self.params, "vision.0"), "image_depth": len(image)}
         return {name: values[name] for name in METHODS[self.method].made_with if name in values}
@@ -242,7 +246,8 @@ def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None =
     """Make the method's learner, from its handcrafted start, where what is random follows the seed; or with the tensors
     of a prompt file. Say it if these were learnt with other weights. Raises UserError if they don't fit.
 
-    Its `clip` is the mark of the CLIP that it was learnt with, as far as is known, or is going to be.
+    Its `clip` is the mark of the CLIP that it was learnt with, as far as is known, or is going to be; its `made_with`,
+    all that it was made with.
     This is the one place where a depth is brought down to towers that are shallower than all of OpenAI's, aloud.
     """
     sizes = prompt.sizes if prompt else {}
@@ -260,6 +265,7 @@ def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None =
     except UserError as e:
         raise UserError(f"{prompt.path}: {e}" if prompt else f"{e}") from None
     learner.clip = clip.mark()
+    learner.made_with = {name: value for name, value in sizes.items() if name in METHODS[settings.method].made_with}
     if prompt:
         learner.load_state_dict(fitted(prompt, settings.method, learner.state_dict()))
         if difference := other_weights(prompt, clip):

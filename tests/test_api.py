@@ -13,16 +13,18 @@ from data import dataset as data
 from data.feed import Feed
 from data.images import crop_centre
 from data.miniature import suite
-from mp import UserError, classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
+from mp import RunError, UserError, classify, fine_tune, load_clip, load_prompt, make_learner, meta_train, save_prompt
 from mp import api, finetune, learners, meta, regulator, tasks
 from mp.clip import model, tokenizer, weights
 from mp.learners import METHODS
+from mp.learners.coop import CoOp
 from mp.learners.prompts import class_prompts
 from mp.learners.promptsrc import PromptSRC
-from mp.prompts import open_prompt, write_prompt
+from mp.prompts import PromptFile, learner_of, open_prompt, write_prompt
 from mp.runtime.device import let_round
-from mp.settings import FinetuneSettings, MetaSettings
+from mp.settings import FinetuneSettings, MetaSettings, PromptSettings
 from tests.conftest import ROOT
+from tests.store.world import other_weights
 from tests.walks import small
 from tests.walks.outputs import result
 
@@ -102,6 +104,55 @@ def test_a_learner_gives_the_softmax_of_its_logits(method, mini):
     first, *_ = learner.inputs(mini, views)
     expected = learner.classifier(mini, class_prompts(mini, NAMES))(first).softmax(1)
     torch.testing.assert_close(classify(learner, mini, PICTURES, NAMES), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+class Scaled(CoOp):
+    """A learner with a setting that no tensor tells."""
+
+    def __init__(self, clip, generator=None, length=4, scale=1.0):
+        super().__init__(clip, generator, length)
+        self.scale = scale
+
+    def classifier(self, clip, prompts):
+        classify_plainly = super().classifier(clip, prompts)
+        return lambda features: self.scale * classify_plainly(features)
+
+
+def test_what_no_tensor_tells_goes_with_the_learner(mini, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mp.learners.scaled", SimpleNamespace(Scaled=Scaled))
+    row = METHODS["coop"]._replace(learner="scaled.Scaled", made_with=("length", "scale"))
+    monkeypatch.setitem(METHODS, "scaled", row)
+    start = make_learner("coop", mini)
+    probabilities, fingerprints = [], []
+    for scale in (1.0, 0.3):
+        prompt = PromptFile(tmp_path / "x.pt", "scaled", start.state_dict(), {"made_with": {"scale": scale}})
+        learner = learner_of(PromptSettings("scaled"), mini, prompt)
+        save_prompt(learner, tmp_path / "p.pt")
+        tuned = fine_tune(learner, mini, PICTURES, LABELS, NAMES, epochs=1)
+        learnt = meta_train(learner, mini, {"t": (PICTURES, LABELS, NAMES)}, epochs=1, support=1, inner_steps=1)
+        assert {each.scale for each in (learner, tuned, learnt, load_prompt(tmp_path / "p.pt", mini))} == {scale}
+        probabilities.append(classify(learner, mini, PICTURES, NAMES))
+        fingerprints += [prompt.fingerprint, open_prompt(tmp_path / "p.pt").fingerprint]
+    assert not torch.allclose(*probabilities)
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2] == fingerprints[3]
+
+
+def test_a_learner_meets_other_weights(mini, tmp_path, capsys):
+    other_weights(tmp_path)
+    other, learner = load_clip(tmp_path / "w.npz"), make_learner("coop", mini)
+    assert classify(learner, mini, PICTURES, NAMES).isfinite().all() and "other weights" not in capsys.readouterr().err
+    tuned = fine_tune(learner, other, PICTURES, LABELS, NAMES, epochs=1)
+    assert "the learner: learnt with other weights" in capsys.readouterr().err
+    classify(tuned, other, PICTURES, NAMES)
+    assert "other weights" not in capsys.readouterr().err
+
+
+def test_logits_that_are_not_finite_are_an_error(mini):
+    learner = make_learner("coop", mini)
+    with torch.no_grad():
+        learner.ctx.mul_(1e30)
+    with pytest.raises(RunError, match="aren't all finite"):
+        classify(learner, mini, PICTURES, NAMES)
 
 
 def test_pictures_of_every_mode_arrays_and_files_are_the_same_images(mini, tmp_path):

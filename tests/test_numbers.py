@@ -3,7 +3,7 @@
 What is here comes from the paper, from the methods' own code where the paper names nothing, and from CoOp's layout of
 the datasets. It is compared with what the commands ask for, so that no number changes in one place without a word.
 """
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -36,8 +36,9 @@ def resolved(kind, method):
     """What a command trains with that gets no option; the ablations' settings must be off, if there are any."""
     found = asdict(method_settings(kind, method, {}))
     assert all(ABLATIONS[name] == found.pop(name) for name in ABLATIONS.keys() & found.keys())
-    if METHODS_BY_THE_PAPER[method][1] is None:
-        del found["depth"]  # it plays no part
+    for one in fields(PromptSettings):
+        if one.metadata.get("only_if") == "made_with" and one.name not in METHODS[method].made_with:
+            del found[one.name]  # it plays no part
     return found
 
 

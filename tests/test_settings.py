@@ -19,6 +19,7 @@ from data.feed import Feed
 from mp import regulator
 from mp.finetune import finetune
 from mp.learners import DEFAULT_METHOD, METHODS
+from mp.learners.prompts import class_prompts
 from mp.learners.settings import method_settings
 from mp.maml import adam_start, sgd
 from mp.meta import meta_train, start
@@ -170,8 +171,15 @@ def refused(kind, method, one, beside):
 @pytest.mark.parametrize("kind", [MetaSettings, FinetuneSettings])
 @pytest.mark.parametrize("method", METHODS)
 def test_each_setting_that_a_learner_is_made_with_changes_it_or_is_refused(method, kind, clip):
-    def tensors(settings):
-        return learner_of(settings, clip).state_dict()
+    images = torch.from_numpy(RNG.integers(0, 256, (2, *2 * [clip.visual.image_size], 3), np.uint8))
+
+    def seen(settings):
+        """Return the learner's tensors, and the loss and logits of two images."""
+        learner = learner_of(settings, clip)
+        inputs = learner.inputs(clip, images)
+        classifier = learner.classifier(clip, class_prompts(clip, ["cat", "dog"]))
+        loss = learner(clip, learner.prepare(clip, ["cat", "dog"]), *inputs, torch.tensor([0, 1]))
+        return learner.state_dict() | {"loss": loss, "logits": classifier(inputs[0])}
 
     usual = method_settings(kind, method, {}, **SHORT.get(kind, {}) | {"depth": 2})
     shapes = [one for one in fields(kind) if one.metadata.get("only_if") == "made_with"]
@@ -181,7 +189,7 @@ def test_each_setting_that_a_learner_is_made_with_changes_it_or_is_refused(metho
         for value in other_values(one, getattr(usual, one.name)):
             try:
                 settings = method_settings(kind, method, {one.name: value}, **SHORT.get(kind, {}) | {"depth": 2} | {one.name: value})
-                changes.append(differ(tensors(settings), tensors(usual)))
+                changes.append(differ(seen(settings), seen(usual)))
             except UserError as e:
                 refusals.append(str(e))
         if not any(changes):

@@ -98,7 +98,8 @@ def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
     method, device = method_of(learner), next(learner.parameters()).device
     about = provenance(str(device)) | {"clip": getattr(learner, "clip", "")}
-    write_prompt(Path(path), method, learner.state_dict(), {"format": FORMAT}, about)
+    identity = {"format": FORMAT, "made_with": getattr(learner, "made_with", {})}
+    write_prompt(Path(path), method, learner.state_dict(), identity, about)
 
 
 @fresh_state()
@@ -107,7 +108,7 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     """Return probabilities [B, C], on the CPU, of C class names for each of B images.
 
     `prompt`: a learner, or words such as "a photo of a {}.". Raises UserError for bad images or names, and a
-    learner that doesn't fit CLIP.
+    learner that doesn't fit CLIP, and RunError for one whose logits aren't finite.
     """
     check_clip(clip)
     check(clip, images, names)
@@ -119,7 +120,10 @@ def classify(prompt: Learner | str, clip: CLIP, images: Sequence[Picture], names
     else:
         raise UserError(f"{prompt!r}: words need {{}} for the class name, as in 'a photo of a {{}}.'; `load_prompt` "
                         "opens a file")
-    return torch.cat([classifier(views).softmax(-1).cpu() for views in plain_views(clip, images)])
+    probabilities = torch.cat([classifier(views).softmax(-1).cpu() for views in plain_views(clip, images)])
+    if not probabilities.isfinite().all():
+        raise RunError("the logits of images aren't all finite, so no probability is; make the prompt again")
+    return probabilities
 
 
 @fresh_state()
@@ -180,7 +184,9 @@ def begin_training(kind: type, learner: Learner, clip: CLIP, report: Report, giv
         raise UserError(f"report: {type(report).__name__}; give a function of an epoch's numbers, or leave it out")
     chosen = choose_settings(kind, method_of(learner), given, **usual)
     let_round(clip.logit_scale.device, clip.tf32)
-    return fitted_copy(learner, clip), chosen
+    learner = fitted_copy(learner, clip)
+    learner.clip = clip.mark()  # of what it is going to be learnt with
+    return learner, chosen
 
 
 def choose_settings(kind: type, method: str, given: dict[str, Any], **usual: Any) -> Any:
@@ -208,9 +214,10 @@ def method_of(learner: Learner) -> str:
 
 
 def fitted_copy(learner: Learner, clip: CLIP) -> Learner:
-    """Return a copy of the learner on CLIP's device, which it is marked as learnt with. Raises UserError if it doesn't
-    fit CLIP."""
+    """Return a copy of the learner on CLIP's device. Say it if it was learnt with other weights. Raises UserError if it
+    doesn't fit CLIP."""
     method = method_of(learner)
     params = {name: value.cpu() for name, value in learner.state_dict().items()}
-    prompt = PromptFile(Path("the learner"), method, params)
+    identity = {"made_with": getattr(learner, "made_with", {})}
+    prompt = PromptFile(Path("the learner"), method, params, identity, {"clip": getattr(learner, "clip", "")})
     return learner_of(PromptSettings(prompt.method, **prompt.shape), clip, prompt)

@@ -31,5 +31,6 @@ def arm_of(session: Session, args: Namespace) -> Arm:
         shape = given_settings(PromptSettings, args)
         return Arm(method_of(args), learnt=changed(**shape), tuned=changed(**settings))
     file = session.open_prompt(args.init)
+    method = method_of(args, file)
     settings = file.shape | settings
-    return Arm(method_of(args, file), file=args.init, tuned=changed(**settings))
+    return Arm(method, file=args.init, tuned=changed(**settings))

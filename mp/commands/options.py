@@ -60,8 +60,13 @@ def given_settings(kind: type, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def method_of(args: argparse.Namespace, file: Any = None) -> str:
-    """Return what --method says, else a prompt file's own method, else the usual one."""
-    return args.method or (file.method if file else DEFAULT_METHOD)
+    """Return what --method says, else a prompt file's own method, else the usual one. Raises UserError if --method says
+    another one than the file's."""
+    method = args.method or (file.method if file else DEFAULT_METHOD)
+    if file and file.method != method:
+        raise UserError(f"{file.path}: made for --method {file.method}, not {method}; give that method, or another "
+                        "file")
+    return method
 
 
 # Options that commands share

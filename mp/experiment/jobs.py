@@ -58,6 +58,9 @@ def do_all(session: Session, args: Namespace, wanted: Iterable[Arm], count: int 
     for job in evaluating:
         if job not in lost and job.learning not in lost:
             by_job[job] = cells.read(places.place(session, job).path)
+            if by_job[job] is None:
+                raise RunError(f"{job.title}: its result is gone, or its prompt was learnt anew meanwhile by another "
+                               "command; give the same command again")
     return Results(by_job)
 
 
@@ -159,6 +162,8 @@ def survey(session: Session, jobs: list[Job], force: bool) -> list[Job]:
     is_missing = agree(lambda: [done[job] is None for job in jobs])
     missing = [job for job, true in zip(jobs, is_missing) if true]
     say_plan(session, missing, place_of, [about for about in done.values() if about is not None], force)
+    for arm, seed in dict.fromkeys((job.arm, job.seed) for job in jobs):
+        training.check_prompt(session, arm, seed)
     for job in missing:
         training.check(session, job)
     return missing

@@ -203,8 +203,9 @@ def say_whose(args: Namespace, suite: Suite, weights: Path) -> None:
 def shared_options(args: Namespace) -> list[str]:
     """Return the options that another command needs, too, to find the same files; without those at their defaults."""
     words = []
-    for name in ("data", "datasets", "tasks", "weights", "precision", "out"):
+    defaults = {"data": None, "datasets": None, "tasks": None, "weights": None, "precision": "auto", "out": Path(OUT)}
+    for name, default in defaults.items():
         value = getattr(args, name)
-        if value and str(value) not in ("auto", OUT):
+        if value not in (None, default):
             words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
     return words

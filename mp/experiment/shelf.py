@@ -72,17 +72,22 @@ def agrees(suite: Suite, job: Job, identity: dict[str, Any], precision: str, wei
 
 def without_replaced_prompts(suite: Suite, out: Path, found: list[tuple[Job, Result]]) -> list[tuple[Job, Result]]:
     """Return the results without those of a meta-prompt that was learnt again since, if its file is there to tell."""
-    fingerprints_of: dict[Path, set[str]] = {}
+    results_of: dict[Path, list[Result]] = {}
     for job, result in found:
         if job.arm.learnt is not None:
-            path = prompt_path(suite, out, job, result)
-            fingerprints_of.setdefault(path, set()).add(result.identity["prompt"])
+            results_of.setdefault(prompt_path(suite, out, job, result), []).append(result)
     replaced = set()
-    for path, fingerprints in fingerprints_of.items():
-        if len(fingerprints) > 1 and path.is_file():
+    for path, results in results_of.items():
+        fingerprints = {result.identity["prompt"] for result in results}
+        if path.is_file() and (len(fingerprints) > 1 or is_newer(path, results)):
             from mp.prompts import open_prompt  # seldom, and it takes torch, for which `table` doesn't wait
             replaced |= fingerprints - {open_prompt(path).fingerprint}
     return [(job, result) for job, result in found if result.identity["prompt"] not in replaced]
+
+
+def is_newer(prompt: Path, results: list[Result]) -> bool:
+    """Return whether a prompt was written after a result, which was then perhaps of an older prompt."""
+    return any(result.path.stat().st_mtime < prompt.stat().st_mtime for result in results)
 
 
 def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:

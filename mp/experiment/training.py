@@ -242,9 +242,17 @@ def done_before(session: Session, job: Job, place: Place) -> dict[str, Any] | No
     return result.content["provenance"] if result else None
 
 
+def check_prompt(session: Session, arm: Arm, seed: int | None) -> None:
+    """Raise UserError for a prompt that doesn't fit; say if it was learnt with other weights, also of accuracies that
+    are there. A prompt that the command itself learns need not be there yet."""
+    is_learnt_here = arm.learnt is not None and session.learns
+    if arm.words is None and not is_learnt_here:
+        starting_learner(session, arm, seed)
+
+
 def check(session: Session, job: Job) -> None:
-    """Raise UserError for a job that can't be done: of a prompt that doesn't fit, tasks that can't be divided, class
-    names that are too long, or settings or classes that leave nothing to learn."""
+    """Raise UserError for a job that can't be done: of tasks that can't be divided, class names that are too long, or
+    settings or classes that leave nothing to learn."""
     arm, seed, dataset = job
     if not dataset:
         check_tasks(session, arms.meta_settings(session.suite, arm, seed))
@@ -253,8 +261,6 @@ def check(session: Session, job: Job) -> None:
         tokenize_names(arm.words or data.template, data.classes)
     else:
         settings = settings_of(session, arm, seed)
-        if arm.learnt is None or not session.learns:  # else the prompt isn't there before it is learnt
-            starting_learner(session, arm, seed)
         session.check_names(dataset, settings)
         if arm.tuned is not None:
             check_tunable(session, dataset, settings)

@@ -57,5 +57,6 @@ def advice(arguments: list[str]) -> str:
     if arguments[:1] and arguments[0] in KEEP_NOTHING:
         return "nothing is kept"
     if "--force" in arguments:  # which starts anew
-        return "give the same command without --force to go on from what it kept"
+        return ("give the same command without --force to go on with what was begun anew, and to use the rest as it is "
+                "there; or with --force to begin again")
     return "give the same command again to go on from what it kept"

@@ -162,6 +162,8 @@ def test_of_a_meta_prompt_that_was_learnt_again_the_file_that_is_there_counts(pr
     meta = cells.read(old).identity["meta"]
     file = tmp_path / "mini/meta" / f"coop-seed1-{cells.digits_of(meta)}" / "prompt.pt"
     write_prompt(file, "coop", {"ctx": torch.randn(4, 128)}, meta, {})
+    rows = read_csv(printed(tmp_path, "--format", "csv").out)  # the only results there are those of the older prompt
+    assert {rows[name, "base"]["zeroshot/mp-coop"] for name in NAMES} == {""}
     for number, dataset in enumerate(NAMES, 1):
         write(tmp_path, "zeroshot/mp-coop", dataset, 1, lambda part: 60.0, prompt=open_prompt(file).fingerprint)
         rows = read_csv(printed(tmp_path, "--format", "csv").out)  # before it is evaluated on a dataset, that has none

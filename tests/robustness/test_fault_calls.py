@@ -86,6 +86,7 @@ REFUSED = [
     ("table --to .", ".: can't be written"),
     ("table --to w.pt/x", "w.pt/x: can't be written"),
     ("table --to " + "x" * 300, "can't be written (File name too long)"),
+    (f"{TUNE.replace('coop', 'promptsrc')} --init p.pt", "p.pt: made for --method coop, not promptsrc"),
     (f"{TUNE} --init p.pt --length 2", "no --depth and --length, or another prompt"),
     (f"{ZERO} --out w.pt", "can't be written"),
     (f"{LEARN} --out w.pt", "can't be written"),

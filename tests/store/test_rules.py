@@ -264,7 +264,7 @@ USERS = [f"finetune {COOP} --init meta", f"zeroshot {COOP} --prompt meta",
          f"predict east --method coop --tasks north south --names-of east --prompt meta"]
 
 
-@pytest.mark.parametrize("command", [*USERS, f"{USERS[1]} --length 2 --precision fp32 --out 'my runs'"])
+@pytest.mark.parametrize("command", [*USERS, f"{USERS[1]} --out auto", f"{USERS[1]} --length 2 --precision fp32 --out 'my runs'"])
 def test_who_only_uses_a_prompt_names_the_command_that_makes_it_and_needs_no_training_images(command, place):
     ended = run(place, command, code=2)
     learning, = re.findall(r"make it with: python run.py (.*)", ended.err)
@@ -279,6 +279,21 @@ def test_who_only_uses_a_prompt_names_the_command_that_makes_it_and_needs_no_tra
         shutil.rmtree(place / name)
         (place / name).mkdir()
     assert run(place, command).out == used
+
+
+@pytest.mark.parametrize("name", ["my cats", "x" * 101])
+def test_a_meta_prompt_is_found_whatever_its_tasks_are_called(name, place):
+    (place / "north").rename(place / name)
+    options = f"--method coop --tasks '{name}' south --datasets east"
+    run(place, f"meta {options}")
+    accuracies = numbers(place)
+    run(place, f"zeroshot {options} --prompt meta")
+    assert numbers(place) == accuracies
+
+
+def test_a_meta_prompt_that_another_command_learns_anew_meanwhile(place, monkeypatch):
+    monkeypatch.setattr("mp.experiment.jobs.meet", lambda: spoil(learnt(place) / "prompt.pt"))
+    assert "its prompt was learnt anew meanwhile by another command" in run(place, f"meta {COOP}", code=1).err
 
 
 def test_a_meta_prompt_of_other_settings_is_named_where_the_usual_one_is_missing(place):
