@@ -20,6 +20,7 @@ from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import say
 from mp.report.text import line_up
 from mp.settings import PromptSettings, in_words, is_a
+from mp.store.cells import complete
 
 WORDS = 3  # nearest ones that are shown
 Start = dict[str, Tensor]
@@ -46,7 +47,8 @@ def command(args: Namespace) -> None:
 
 def check_export(file: PromptFile, path: Path) -> None:
     """Raise UserError for a method without code of its own, and for a path that is the prompt's own."""
-    if path.exists() and path.samefile(file.path):
+    meant = complete(path)
+    if meant.exists() and meant.samefile(file.path):
         raise UserError(f"--export {path}: the prompt itself; give another file")
     kind = learner_class(file.method)
     if not (kind.published_as and file.params.keys() <= kind.published().keys()):

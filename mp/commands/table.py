@@ -53,6 +53,9 @@ def check(args: Namespace, suite: Suite) -> None:
     for name in ("force", "jobs"):
         if getattr(args, name) and not args.run:
             raise UserError(f"--{name}: plays no part without --run, which computes; leave it out")
+    for name in ("absolute", "paper"):
+        if getattr(args, name) and args.format == "csv":
+            raise UserError(f"--{name}: plays no part in csv, which has our values alone, in per cent; leave it out")
 
 
 def compute(args: Namespace, wanted: list[arms.Arm]) -> Results:

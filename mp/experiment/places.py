@@ -97,7 +97,7 @@ def find_learnt(session: Session, arm: Arm, seed: int) -> Path:
     folder, tasks = session.out / "meta", session.suite.training
     wanted = asdict(session.identity(START, arms.meta_settings(session.suite, arm, seed)))
     fitting, near = [], ""
-    for path in cells.siblings(folder / cells.shortened(words)):
+    for path in cells.siblings(folder, cells.shortened(words)):
         prompt = path / "prompt.pt"
         if not prompt.is_file():
             continue

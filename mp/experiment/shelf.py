@@ -43,7 +43,7 @@ def candidates(suite: Suite, out: Path, job: Job, precision: str, weights: str |
     arm, seed, dataset = job
     words = cells.shortened(arms.folder_words(suite, arm, ""))
     folder = out / ("zeroshot" if arm.tuned is None else "finetune") / words
-    for path in cells.siblings(folder / f"{cells.shortened(arms.result_words(dataset, seed))}.json"):
+    for path in cells.siblings(folder, cells.shortened(arms.result_words(dataset, seed)), ".json"):
         result = cells.read(path)
         if result and agrees(suite, job, result.identity, precision, weights):
             yield result

@@ -82,15 +82,14 @@ def shortened(words: str) -> str:
     return os.fsencode(plain)[:LONGEST].decode(errors="ignore")
 
 
-def siblings(path: Path) -> list[Path]:
-    """Return all files or folders whose names have the same words and ending as `path`, with any digits."""
-    words, ending = split_name(path)
+def siblings(folder: Path, words: str, ending: str = "") -> list[Path]:
+    """Return all files or folders whose names have these words and this ending, with any digits between."""
     pattern = re.compile(re.escape(words) + f"-[0-9a-f]{{{DIGITS}}}" + re.escape(ending))
     try:
-        names = sorted(os.listdir(path.parent))
+        names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [path.parent / name for name in names if pattern.fullmatch(name)]
+    return [folder / name for name in names if pattern.fullmatch(name)]
 
 
 def split_name(path: Path) -> tuple[str, str]:
@@ -110,7 +109,7 @@ def complete(path: Path) -> Path:
     whole = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts:
         step = whole / part
-        fitting = [] if step.exists() else siblings(step)
+        fitting = [] if step.exists() else siblings(whole, *split_name(step))
         if len(fitting) > 1:
             raise UserError(f"{step}: several begin so: {', '.join(other.name for other in fitting)}; give one whole")
         whole = fitting[0] if fitting else step
@@ -138,7 +137,7 @@ def nearest(path: Path, identity: Identity) -> str:
     """Return in what the nearest result or meta-prompt's folder of the same words differs from `identity`; "" without
     one."""
     options = []
-    for other in siblings(path):
+    for other in siblings(path.parent, *split_name(path)):
         there = identity_at(other)
         if isinstance(there, dict):
             options.append(differences(there, asdict(identity)))
@@ -248,9 +247,10 @@ def is_identity(value: Any) -> bool:
 
 
 def say_earlier_version(out: Path) -> None:
-    """Name a file below `out` that an earlier version of this project left; such files stay as they are, unused."""
+    """Name a file below `out` whose name lacks digits, as an earlier version's does; such files stay, unused."""
     for path in sorted([*out.glob("meta/*/prompt.pt"), *out.glob("zeroshot/*/*.json"), *out.glob("finetune/*/*.json")]):
         named = path.parent.name if path.name == "prompt.pt" else path.stem
         if not re.search(f"-[0-9a-f]{{{DIGITS}}}$", named):
-            say(f"{path}: from an earlier version of this project, perhaps with others; left as it is and not used")
+            say(f"{path}: not named as this version names files: a copy, or of an earlier version; left as it is and "
+                "not used")
             return

@@ -1,5 +1,6 @@
 """The provenance of a result: the command, the commit, and the versions it ran with."""
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 def provenance(device: str) -> dict[str, str]:
     """Return what made a file, for who asks later. Whether the file is used again doesn't depend on it."""
-    return {"command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": commit(),
+    return {"command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": commit(),
             "torch": str(torch.__version__), "python": platform.python_version(), "device": device}
 
 

@@ -130,6 +130,14 @@ def test_a_regulator_is_shown_and_told_where_it_is_left_out(mini, capsys, tmp_pa
     assert "the prompt's regulator is left out, as the method's own code has none" in said.err
 
 
+def test_a_path_without_digits_is_not_written_to_where_it_means_the_prompt(mini, capsys, tmp_path):
+    path = tmp_path / "coop-seed1-0123456789ab/prompt.pt"
+    write_prompt(path, "coop", make_learner("coop", mini).state_dict(), {}, {})
+    for given in (path, tmp_path / "coop-seed1/prompt.pt"):
+        assert "the prompt itself; give another file" in shown(capsys, given, "--export", given, code=2).err
+    assert list(tmp_path.iterdir()) == [path.parent]
+
+
 def test_what_can_not_be_shown(prompt, tmp_path, capsys):
     path, _, params = prompt("coop", identity=["odd"])
     assert "made by" in shown(capsys, path).out

@@ -236,3 +236,9 @@ def test_the_papers_numbers_stand_beside_ours(capsys, tmp_path):
 @pytest.mark.parametrize("option", ["--force", "--jobs 2"])
 def test_options_that_play_no_part_without_run(option, printed, tmp_path):
     assert "plays no part without --run" in printed(tmp_path, *option.split(), code=2).err
+
+
+@pytest.mark.parametrize("option", ["--absolute", "--paper"])
+def test_options_that_play_no_part_in_csv(option, capsys, tmp_path):
+    given = ["table", "--out", str(tmp_path), "--data", str(tmp_path), "--format", "csv", option]
+    assert program.main(given) == 2 and f"{option}: plays no part in csv" in capsys.readouterr().err

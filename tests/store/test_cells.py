@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import platform
+import shlex
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,6 +22,7 @@ from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, at_least, setting
 from mp.store import cells, states
 from mp.store.cells import FORMAT, Identity
+from mp.store.provenance import provenance
 
 LEARNT = Identity("weights", "auto", "handcrafted", {"method": "coop", "lr": 0.1}, {"pets": "1a", "cars": "2b"})
 SAMPLE = replace(LEARNT, prompt="3c", tested_on={"food": "4d"}, meta=asdict(LEARNT))
@@ -271,6 +273,12 @@ def test_a_write_removes_what_killed_writes_of_the_same_file_left_and_nothing_el
         (tmp_path / name).touch()
     files.write_json(path, 1)
     assert {p.name for p in tmp_path.iterdir()} == {path.name, *stays}
+
+
+def test_the_command_that_made_a_file_can_be_given_again(monkeypatch):
+    words = ["zeroshot", "--prompt", "an 'image' of a {}.", "--out", "my runs"]
+    monkeypatch.setattr("sys.argv", ["/home/x/run.py", *words])
+    assert shlex.split(provenance("cpu")["command"]) == ["python", "run.py", *words]
 
 
 def test_a_state_in_another_order_is_read_by_name():

@@ -305,6 +305,17 @@ def test_a_meta_prompt_of_other_settings_is_named_where_the_usual_one_is_missing
     assert "there is" not in run(place, f"{USERS[1]} --seeds 11", code=2).err
 
 
+def test_words_that_end_as_digests_do_are_words(place):
+    """A folder's name, here of a dataset and of a task, isn't taken for a file's name with digits."""
+    name = "south-aaaaaaaaaaaa"
+    (place / "south").rename(place / name)
+    given = f"--tasks {name} --datasets {name}"
+    run(place, f"meta --method coop {given}")
+    rows = run(place, f"table {given} --format csv").out.splitlines()
+    assert rows[1].startswith(f"{name},Base,") and all(rows[1].split(",")[2:4])
+    run(place, f"zeroshot --method coop {given} --prompt meta")
+
+
 def test_several_that_fit_are_refused_with_their_paths(place_done):
     place = place_done
     short = "runs/mini/meta/coop-seed1-north+south/prompt.pt"
@@ -361,7 +372,7 @@ def test_a_folder_of_an_earlier_version_is_named_once_and_left(place):
         (place / "runs/mini" / name).write_text('{"accuracies": {"all": 1.0}}')
     before = whole(place)
     for command in (f"zeroshot {TASKS}", TABLE):
-        assert run(place, command).err.count("from an earlier version of this project") == 1
+        assert run(place, command).err.count("a copy, or of an earlier version") == 1
     assert before.items() <= whole(place).items() and 1.0 not in [one["all"] for one in numbers(place).values()]
 
 
