@@ -3,6 +3,7 @@
 Each reader takes the file of labels and the image folder and returns class names, items for training and items for
 testing. No image is opened. All raise DataError naming the file, the entry or line, and what to do.
 """
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -174,11 +175,21 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in JUNK:
                     continue
-                if entry.is_dir():
+                if is_folder(entry):
                     folders.append(entry.name)
-                elif entry.is_file() or entry.is_symlink():  # else it is a pipe, a socket, …
+                elif entry.is_symlink() or entry.is_file():  # else it is a pipe, a socket, …
                     files.append(entry.name)
     except OSError as e:
         raise DataError(f"{e.filename or folder}: not a readable folder ({e.strerror}); mend that, or move the "
                         "folder there if it lies elsewhere") from None
     return sorted(sorted(folders), key=composed), sorted(sorted(files), key=composed)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Return whether it is one, or a link to one. A link to itself is none, as one that leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError as e:
+        if e.errno != errno.ELOOP or os.path.isdir(os.path.realpath(entry.path)):  # of folders that lead in a circle
+            raise
+        return False

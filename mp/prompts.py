@@ -29,9 +29,10 @@ ADVICE = "give a prompt that `run.py meta` or `finetune` wrote, or the command t
 OPENAIS_LAYERS = 12  # of both towers of every ViT of theirs: what is deeper is a mistake
 
 # What the methods' own code keeps beside a prompt.
-TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}  # how names begin, and CLIP's
+TOWERS = {"image_encoder.": "visual.", "text_encoder.": ""}  # how names begin, and CLIP's
 SOS_NAMES = ("token_prefix", "prompt_learner.token_prefix")  # [C, 1, W] of its embedding, the same for every class
-LEFT_OUT = ("token_suffix", "prompt_learner.token_suffix", "prompt_learner.ZS_image_encoder.")
+LEFT_OUT = ("token_suffix", "prompt_learner.token_suffix")
+TEACHER = "prompt_learner.ZS_image_encoder."  # left out, too
 WRAPPERS = ("module", "_orig_mod")  # before the names of a module that is distributed, or compiled
 TOLD = ("length", "depth", "image_length", "image_depth")  # what tensors' shapes tell of how a learner is made
 NEAR = 0.005  # of a tensor's largest value: as far as an average over epochs, in half precision, may move a frozen one
@@ -216,8 +217,10 @@ def frozen_tensors(tensors: Params, prompt: Collection[str], title: str) -> Para
     frozen = {}
     for name, value in tensors.items():
         tower = next((start for start in TOWERS if name.startswith(start)), None)
-        if name in prompt or name.startswith(LEFT_OUT):
+        if name in prompt or name in LEFT_OUT or name.startswith(TEACHER):
             continue
+        elif name == "logit_scale":
+            frozen[name] = value
         elif tower:
             frozen[TOWERS[tower] + name.removeprefix(tower)] = value
         elif name not in SOS_NAMES:
@@ -277,13 +280,16 @@ def learner_of(settings: PromptSettings, clip: CLIP, prompt: PromptFile | None =
 
 def other_weights(prompt: PromptFile, clip: CLIP) -> str:
     """Return how the file tells that its prompt was learnt with other weights of CLIP; "" if it doesn't. Half precision
-    is no difference."""
+    is no difference. Raises UserError for a tensor beside the prompt that this CLIP has none of."""
     mark = prompt.provenance.get("clip")
     if mark and mark != clip.mark():
-        return f"{mark}, now {clip.mark()}"
+        return f"{str(mark)[:40]}, now {clip.mark()}"
     own = dict(clip.named_parameters()) | {"sos": clip.token_embedding.weight[SOS]}
+    if unknown := prompt.frozen.keys() - own.keys():
+        raise UserError(f"{prompt.path}: holds {min(unknown)}, which this CLIP has none of; give another file, or the "
+                        "--weights that it was made with")
     for name, value in prompt.frozen.items():
-        if name not in own or value.shape != own[name].shape:
+        if value.shape != own[name].shape:
             return f"{name} differs"
         difference = value.detach().float().to(own[name].device) - own[name]
         if not difference.abs().max() <= NEAR * own[name].abs().max():  # so written, NaN differs, too
@@ -295,13 +301,15 @@ def fitted(prompt: PromptFile, method: str, expected: Params) -> Params:
     """Return a prompt's tensors in the order of `expected`, whose shapes they must fit, for the method that is asked
     for. Raises UserError that says what differs, and what to do."""
     path, params = prompt.path, prompt.params
+    advice = "give the --weights that it was made with, no --depth and --length, or another prompt"
     if prompt.method != method:
         raise UserError(f"{path}: made for --method {prompt.method}, not {method}; give that method, or another file")
     if unpaired := sorted(params.keys() ^ expected.keys()):
         wrong = f"holds {'no' if unpaired[0] in expected else 'also'} {unpaired[0]}"
     else:
         wrong = torchfile.mismatch(params, expected)
+        if all(params[name].shape == expected[name].shape for name in expected):
+            advice = "give another file, or the command that made it again with --force"
     if wrong:
-        raise UserError(f"{path}: {wrong}; give the --weights that it was made with, no --depth and --length, or "
-                        "another prompt")
+        raise UserError(f"{path}: {wrong}; {advice}")
     return {name: params[name] for name in expected}

@@ -14,6 +14,7 @@ from mp.runtime.errors import UserError
 
 GPA_SHARE = 15 / 20  # of the epochs: where PromptSRC's average over them has its mean
 OUT = "runs"  # the folder that results go to, unless --out says otherwise
+LARGEST = 3.4e38  # of float32's numbers
 PARTS = ("base", "new", "all")  # of a dataset's classes: the first half, the rest, all of them
 
 
@@ -40,8 +41,9 @@ def at_least(least: int) -> Bound:
     return Bound(f"{least} or more", lambda value: least <= value < math.inf)
 
 
-POSITIVE = Bound("a positive number", lambda value: 0 < value < math.inf)
-POSITIVE_OR_INFINITE = Bound("a positive number", lambda value: value > 0)
+NOT_NEGATIVE = Bound(f"0 or more, up to {LARGEST}", lambda value: 0 <= value <= LARGEST)
+POSITIVE = Bound(f"a positive number up to {LARGEST}", lambda value: 0 < value <= LARGEST)
+POSITIVE_OR_INFINITE = Bound(f"{POSITIVE.words}, or inf", lambda value: POSITIVE.holds(value) or value == math.inf)
 SHARE = Bound("a number from 0 to below 1", lambda value: 0 <= value < 1)
 EPOCHS = Bound("1 or more, up to 1,000,000", lambda value: 1 <= value <= 10**6)
 ONE_PART = Bound(f"one of {', '.join(PARTS)}", lambda value: value in PARTS)
@@ -85,7 +87,7 @@ class PromptSettings:
             fits = is_a(member.type, value)
             bound = member.metadata.get("bound", Bound(member.type.__name__, lambda value: True))  # method and seed
             if not fits or not bound.holds(value):
-                shown = value if fits else repr(value)  # '3' is no number
+                shown = str(value)[:40] if fits else repr(value)  # '3' is no number
                 raise UserError(f"{flag(member.name)} {shown}: out of range; give {bound.words}")
 
 
@@ -123,7 +125,7 @@ class FinetuneSettings(PromptSettings):
     batch: int = setting("images of a step", at_least(1))
     shots: int = setting("images a class", at_least(1), 16)
     momentum: float = setting("of SGD", SHARE, 0.9)
-    weight_decay: float = setting("of SGD, on all that is learnt", at_least(0), 5e-4)
+    weight_decay: float = setting("of SGD, on all that is learnt", NOT_NEGATIVE, 5e-4)
     gpa_mean: float = setting("epoch, counted from 1, that weighs most where prompts are averaged; of methods that do "
                               "so it is 15 of 20 epochs, 150 of 200 and so on", POSITIVE, 15.0, "averages_epochs",
                               ONE_EPOCH)

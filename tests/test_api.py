@@ -337,6 +337,8 @@ BAD = {  # arguments, each with what is said of them
                ([0, 1, 2, 3, 0, 1], "labels[3] is 3; give an index of a class name, 0 to 2"), ([0, 0, 0.5, 0, 0, 0], "labels[2] is 0.5"),
                (["river"] * 6, "labels[0] is river"), ([np.array([0, 1])] * 6, "labels[0] is [0 1]"),
                (iter(LABELS), "labels: list_iterator; give a list of an index for each image"), (3, "labels: int; give"),
+               ([1 + 0j] * 6, "labels[0] is (1+0j)"), (np.array(LABELS) + 0j, "labels[0] is 0j"),
+               (torch.tensor(LABELS, device="meta"), "labels[0] is tensor(..., device='meta'"),
                (torch.eye(3)[LABELS], "labels: Tensor; give a list"), (None, "labels: NoneType; give a list")],
     # One array would else be taken for as many images as it has rows.
     "images": [(images, f"images: {type(images).__name__}; give a list of one or more")
@@ -374,7 +376,12 @@ def test_what_is_no_report_path_or_method(mini):
     learner = make_learner("coop", mini)
     refused(lambda: fine_tune(learner, mini, PICTURES, LABELS, NAMES, report=None), "report: NoneType; give a function")
     refused(lambda: meta_train(learner, mini, {"pets": (PICTURES, LABELS, NAMES)}, 3), "report: int; give a function")
-    refused(lambda: load_prompt(None, mini), "path: NoneType; give a prompt file's name")
+    for path in (None, 3):
+        for call in (lambda: load_prompt(path, mini), lambda: save_prompt(learner, path)):
+            refused(call, f"path: {type(path).__name__}; give a prompt file's name")
+    for path, says in (("a" * 300, "File name too long"), ("a\0b", "null"), ("\ud800", "surrogates not allowed")):
+        for call in (lambda: load_prompt(path, mini), lambda: save_prompt(learner, path), lambda: load_clip(path)):
+            refused(call, f"{path!r}: ", says, "; give another file's name")
     refused(lambda: make_learner(mini, "coop"), "--method CLIP(", "unknown; use one of coop, cocoop")
     refused(lambda: make_learner(["coop"], mini), "--method ['coop']: unknown")
 
@@ -451,7 +458,7 @@ def test_what_a_clip_cannot_be(tmp_path):
     refused(lambda: load_clip("mini", device="tpu"), "--device tpu: unknown")
     refused(lambda: load_clip(3), "weights 3: give a file's name")
     refused(lambda: load_clip("mini", memory="2"), "--memory '2': out of range; give a positive number")
-    for memory in (0, -1, float("nan"), float("inf")):
+    for memory in (0, -1, float("nan"), float("inf"), 1e300):
         refused(lambda: load_clip("mini", memory=memory), f"--memory {memory}: out of range; give a positive number")
 
 

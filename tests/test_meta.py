@@ -120,6 +120,13 @@ def test_nan_names_epoch_task_and_step_and_keeps_the_last_state(clip, tasks, tmp
     assert (tmp_path / "state-cpu-fp32.pt").read_bytes() == state
 
 
+def test_nan_in_the_first_epoch_keeps_no_state(clip, tasks, tmp_path):
+    bad = [tasks[0]._replace(inputs=(tasks[0].inputs[0] * float("nan"),))]
+    with pytest.raises(RunError, match="epoch 1, .*: the loss is nan") as error:
+        saved(clip, bad, settings(), tmp_path)
+    assert "is kept" not in str(error.value) and not list(tmp_path.glob("state*"))
+
+
 def test_a_tensor_without_a_gradient_is_named(clip, tasks):
     zero = [task._replace(inputs=(task.inputs[0] * 0,)) for task in tasks]  # all logits are 0, whatever the prompt
     assert next(meta_train(CoOp(clip), clip, zero, settings())).numbers["zero_gradients"] == ["ctx"]

@@ -55,14 +55,20 @@ def deep_params(depth, length, width=8):
 @pytest.mark.parametrize("params, says", [
     (deep_params(3, 4), "holds no text.3"), (deep_params(9, 4) | {"text.9": torch.zeros(4, 8)}, "holds also text.9"),
     (deep_params(9, 8), "ctx is [8, 8], this model needs [4, 8]"), ({"ctx": torch.zeros(4, 8)}, "holds no text.1"),
-    (deep_params(9, 4) | {"text.3": torch.zeros(8, 8)}, "text.3 is [8, 8], this model needs [4, 8]"),
-    (deep_params(9, 4) | {"ctx": torch.full((4, 8), torch.inf)}, "ctx holds NaN or infinite values"),
-    (deep_params(9, 4) | {"ctx": torch.zeros(4, 8).half()}, "ctx holds torch.float16, not torch.float32")])
+    (deep_params(9, 4) | {"text.3": torch.zeros(8, 8)}, "text.3 is [8, 8], this model needs [4, 8]")])
 def test_a_prompt_that_does_not_fit_is_refused(params, says, tmp_path):
     write_prompt(tmp_path / "p.pt", "promptsrc", params, {}, {})
     with pytest.raises(UserError) as error:
         read_prompt(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
     assert str(error.value).startswith(f"{tmp_path}/p.pt: {says}; give the --weights that it was made with, no --depth")
+
+
+@pytest.mark.parametrize("ctx, says", [(torch.full((4, 8), torch.inf), "NaN or infinite values"),
+                                       (torch.zeros(4, 8).half(), "torch.float16, not torch.float32")])
+def test_a_prompt_of_other_numbers_is_refused(ctx, says, tmp_path):
+    write_prompt(tmp_path / "p.pt", "promptsrc", deep_params(9, 4) | {"ctx": ctx}, {}, {})
+    with pytest.raises(UserError, match=f"p.pt: ctx holds {says}; give another file, or the command that made it again with --force"):
+        read_prompt(tmp_path / "p.pt", "promptsrc", deep_params(9, 4))
 
 
 def their_checkpoint():
@@ -139,6 +145,13 @@ def test_a_checkpoint_of_another_clip_is_told(method, change, mini, other, tmp_p
     assert said_of(right, mini, capsys) == [] == said_of(wrong, other[0], capsys)
     line, = said_of(wrong, mini, capsys)
     assert line.startswith(f"{wrong}: learnt with other weights of CLIP than these (") and "differs); here it may mean little" in line
+
+
+def test_what_a_file_says_of_its_weights_is_one_line_of_plain_text(mini, tmp_path, capsys):
+    params = make_learner("coop", mini).state_dict()
+    write_prompt(tmp_path / "p.pt", "coop", params, {}, {"clip": "x\nnot: a line\x1b[31m" + "r" * 99})
+    line, = said_of(tmp_path / "p.pt", mini, capsys)
+    assert r"these (x\nnot: a line\x1b[31m" + "r" * 22 + ", now " in line
 
 
 def test_weights_that_are_saved_anew_in_half_precision_are_the_same(mini, tmp_path, capsys):

@@ -18,7 +18,7 @@ from torch import Tensor
 from data.dataset import Item
 from data.miniature.suite import WEIGHTS
 from mp import finetune, meta
-from mp.api.inputs import Picture, check, check_clip, check_labels, feed_of, is_list, opened, plain_views
+from mp.api.inputs import Picture, check, check_clip, check_labels, check_path, feed_of, is_list, opened, plain_views
 from mp.api.state import fresh_state
 from mp.clip.download import openai_weights
 from mp.clip.model import CLIP
@@ -57,6 +57,7 @@ def load_clip(weights: str | Path | None = None, device: str = "auto", precision
         weights = openai_weights()
     elif weights == "mini":
         weights = WEIGHTS
+    check_path(weights)
     clip = load(weights, compute.device, compute.half, compute.memory)
     clip.tf32 = compute.tf32
     return clip
@@ -84,8 +85,7 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
     `run.py finetune` takes. Raises UserError if the file can't be used or doesn't fit CLIP.
     """
     check_clip(clip)
-    if not isinstance(path, (str, Path)):
-        raise UserError(f"path: {type(path).__name__}; give a prompt file's name")
+    check_path(path)
     prompt = open_prompt(Path(path))
     if prompt.regulator:
         say(f"{path}: its regulator is left out; `run.py finetune --init` takes it")
@@ -96,6 +96,7 @@ def load_prompt(path: str | Path, clip: CLIP, **settings: Any) -> Learner:
 @fresh_state()
 def save_prompt(learner: Learner, path: str | Path) -> None:
     """Write a file for `load_prompt`, or run.py's --prompt and --init. Raises UserError if it can't be written."""
+    check_path(path)
     method, device = method_of(learner), next(learner.parameters()).device
     about = provenance(str(device)) | {"clip": getattr(learner, "clip", "")}
     identity = {"format": FORMAT, "made_with": getattr(learner, "made_with", {})}

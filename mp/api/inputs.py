@@ -1,4 +1,5 @@
 """Check what scripts hand in, and turn images into views."""
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,30 @@ def check_labels(labels: Sequence[int], images: Sequence[Picture], names: Sequen
     if len(images) != len(labels):
         raise UserError(f"{where}{len(images)} images for {len(labels)} labels; give one for each")
     for i, label in enumerate(labels):
-        if getattr(label, "ndim", 0) or label not in range(len(names)):
+        if not is_index(label, len(names)):
             raise UserError(f"{where}labels[{i}] is {label}; give an index of a class name, 0 to {len(names) - 1}")
+
+
+def is_index(label: Any, count: int) -> bool:
+    if getattr(label, "ndim", 0) or isinstance(label, complex):
+        return False
+    try:
+        return label in range(count)
+    except RuntimeError:  # a tensor without numbers
+        return False
+
+
+def check_path(path: str | Path) -> None:
+    """Raise UserError for something else than a file's name, and for a name that no file can have, or none that can be
+    reached."""
+    if not isinstance(path, (str, Path)):
+        raise UserError(f"path: {type(path).__name__}; give a prompt file's name")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):  # of which others say more
+        pass
+    except (OSError, ValueError) as e:
+        raise UserError(f"{str(path)!r}: {reason(e)}; give another file's name") from None
 
 
 def is_list(value: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data import paper
-from data.errors import DataError
+from data.errors import CHECK_ALL, DataError
 from data.feed import Feed
 from data.suite import Suite, open_suite
 from mp.clip import download
@@ -111,6 +111,6 @@ def check(name: str, suite: Suite, feed: Feed) -> bool:
     for done, trouble in enumerate(feed.troubles(items), 1):
         if trouble:
             bad += 1
-            print(trouble, flush=True)
+            print(trouble.removesuffix(CHECK_ALL), flush=True)
         progress.update(done, len(items), f"{bad} unreadable")
     return not bad

@@ -124,7 +124,7 @@ def run_loop(session: Session, loop: Loop, start: NamedTuple, epochs: int, place
 
     After every epoch the state is saved, then `after_epoch` is told the epoch's numbers and the log. `line`: an example
     of what the log has of these numbers. `together`: torchrun's processes run the loop together, and the first one
-    saves. Raises RunError for a loss that isn't finite: then the state of the last good epoch stays.
+    saves. Raises RunError for a loss that isn't finite: then the state of the last good epoch, if there is one, stays.
     """
     identity = asdict(place.identity)
     resume = partial(states.resume, place.state, identity, start, epochs, line)
@@ -141,7 +141,7 @@ def run_loop(session: Session, loop: Loop, start: NamedTuple, epochs: int, place
             session.say_zero_gradients(state.numbers)
             after_epoch(state.numbers, log)
     except RunError as e:
-        raise RunError(f"{e}; the state of the last good epoch is kept") from None
+        raise RunError(f"{e}; the state of the last good epoch is kept" if log else str(e)) from None
     return state, log
 
 

@@ -3,6 +3,7 @@ import sys
 import time
 from functools import cache
 
+from mp.runtime.errors import printable
 from mp.runtime.processes import first_process
 
 
@@ -56,7 +57,7 @@ def wipe() -> str:
 def say(text: str) -> None:
     """Print a line on stderr, in place of a progress line that stands there, from the first process alone."""
     if first_process():
-        print(wipe() + text, file=sys.stderr, flush=True)
+        print(wipe() + printable(text), file=sys.stderr, flush=True)
 
 
 @cache

@@ -86,16 +86,19 @@ class Inert(dict):
     extend = add = append
 
 
-def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
-    """Return a tensor's view of its storage, which is flat. Raises RuntimeError if it would leave it."""
+def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, _=False, hooks=None, marks=None) -> Tensor:
+    """Return a tensor's view of its storage, which is flat. Raises RuntimeError if it would leave it, and ValueError
+    for `marks`: that the numbers are meant with another sign."""
+    if marks:
+        raise ValueError("numbers to be negated or conjugated")
     return storage.as_strided(size, stride, offset)
 
 
 REBUILT = {
     "torch._utils._rebuild_tensor": tensor,
     "torch._utils._rebuild_tensor_v2": tensor,
-    "torch._utils._rebuild_tensor_v3": lambda storage, offset, size, stride, _, hooks, dtype, *more: tensor(
-        storage.view(dtype), offset, size, stride),
+    "torch._utils._rebuild_tensor_v3": lambda storage, offset, size, stride, _, hooks, dtype, marks=None: tensor(
+        storage.view(dtype), offset, size, stride, marks=marks),
     "torch._utils._rebuild_parameter": lambda data, *_: data,  # a learnt tensor is a tensor here
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "_codecs.encode": lambda text, *_: text.encode("latin1"),  # bytes, in pickles of an early protocol

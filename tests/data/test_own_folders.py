@@ -9,7 +9,7 @@ from PIL import Image
 from data import folder as own
 from data.errors import DataError
 from data.images import FORMATS, open_image
-from data.readers import ENDINGS
+from data.readers import ENDINGS, files_below, list_folder
 
 PICTURE = Image.new("RGB", (9, 7), "red")
 
@@ -59,6 +59,17 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
     note, = dataset.notes
     assert note.startswith("left out 5 files or folders such as 'readme.txt', ") and ".jpg" in note and ".avif" in note
     assert len(dataset.train) == len(dataset.test) == 2
+
+
+def test_a_link_to_itself_is_an_image_as_one_that_leads_nowhere(tmp_path):
+    write(tmp_path, "crow/a.png", "owl/a.png", "owl/b.png", "other/a.png")
+    for name, target in (("crow/b.png", "nowhere"), ("owl/c.png", "c.png")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "other/on").symlink_to("..")
+    assert list_folder(tmp_path / "owl") == ([], ["a.png", "b.png", "c.png"])
+    assert list_folder(tmp_path / "crow") == ([], ["a.png", "b.png"])
+    with pytest.raises(DataError, match="/on: not a readable folder"):
+        files_below(tmp_path)
 
 
 def test_images_that_are_for_training_and_for_testing_are_counted(tmp_path):

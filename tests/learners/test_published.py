@@ -164,6 +164,8 @@ BESIDE = {
     "CoOp's and PromptSRC's": ({"ctx": torch.zeros(4, 128), "image_encoder.VPT": torch.ones(4, 128)}, "ctx beside a prompt of PromptSRC"),
     "MaPLe's coupling": ({"image_encoder.VPT": torch.ones(4, 128), TEXT.format(1): torch.ones(4, 128),
                           "prompt_learner.proj.weight": torch.ones(128, 128)}, "prompt_learner.proj.weight beside a prompt of Prompt"),
+    "one that begins as CLIP's": ({"logit_scale_extra": torch.ones(())}, "logit_scale_extra beside a prompt of"),
+    "one that begins as class names": ({"prompt_learner.token_suffix_more": torch.ones(2)}, "token_suffix_more beside a prompt of"),
     "one with module., one without": ({"module.prompt_learner.ctx": torch.zeros(4, 128)}, "prompt_learner.ctx twice, also as module.prompt_learner.ctx")}
 
 
@@ -177,9 +179,11 @@ def test_what_belongs_to_no_prompt_is_not_dropped(what, tmp_path):
 
 def test_what_a_clip_beside_the_prompt_has_more_is_not_dropped(clip, tmp_path):
     state = state_of("maple2", clip)
-    for name, ours in ((VISION.format(1), "visual.transformer.resblocks.1.VPT_shallow"), ("text_encoder.adapter", "adapter")):
-        write(tmp_path / "p.pt", state | {name: torch.ones(2, 128)})
-        assert other_weights(open_prompt(tmp_path / "p.pt"), clip) == f"{ours} differs"
+    for name, ours in ((VISION.format(1), "visual.transformer.resblocks.1.VPT_shallow"), ("text_encoder.adapter", "adapter"),
+                       ("image_encoder.adapter.fc.weight", "visual.adapter.fc.weight")):
+        write(tmp_path / "p.pt", state | {name: torch.ones(2, 128), "logit_scale": torch.zeros(())})  # which differs
+        with pytest.raises(UserError, match=f"p.pt: holds {ours}, which this CLIP has none of; give another file"):
+            other_weights(open_prompt(tmp_path / "p.pt"), clip)
 
 
 @pytest.mark.filterwarnings("error")

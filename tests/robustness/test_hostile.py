@@ -247,6 +247,21 @@ def test_every_type_is_read_as_torch_reads_it(dtype, tmp_path):
             assert ours[name].tolist() == theirs[name].tolist()
 
 
+@pytest.mark.parametrize("wrapped", [lambda x: x, torch.nn.Parameter], ids=["tensor", "parameter"])
+def test_numbers_that_are_meant_with_another_sign_are_refused(wrapped, tmp_path):
+    x = torch.ones(2)
+    negative = torch.complex(x, -x).conj().imag  # whose bytes are those of -1
+    assert negative.tolist() == [1, 1]
+    for value in (negative, torch.complex(x, -x).conj()):
+        torch.save({"ctx": wrapped(value)}, tmp_path / "x.pt")
+        with pytest.raises(ValueError, match="negated or conjugated"):
+            torchfile.load(tmp_path / "x.pt")
+    for rebuild in ("tensor_v2", "tensor_v3"):  # the last writes types that have no storage of their own
+        marks = [torch.float32] * (rebuild == "tensor_v3") + [{"neg": True}]
+        with pytest.raises(ValueError, match="negated or conjugated"):
+            torchfile.REBUILT[f"torch._utils._rebuild_{rebuild}"](x, 0, (2,), (1,), False, None, *marks)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_archive_holds_what_torch_reads_from_it(tmp_path):
     openai_archive(tiny.state(), tmp_path / "a.pt")
