@@ -21,7 +21,7 @@ from mp.learners.deep import layers_of
 from mp.maml import Params
 from mp.runtime import torchfile
 from mp.runtime.errors import UserError, unreadable
-from mp.runtime.progress import say, say_once
+from mp.runtime.progress import say_once
 from mp.settings import PromptSettings
 from mp.store.cells import complete
 
@@ -180,8 +180,8 @@ def read_published(path: Path, state: dict[str, Any]) -> PromptFile:
     params = {ours: tensors[theirs].detach().float() for ours, theirs in names.items()}
     file = PromptFile(path, method, params, frozen=frozen)
     sizes = ", ".join(f"{name} {value}" for name, value in file.sizes.items())
-    say(f"{path}: a prompt of {METHODS[method].title}, as its own code writes it ({sizes}), taken to be learnt with "
-        "class names at the end")
+    say_once(f"{path}: a prompt of {METHODS[method].title}, as its own code writes it ({sizes}), taken to be learnt "
+             "with class names at the end")
     return file
 
 

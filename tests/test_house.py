@@ -109,7 +109,7 @@ def test_methods_are_named_in_their_table_alone():
 
 
 MOST_LINES = {  # of every floor, without data/miniature
-    "run": 100, "mp.commands": 1000, "mp.api": 370, "mp.report": 810, "mp.experiment": 1140, "mp.meta": 130,
+    "run": 100, "mp.commands": 1000, "mp.api": 370, "mp.report": 810, "mp.experiment": 1160, "mp.meta": 130,
     "mp.finetune": 130, "mp.tasks": 130, "mp.evaluate": 90, "mp.maml": 180, "mp.regulator": 60, "mp.prompts": 330,
     "mp.learners": 700, "mp.clip": 990, "mp.store": 400, "mp.settings": 160, "mp.runtime": 780, "data": 1090,
     "mp": 40,

@@ -69,8 +69,8 @@ def notes_of(session: Session, results: Results, rows: list[Comparison]) -> dict
 def norms_of(session: Session, arm: Arm, seed: int) -> list[float]:
     """Return ‖G‖ of every epoch of an arm's meta-training. Raises UserError if its log isn't whole."""
     folder = places.learnt_place(session, arm, seed).prompt.parent
-    norms = [line["grad_norm"] for line in shelf.read_log(folder)]
-    if len(norms) != arms.meta_settings(session.suite, arm, seed).epochs:
+    log = shelf.read_log(folder, arms.meta_settings(session.suite, arm, seed).epochs)
+    if not log:
         raise UserError(f"{folder}: its log of meta-training isn't whole; delete the folder, and the same command "
                         "learns that meta-prompt again")
-    return norms
+    return [line["grad_norm"] for line in log]

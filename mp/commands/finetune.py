@@ -6,7 +6,7 @@ from mp.commands.options import given_settings, method_of
 from mp.experiment.arms import HANDCRAFTED, Arm, changed, tuning_settings
 from mp.experiment.jobs import do_all
 from mp.experiment.session import Session, open_session
-from mp.learners.settings import hashed
+from mp.learners.settings import in_effect
 from mp.report import accuracies
 from mp.runtime.progress import say
 from mp.settings import FinetuneSettings, PromptSettings, in_words
@@ -17,7 +17,7 @@ def command(args: Namespace) -> None:
     session = open_session(args)
     arm = arm_of(session, args)
     title = f"{arm.method} from {Path(*Path(args.init).parts[-2:])}"  # every prompt.pt is in a folder that says which
-    say(f"fine-tuning {title}: {in_words(hashed(tuning_settings(arm, args.seeds[0])))}")
+    say(f"fine-tuning {title}: {in_words(in_effect(tuning_settings(arm, args.seeds[0])))}")
     results = do_all(session, args, [HANDCRAFTED, arm])
     print(accuracies.table(session.suite.roles, results, {title: arm}))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data.suite import Suite, open_suite
 from mp.experiment import arms, shelf
-from mp.experiment.arms import Results
+from mp.experiment.arms import Job, Results
 from mp.report import formats, page
 from mp.report.table2 import SHOWN, Log, Table, make_columns
 from mp.runtime import files
@@ -66,13 +66,14 @@ def compute(args: Namespace, wanted: list[arms.Arm]) -> Results:
 
 def read_logs(suite: Suite, out: Path, results: Results) -> dict[str, list[Log]]:
     """Return the log of each meta-training that results are of, by method; empty where it isn't there or not whole."""
-    folders: dict[Path, str] = {}  # each folder's method
+    folders: dict[Path, Job] = {}  # of each, a job whose prompt it holds
     for job, result in results.by_job.items():
         if job.arm.learnt is not None:
-            folders[shelf.prompt_path(suite, out, job, result).parent] = job.arm.method
+            folders[shelf.prompt_path(suite, out, job, result).parent] = job
     logs: dict[str, list[Log]] = {}
-    for folder, method in folders.items():
-        logs.setdefault(method, []).append(shelf.read_log(folder))
+    for folder, job in folders.items():
+        epochs = arms.meta_settings(suite, job.arm, job.seed).epochs
+        logs.setdefault(job.arm.method, []).append(shelf.read_log(folder, epochs))
     return logs
 
 

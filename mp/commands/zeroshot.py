@@ -21,7 +21,9 @@ def command(args: Namespace) -> None:
         if prompt == "handcrafted":  # which is shown anyway
             continue
         arm = arm_of(session, args, prompt)
-        title = f"meta {arm.method}" if prompt == "meta" else prompt
+        title = prompt
+        if prompt == "meta" and f"meta {arm.method}" not in args.prompt:  # which a file may be called
+            title = f"meta {arm.method}"
         columns[title] = arm
     results = do_all(session, args, [HANDCRAFTED, *columns.values()])
     print(accuracies.table(session.suite.roles, results, columns))

@@ -44,7 +44,7 @@ def do_all(session: Session, args: Namespace, wanted: Iterable[Arm], count: int 
         evaluating += [Job(arm, seed, dataset) for seed in (args.seeds if arm.seeded else [None])]
     missing = survey(session, [*learning, *evaluating], args.force)
     lost: set[Job] = set()
-    with open_pool_of(session, count) as pool:
+    with open_pool_of(session, count if missing else 1) as pool:
         for verb in ("learns", "evaluates", "tunes"):
             jobs = [job for job in missing if job.verb == verb and job.learning not in lost]
             if pool:

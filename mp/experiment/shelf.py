@@ -4,6 +4,7 @@ An arm's results have the arm's words in their names. Of these, one counts if it
 and the command line say. What they don't say (which images, which weights, which bits of a meta-prompt) must be the
 same for all: two that differ there are refused, with both paths, so that no table mixes them.
 """
+import glob
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from mp.experiment import arms
 from mp.experiment.arms import START, Arm, Job, Results
 from mp.learners.settings import hashed
 from mp.runtime.errors import DAMAGE, UserError
+from mp.runtime.progress import say
 from mp.store import cells
 from mp.store.cells import Identity, Result
 
@@ -35,6 +37,7 @@ def read_back(suite: Suite, out: Path, wanted: list[Arm], seeds: list[int], prec
             found += [(job, result) for result in candidates(suite, out, job, precision, weights)]
     present = without_replaced_prompts(suite, out, found)
     require_one_of_each(present)
+    say_newer_states(suite, out, present)
     return Results(dict(present))
 
 
@@ -96,6 +99,13 @@ def prompt_path(suite: Suite, out: Path, job: Job, result: Result) -> Path:
     return out / "meta" / f"{words}-{cells.digits_of(result.identity['meta'])}" / "prompt.pt"
 
 
+def tuned_path(result: Result) -> Path:
+    """Return where the fine-tuned prompt of a result lies, or lay."""
+    learnt_from = replace(Identity(**result.identity), tested_on=None)
+    words, _ = cells.split_name(result.path)
+    return result.path.with_name(cells.name_of(words, learnt_from, ".prompt.pt"))
+
+
 def require_one_of_each(present: list[tuple[Job, Result]]) -> None:
     """Raise UserError for two results that differ in what is the same in one experiment."""
     first: dict[tuple, tuple[Any, Path]] = {}
@@ -104,8 +114,9 @@ def require_one_of_each(present: list[tuple[Job, Result]]) -> None:
             value_of_first, path = first.setdefault(what, (value, result.path))
             if value != value_of_first:
                 kind = " ".join(map(str, what))
+                more = ", or --weights" if kind == "weights" else ""
                 raise UserError(f"{path} and {result.path}: made with different {kind}; a table holds one kind: move "
-                                "the others away, or give table --run, or --weights")
+                                f"the others away, or give table --run{more}")
 
 
 def unknowns(job: Job, identity: dict[str, Any]) -> Iterator[tuple[tuple, Any]]:
@@ -118,15 +129,31 @@ def unknowns(job: Job, identity: dict[str, Any]) -> Iterator[tuple[tuple, Any]]:
         yield ("meta-prompts of", job.arm.method, "and seed", job.seed), identity["prompt"]
 
 
+def say_newer_states(suite: Suite, out: Path, present: list[tuple[Job, Result]]) -> None:
+    """Say, in one line, which prompts of the results are older than the state of an unfinished training beside them."""
+    prompts = []
+    for job, result in present:
+        if job.arm.learnt is not None:
+            prompts.append(prompt_path(suite, out, job, result))
+        if job.arm.tuned is not None:
+            prompts.append(tuned_path(result))
+    older = []
+    for prompt in dict.fromkeys(prompts):
+        states = glob.escape(prompt.name.removesuffix("prompt.pt")) + "state-*.pt"
+        if any(prompt.parent.glob(states)):
+            older.append(prompt)
+    if older:
+        others = f" and {len(older) - 1} more" if len(older) > 1 else ""
+        say(f"{older[0]}{others}: trained anew, and not finished; the numbers are of the older prompt")
+
+
 def count_others(suite: Suite, out: Path, results: Results) -> tuple[int, int]:
     """Return the number of files below `out`, and of their bytes, that belong to none of the results."""
     used = set()
     for job, result in results.by_job.items():
         used.add(result.path)
         if job.arm.tuned is not None:
-            learnt_from = replace(Identity(**result.identity), tested_on=None)
-            words, _ = cells.split_name(result.path)
-            used.add(result.path.with_name(cells.name_of(words, learnt_from, ".prompt.pt")))
+            used.add(tuned_path(result))
         if job.arm.learnt is not None:
             used.add(prompt_path(suite, out, job, result).parent)
     sizes = []
@@ -136,12 +163,13 @@ def count_others(suite: Suite, out: Path, results: Results) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """Return an entry for each epoch of the meta-training in a folder; nothing if its log isn't there, or damaged."""
+def read_log(folder: Path, epochs: int) -> list[dict[str, float]]:
+    """Return an entry for each epoch of the meta-training in a folder; nothing if its log isn't there, damaged, or of
+    another number of epochs, as that of an unfinished training is."""
     try:
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         log = [{name: float(json.loads(line)[name]) for name in CURVES} for line in lines]
     except DAMAGE:
         return []
     finite = all(abs(value) < 1e30 for line in log for value in line.values())  # what an axis can span; NaN isn't
-    return log if finite else []
+    return log if finite and len(log) == epochs else []

@@ -49,6 +49,16 @@ def plays_a_part(field: Field, method: str) -> bool:
     return not only_if or getattr(METHODS[method], only_if)
 
 
+def in_effect(settings: PromptSettings) -> dict[str, Any]:
+    """Return the settings that `hashed` gives, without those that do nothing beside the others."""
+    values = hashed(settings)
+    for field in fields(settings):
+        unless = field.metadata.get("unless")
+        if unless and unless.holds(settings):
+            values.pop(field.name, None)
+    return values
+
+
 def hashed(settings: PromptSettings) -> dict[str, Any]:
     """Return the settings that files are named by (mp/store/cells.py): the method, the seed, and those that play a
     part, each of its own type, so that 5 and 5.0 are the same.

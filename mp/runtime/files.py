@@ -34,6 +34,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     temporary = None
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: can't be written (Is a directory); give a file's name, or move that folder away")
         if path.exists() and not path.is_file():
             write(path)
             return

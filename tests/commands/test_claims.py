@@ -114,7 +114,8 @@ def test_a_training_that_diverges_is_left_out_and_the_rest_goes_on(monkeypatch, 
     monkeypatch.setattr(jobs, "survey", lambda session, all_jobs, force: all_jobs)
     monkeypatch.setattr(jobs.places, "place", lambda session, job: SimpleNamespace(path=job.seed))
     monkeypatch.setattr(jobs.cells, "read", lambda seed: Result(None, {"accuracies": {"all": 50.0 + (seed or 0)}}))
-    session = SimpleNamespace(suite=SimpleNamespace(datasets=["a", "b"]), learns=True)
+    suite = SimpleNamespace(datasets=["a", "b"])
+    session = SimpleNamespace(suite=suite, learns=True, forget_prompts=lambda: None)
     args = SimpleNamespace(seeds=[1, 2], force=False)
     results = jobs.do_all(session, args, wanted, leave_out=True)
     assert sorted(results.by_seed(wild)) == [1] and sorted(results.by_seed(learnt)) == [1, 2]

@@ -148,6 +148,7 @@ def test_what_can_not_be_shown(prompt, tmp_path, capsys):
     for args, says in (([tmp_path / "none.pt"], "no such prompt file"), ([tmp_path / "folder"], "no such prompt file; `run.py meta`"),
                        ([tmp_path / "meta"], f"no such prompt file; give {tmp_path / 'meta/prompt.pt'}"),
                        ([path, "--export", path], "the prompt itself; give another file"),
+                       ([path, "--export", tmp_path / "folder"], "(Is a directory); give a file's name"),
                        ([path, "--weights", tmp_path / "w.pt"], "no such weights file"),
                        ([tmp_path / "small.pt"], "this model needs [4, 128]; give the --weights"),
                        ([tmp_path / "other.pt"], "made for --method vpt, which isn't known")):

@@ -85,7 +85,7 @@ REFUSED = [
     ("predict w.pt --names a b", "no image can be read: w.pt: not a readable image"),
     ("predict data --names-from w.pt", "w.pt: no list of names ("),
     ("predict data --names a \udcff", r"a class's name, '\udcff', is empty or can't be printed"),
-    ("table --to .", ".: can't be written"),
+    ("table --to .", ".: can't be written (Is a directory); give a file's name"),
     ("table --to w.pt/x", "w.pt/x: can't be written"),
     ("table --to " + "x" * 300, "can't be written (File name too long)"),
     (f"{TUNE.replace('coop', 'promptsrc')} --init p.pt", "p.pt: made for --method coop, not promptsrc"),

@@ -333,6 +333,12 @@ def test_several_that_fit_are_refused_with_their_paths(place_done):
         run(place, f"zeroshot {COOP} --prompt {path}/prompt.pt")
 
 
+def test_a_file_called_as_the_meta_prompt_s_column_has_a_column_of_its_own(place_done):
+    shutil.copy(learnt(place_done) / "prompt.pt", place_done / "meta coop")
+    shown = run(place_done, f"zeroshot {COOP} --prompt meta 'meta coop'").out.splitlines()[0]
+    assert shown.split() == ["handcrafted", "meta", "gain", "meta", "coop", "gain"]
+
+
 # Results alone
 
 def test_results_alone_give_the_table_also_those_of_a_gpu(done, tmp_path):
@@ -364,6 +370,26 @@ def test_a_table_says_what_belongs_to_no_number_shown(place_done):
     assert said in run(place_done, TABLE).err
     (place_done / "runs/mini/zeroshot/x").write_bytes(bytes(3_000_000))
     assert f"{len(others) + 1} files of {size + 3:.1f} MB" in run(place_done, TABLE).err
+
+
+def test_a_table_says_where_a_newer_state_lies_beside_what_it_shows(place_done):
+    """In one line, however many numbers come of it; and the log of an unfinished training is no curve."""
+    said, prompt = "the numbers are of the older prompt", learnt(place_done) / "prompt.pt"
+    tuned, other = sorted((place_done / "runs/mini/finetune").rglob("*.prompt.pt"))
+    shown = run(place_done, f"{TABLE} --format html")
+    assert said not in shown.err and shown.out.count("<polyline") == 3
+    for older in (prompt, tuned):
+        state = older.with_name(older.name.removesuffix("prompt.pt") + "state-cpu-fp32.pt")
+        state.touch()
+        lines = [line for line in run(place_done, TABLE).err.splitlines() if said in line]
+        assert len(lines) == 1 and lines[0].startswith(f"{older.relative_to(place_done)}: ")
+        state.unlink()
+    for older in (tuned, other):
+        older.with_name(older.name.removesuffix("prompt.pt") + "state-cpu-fp32.pt").touch()
+    assert run(place_done, TABLE).err.count(" and 1 more: ") == 1
+    log = prompt.with_name("log.jsonl")
+    log.write_text(log.read_text().splitlines()[0] + "\n")
+    assert "<polyline" not in run(place_done, f"{TABLE} --format html").out
 
 
 def test_a_folder_of_an_earlier_version_is_named_once_and_left(place):
@@ -464,6 +490,19 @@ def test_with_torchrun_the_first_process_names_the_files(differs, place):
 
 
 # What is said before any work
+
+def test_processes_are_told_of_only_where_there_is_work(place_done):
+    ended = run(place_done, f"{TABLE} --run --jobs 2")
+    assert plan(ended) == "uses 5 that are there" and "2 processes" not in ended.err
+
+
+def test_settings_that_do_nothing_beside_the_others_are_not_told(place):
+    told = {}
+    for epochs in (1, 2):
+        line, *_ = re.findall("fine-tuning (.*)", run(place, f"finetune --method promptsrc {TASKS} --epochs {epochs}").err)
+        told[epochs] = re.findall(r"\b(epochs|lr|gpa_mean|gpa_std) ", line)
+    assert told == {1: ["epochs"], 2: ["epochs", "lr", "gpa_mean", "gpa_std"]}
+
 
 def test_the_plan(place):
     assert plan(run(place, f"meta {COOP} --seeds 1 2")) == "learns 2; evaluates 3"
