@@ -12,7 +12,7 @@ from mp.clip import download
 from mp.clip.weights import load
 from mp.learners.prompts import tokenize_names
 from mp.runtime import files
-from mp.runtime.errors import UserError
+from mp.runtime.errors import UserError, printable
 from mp.runtime.progress import Progress
 
 
@@ -41,13 +41,13 @@ def report(name: str, width: int, describe: Callable[..., str], *arguments) -> b
     """Print what `describe` returns of the arguments, or if it raises an error, what is missing. Return whether it is
     ready."""
     try:
-        print(f"{name.ljust(width)}  ready      {describe(*arguments)}", flush=True)
+        print(printable(f"{name.ljust(width)}  ready      {describe(*arguments)}"), flush=True)
         return True
     except (DataError, UserError) as e:
         what, _, advice = str(e).removeprefix(f"{name}: ").removesuffix(f"; {paper.GUIDE}").partition("; ")
-    print(f"{name.ljust(width)}  NOT READY  {what}", flush=True)
+    print(printable(f"{name.ljust(width)}  NOT READY  {what}"), flush=True)
     if advice:
-        print(f"{' ' * width}             {advice}", flush=True)
+        print(printable(f"{' ' * width}             {advice}"), flush=True)
     return False
 
 
@@ -111,6 +111,6 @@ def check(name: str, suite: Suite, feed: Feed) -> bool:
     for done, trouble in enumerate(feed.troubles(items), 1):
         if trouble:
             bad += 1
-            print(trouble.removesuffix(CHECK_ALL), flush=True)
+            print(printable(trouble.removesuffix(CHECK_ALL)), flush=True)
         progress.update(done, len(items), f"{bad} unreadable")
     return not bad

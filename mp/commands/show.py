@@ -16,7 +16,7 @@ from mp.learners import METHODS, Learner, learner_class, make_learner
 from mp.learners.prompts import START_TOKENS
 from mp.prompts import PromptFile, learner_of, open_prompt, other_weights, plain_dict
 from mp.runtime import torchfile
-from mp.runtime.errors import UserError, printable
+from mp.runtime.errors import UserError
 from mp.runtime.progress import say
 from mp.report.text import line_up
 from mp.settings import PromptSettings, in_words, is_a
@@ -65,16 +65,16 @@ def facts(file: PromptFile, differs: str) -> Iterator[list[str]]:
     if not provenance:
         yield ["made by", "unknown; it is in the form of the method's own code"]
     elif not settings:
-        yield ["made by", printable(f"a script, from what it doesn't say, commit {provenance.get('commit')}")]
+        yield ["made by", f"a script, from what it doesn't say, commit {provenance.get('commit')}"]
     else:
-        yield ["made by", printable(f"{provenance.get('command')}, commit {provenance.get('commit')}")]
-        yield ["settings", printable(in_words(settings))]
-        yield ["trained on", printable(", ".join(map(str, plain_dict(identity, "trained_on"))))]
-        yield ["started from", printable(str(identity.get("prompt") or "handcrafted"))]
+        yield ["made by", f"{provenance.get('command')}, commit {provenance.get('commit')}"]
+        yield ["settings", in_words(settings)]
+        yield ["trained on", ", ".join(map(str, plain_dict(identity, "trained_on")))]
+        yield ["started from", str(identity.get("prompt") or "handcrafted")]
     if file.regulator:
         yield ["regulator", f"{sum(phi.numel() for phi in file.regulator.values()):,} numbers beside the prompt's"]
     if differs:
-        yield ["weights", printable(f"others than those at hand: {differs}; distances mean little")]
+        yield ["weights", f"others than those at hand: {differs}; distances mean little"]
     elif file.frozen or provenance.get("clip"):
         yield ["weights", "those at hand"]
 

@@ -2,6 +2,8 @@
 import statistics
 from collections.abc import Sequence
 
+from mp.runtime.errors import printable
+
 
 def spread(values: list[float], sign: bool = False) -> str:
     """Return the mean, and ± standard deviation when there are several values; "-" without any. Zero has no minus.
@@ -17,7 +19,8 @@ def spread(values: list[float], sign: bool = False) -> str:
 
 
 def line_up(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2, groups: Sequence[tuple[str, int]] = ()) -> str:
-    """Return rows of cells as lines of text, without a newline at the end; an empty row is an empty line.
+    """Return rows of cells as lines of text, without a newline at the end; an empty row is an empty line. What can't be
+    printed, as in names of files, is written as an escape.
 
     The first `left` columns are flush left, the others flush right, `gap` spaces apart. `groups`: titles in a line
     above, each with how many of the columns after the left ones it stands over. Two more spaces set a group apart, and
@@ -29,6 +32,8 @@ def line_up(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2, groups: 
            base  new   base
     pets   91.2 97.8   +0.4
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
+    groups = [(printable(title), size) for title, size in groups]
     widths = [max(map(len, column)) for column in zip(*filter(None, rows))]
     gaps = [0] + [gap] * (len(widths) - 1)
     titles = " " * (sum(widths[:left]) + gap * (left - 1))

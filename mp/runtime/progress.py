@@ -31,7 +31,7 @@ class Progress:
         self.shown = now
         line = f"{self.label} {done}/{total}  {text}  {self.timing(done, total, now - self.started)}".rstrip()
         end = "\n" if done == total or not terminal else ""
-        print(wipe() + line, end=end, file=sys.stderr, flush=True)
+        print(wipe() + printable(line), end=end, file=sys.stderr, flush=True)
 
     def timing(self, done: int, total: int, seconds: float) -> str:
         """Return the time that the loop took; before its end the time that is left, if it can be told."""

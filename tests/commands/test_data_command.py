@@ -117,6 +117,13 @@ def test_what_is_not_the_benchmark(ran, two, eurosat, monkeypatch):
     assert code == 0 and said.count("EuroSAT: not the published benchmark: 10 of 10 classes, 20 of 13,500") == 1
 
 
+def test_names_of_files_are_told_on_one_line(ran, birds):
+    (birds / "owl/a\n\x1b[31m.png").write_bytes(b"no image")
+    code, out, _ = ran("data --check --datasets", birds)
+    assert code == 2 and out.count("\n") == 3
+    assert out.splitlines()[2].startswith(rf"{birds}/owl/a\n\x1b[31m.png: not a readable image")
+
+
 def test_files_that_are_left_out_are_told(ran, birds):
     code, out, _ = ran("data --datasets", birds)
     line = out.splitlines()[1]

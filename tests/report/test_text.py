@@ -22,6 +22,14 @@ def test_a_title_wider_than_its_columns_makes_room():
 """)
 
 
+def test_what_no_terminal_shows_is_escaped():
+    assert line_up([["", "H"], ["a\nb", "\x1b[31m"]], groups=[("p\n.pt", 1)]) == drawn(r"""
+    |         p\n.pt
+    |               H
+    |a\nb    \x1b[31m
+""")
+
+
 def test_two_columns_flush_left_and_empty_lines_between():
     rows = [["", "", "zero-shot", "fine-tuned"], ["", "", "H", "MP+CoOp"], [],
             ["DTD*", "base", "53.2", "+1.0 (+2.0!)"], ["", "new", "60", "-"], [], ["EuroSAT", "base", "5.1", ""]]
