@@ -82,6 +82,7 @@ def test_one_epoch_is_the_mean_over_tasks_clipped_into_adam(clip, tasks):
         state = next(meta_train(learner, clip, tasks, config))
         assert norm > config.clip_norm
         assert state.numbers["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+        assert state.numbers["clipped_norm"] == pytest.approx(min(float(norm), config.clip_norm), rel=1e-4)
         sure = p.grad.abs() > 1e-2 * p.grad.abs().max()  # Adam's first step is a sign: rounding flips it near zero
         assert sure.float().mean() > 0.9
         torch.testing.assert_close(state.params["ctx"][sure], p.detach()[sure], rtol=0, atol=1e-5)

@@ -20,7 +20,7 @@ from mp.learners.settings import hashed, method_settings, plays_a_part
 from mp.runtime import files
 from mp.runtime.errors import RunError, UserError
 from mp.settings import FinetuneSettings, MetaSettings, PromptSettings, at_least, setting
-from mp.store import cells, states
+from mp.store import cells, features, states
 from mp.store.cells import FORMAT, Identity
 from mp.store.provenance import provenance
 
@@ -127,6 +127,20 @@ GOLDEN = {"5113db25f876": WORDS, "6602d51e4511": META, "9a3df2ee183a": TUNED}  #
 def test_digests_are_stable():
     assert hashed(MetaSettings(**SETTINGS | {"clip_norm": math.inf})) == SETTINGS
     assert FORMAT == 5 and [identity.digits for identity in GOLDEN.values()] == list(GOLDEN)
+
+
+# Cached features
+
+def test_features_are_named_by_all_that_they_depend_on(tmp_path, monkeypatch):
+    """A change within an image that its fingerprint doesn't see changes the file's time; the code counts, too."""
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"pixels")
+    names = [features.cache_file(["weights"], "pets", [image])]
+    os.utime(image, ns=(0, os.stat(image).st_mtime_ns + 1))
+    names += [features.cache_file(*other, [image]) for other in ((["weights"], "pets"), (["others"], "pets"), (["weights"], "cars"))]
+    monkeypatch.setattr(features, "CODE", (str(image),))
+    names.append(features.cache_file(["weights"], "pets", [image]))
+    assert len(set(names)) == 5
 
 
 # Words
