@@ -33,10 +33,10 @@ def once(method: Callable) -> Callable:
     """Let a session compute what a method returns once for the same arguments. It is forgotten with the session, which
     functools.cache would keep for good."""
     @wraps(method)
-    def known(session: "Session", *arguments: Any) -> Any:
-        key = method.__name__, *arguments
+    def known(session: "Session", *arguments: Any, **named: Any) -> Any:
+        key = method.__name__, *arguments, *named.items()
         if key not in session.known:
-            session.known[key] = method(session, *arguments)
+            session.known[key] = method(session, *arguments, **named)
         return session.known[key]
 
     return known
