@@ -122,7 +122,7 @@ ENVIRONMENT = [  # of `zeroshot --datasets dtd`
     (dict(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1", CUDA_VISIBLE_DEVICES="x"), "="),
 ]
 LATE = [  # what could be found out only at the end is found out before any training
-    ("finetune --method promptsrc --length 72 --data data --weights w.pt --datasets imagenet",
+    ("finetune --method promptsrc --length 72 --data data --weights w.pt --datasets dtd imagenet",
      "the prompt and the longest class name take 78 of CLIP's 77 positions"),
     (f"meta --method coop --shots 3 --support 2 {INPUTS} other/long", "too long for CLIP"),
     (f"meta --method coop --shots 3 --support 2 {INPUTS} food101", "Food101: no folder"),
