@@ -25,7 +25,10 @@ class Parser(argparse.ArgumentParser):
 def add_settings(parser: Parser, kind: type) -> None:
     """Add the method, and an option for every field made by `setting`. Commands read them by `given_settings`."""
     add_method(parser)
-    sources = [f"The paper has none for {method}: {row.source}." for method, row in METHODS.items() if row.source]
+    sources = []
+    for method, row in METHODS.items():
+        if row.source:
+            sources.append(f"The paper has none for {method}: {row.source}.")
     group = parser.add_argument_group("settings (defaults: the paper's section 4.2)", " ".join(sources))
     for field in setting_fields(kind):
         about = f"{field.metadata['about']} (default: {shown_default(field, kind)})"

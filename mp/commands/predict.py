@@ -26,7 +26,8 @@ def command(args: Namespace) -> None:
     """Print the most probable classes of every image. Raises UserError before any image is classified, RunError at the
     end if some can't be read."""
     check(args)
-    items = [Item(path, 0) for path in find_images(args.images)]  # of no label, for which nothing here asks
+    paths = find_images(args.images)
+    items = [Item(path, 0) for path in paths]  # nothing here asks for a label
     troubles = Feed(0, workers=0).troubles(items)
     first = next(troubles)
     if first and all(troubles):  # stops at the first that can be read
